@@ -1,0 +1,3 @@
+//! `dds-mount`: unlocks a store and mounts its view.
+
+fn main() {}

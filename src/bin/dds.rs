@@ -1,0 +1,3 @@
+//! `dds`: makes identities and looks after a store.
+
+fn main() {}

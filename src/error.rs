@@ -1,0 +1,167 @@
+//! The one error type of the library.
+//!
+//! An [`Error`] is a [`Kind`], which decides the errno and the exit code, and a sentence for
+//! people. The sentence may name files of the view; it goes to `.dds/errors` (which lives in
+//! RAM) and to the terminal, never to a log.
+
+use std::io;
+
+/// Result of the library's calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, as far as a caller may act on it.
+///
+/// `fuse/errno.rs` maps each kind to its errno without a catch-all, so a new kind does not
+/// compile until its errno is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// No such file, contact or key.
+    NotFound,
+    /// A file of that name exists.
+    Exists,
+    /// A directory was needed.
+    NotDirectory,
+    /// A file was needed.
+    IsDirectory,
+    /// The directory holds something.
+    NotEmpty,
+    /// A rule of the view forbids it, for everybody.
+    Forbidden,
+    /// The file may be read but not changed.
+    ReadOnlyFile,
+    /// This part of the view is read-only.
+    ReadOnlyTree,
+    /// Across audiences: copy and delete instead.
+    CrossAudience,
+    /// In use, or a directory that always exists.
+    Busy,
+    /// An argument that can never be right, such as a secret key copied into `keys/`.
+    Invalid,
+    /// A name longer than 255 bytes.
+    NameTooLong,
+    /// Larger than the limit, or a decompression bomb.
+    TooLarge,
+    /// Not offered (yet).
+    Unsupported,
+    /// No such extended attribute.
+    NoAttribute,
+    /// The caller's buffer is too small for the attribute.
+    BufferTooSmall,
+    /// A file handle that is not open in that way.
+    BadHandle,
+    /// No usable key: an audience member has none, or mine is locked.
+    NoKey,
+    /// A member's certificate is expired.
+    KeyExpired,
+    /// A member's certificate is revoked.
+    KeyRevoked,
+    /// A member's certificate is not the pinned one, or the pin is in dispute.
+    KeyRejected,
+    /// The blob is damaged, of a refused kind, or not authenticated.
+    Damaged,
+    /// The passphrase does not open the key.
+    WrongPassphrase,
+    /// A file of ours (configuration, pins) that cannot be understood.
+    BadConfig,
+    /// The disk is full, or the quota is used up.
+    NoSpace,
+    /// The disk or the kernel failed.
+    Io,
+}
+
+/// A kind and a sentence for people: lower case, no full stop.
+#[derive(Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Error {
+    kind: Kind,
+    sentence: String,
+    #[source]
+    source: Option<io::Error>,
+}
+
+impl Error {
+    /// Makes an error from its kind and a sentence (lower case, no full stop).
+    pub fn new(kind: Kind, sentence: impl Into<String>) -> Self {
+        Error {
+            kind,
+            sentence: sentence.into(),
+            source: None,
+        }
+    }
+
+    /// Wraps an error of the operating system, saying what was tried.
+    pub fn io(doing: &str, source: io::Error) -> Self {
+        let kind = match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => Kind::NoSpace,
+            Some(libc::ENOENT) => Kind::NotFound,
+            Some(libc::EEXIST) => Kind::Exists,
+            Some(libc::EROFS) => Kind::ReadOnlyTree,
+            Some(libc::EACCES) => Kind::ReadOnlyFile,
+            Some(libc::EPERM) => Kind::Forbidden,
+            Some(libc::EFBIG) => Kind::TooLarge,
+            // Whatever else the system says, the caller can only try again: EIO.
+            _ => Kind::Io,
+        };
+        Error {
+            kind,
+            sentence: format!("{doing}: {source}"),
+            source: Some(source),
+        }
+    }
+
+    /// What a caller may act on.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Puts words before the sentence, keeping the kind.
+    #[must_use]
+    pub fn context(mut self, words: &str) -> Self {
+        self.sentence = format!("{words}: {}", self.sentence);
+        self
+    }
+}
+
+/// Makes text of any origin safe for terminals, logs and status files.
+///
+/// Control characters (C0, C1, DEL) and bidirectional controls become `\u{..}` escapes, so that
+/// a user id or a file name from inside a blob cannot forge lines or move the cursor.
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe_char(c) {
+            safe.extend(c.escape_unicode());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// Tells whether a character may disturb a terminal or hide what is really there: control
+/// characters, line and paragraph separators, bidirectional controls (UAX #9) and the
+/// invisible characters U+200B..U+200F, U+2060 and U+FEFF.
+pub fn is_unsafe_char(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+            | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printable_escapes_control_and_bidi_characters() {
+        assert_eq!(printable("plain \u{e9}"), "plain \u{e9}");
+        assert_eq!(printable("a\nb\u{1b}[2J"), "a\\u{a}b\\u{1b}[2J");
+        assert_eq!(printable("exe.\u{202e}txt"), "exe.\\u{202e}txt");
+    }
+
+    #[test]
+    fn disk_full_keeps_its_kind() {
+        let full = io::Error::from_raw_os_error(libc::ENOSPC);
+        assert_eq!(Error::io("writing", full).kind(), Kind::NoSpace);
+    }
+}
