@@ -1,1 +1,272 @@
-//! Placeholder until the module lands in the next commits.
+//! The synced folder: ciphertext, certificates and plain software, by file name.
+//!
+//! Owns the rules of the store's files (DESIGN 3): which names are candidates, how a blob is
+//! published so that no part of it ever has a blob's name, and that nothing but plain files
+//! beneath the store is ever opened. Sees no plaintext and no keys.
+//!
+//! Assumes nothing about the other writers: a syncer may replace, truncate or remove any file
+//! and any folder at any time. So no call trusts what an earlier one saw.
+
+mod beneath;
+#[allow(dead_code)] // put_with: until Store::put lands
+mod dir;
+#[allow(dead_code)]
+mod memory;
+mod names;
+#[allow(dead_code)]
+mod publish;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+
+use crate::error::{Error, Kind, Result, printable};
+use crate::ids::{Folder, Timestamp};
+pub use dir::DirStore;
+pub use memory::MemoryStore;
+pub use names::{is_candidate, is_syncers};
+
+/// One component of a path in the store, any bytes but `/` and NUL.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(OsString);
+
+impl FileName {
+    /// Takes a file name.
+    ///
+    /// # Errors
+    /// `Invalid` if it is empty, `.`, `..` or holds `/` or NUL; `NameTooLong` over 255 bytes.
+    pub fn new(name: impl Into<OsString>) -> Result<Self> {
+        let name = name.into();
+        let bytes = name.as_bytes();
+        if bytes.len() > 255 {
+            return Err(Error::new(Kind::NameTooLong, "a name of over 255 bytes"));
+        }
+        if matches!(bytes, b"" | b"." | b"..") || bytes.iter().any(|b| matches!(b, b'/' | 0)) {
+            return Err(Error::new(Kind::Invalid, "not a file name"));
+        }
+        Ok(FileName(name))
+    }
+
+    /// Returns the name.
+    pub fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+
+    /// Returns the bytes of the name.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// Shows the name safely for terminals; not every name can be told from its display.
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.0.to_string_lossy()))
+    }
+}
+
+impl fmt::Debug for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a file looked like from outside; only ever a shortcut for "unchanged since".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of the last change of the content, as its writer says.
+    pub mtime: Timestamp,
+    /// Time of the last change of content or attributes, as the kernel says.
+    pub ctime: Timestamp,
+}
+
+impl Stamp {
+    /// Tells whether any later change must show in the stamp.
+    ///
+    /// Clocks of file systems tick in steps of up to 2 s (FAT): a file that was changed just
+    /// now may change again without a trace, so its equal stamp proves nothing yet.
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        self.mtime.max(self.ctime).seconds() < now.seconds().saturating_sub(2)
+    }
+}
+
+/// A file that may hold a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// The folder it lies in.
+    pub folder: Folder,
+    /// Its name there.
+    pub name: FileName,
+    /// How it looked.
+    pub stamp: Stamp,
+}
+
+/// A file that may hold certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyFile {
+    /// Its name in `keys/`, which identifies nobody.
+    pub name: FileName,
+    /// How it looked.
+    pub stamp: Stamp,
+}
+
+/// What there is of `software/`: everything else is hidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SoftwareKind {
+    /// A plain file.
+    File,
+    /// A directory.
+    Directory,
+}
+
+/// Metadata of a plain file or directory below `software/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SoftwareEntry {
+    /// File or directory.
+    pub kind: SoftwareKind,
+    /// How it looks: size, times, identity.
+    pub stamp: Stamp,
+}
+
+impl SoftwareEntry {
+    /// Length in bytes, 0 for directories.
+    pub fn size(&self) -> u64 {
+        match self.kind {
+            SoftwareKind::File => self.stamp.size,
+            SoftwareKind::Directory => 0,
+        }
+    }
+
+    /// Time of the last change.
+    pub fn mtime(&self) -> Timestamp {
+        self.stamp.mtime
+    }
+}
+
+/// An open file below `software/`: keeps reading the same file whatever happens to its name.
+pub trait SoftwareFile: Send + Sync {
+    /// Reads up to `size` bytes from `offset`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn read_at(&self, offset: u64, size: usize) -> Result<Vec<u8>>;
+
+    /// Returns the present metadata.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn metadata(&self) -> Result<SoftwareEntry>;
+}
+
+/// The synced folder.
+///
+/// A folder that does not exist is an empty one; a folder that is a symbolic link or a file is
+/// an error (`NotDirectory`), and so is a store that is gone (`NotFound`).
+pub trait Store: Send + Sync {
+    /// Lists the plain files that may hold a blob, in no particular order.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn list(&self, folder: Folder) -> Result<Vec<Entry>>;
+
+    /// Reads a file whole, with the stamp that fits the bytes.
+    ///
+    /// # Errors
+    /// `NotFound`; `TooLarge` if it is longer than `limit` bytes; `Busy` if it changed while it
+    /// was read; `Invalid` if it is not a plain file.
+    fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)>;
+
+    /// Makes the directory's present entries survive a power cut.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such folder; what the disk says.
+    fn sync(&self, folder: Folder) -> Result<()>;
+
+    /// Unlinks a file.
+    ///
+    /// # Errors
+    /// `NotFound`, which a caller may well ignore; what the disk says.
+    fn remove(&self, folder: Folder, name: &FileName) -> Result<()>;
+
+    /// Lists the plain files of `keys/` that may hold certificates.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn keys(&self) -> Result<Vec<KeyFile>>;
+
+    /// Reads a file of `keys/` whole.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn read_key(&self, name: &FileName, limit: u64) -> Result<Vec<u8>>;
+
+    /// Writes a file of `keys/` durably, replacing what has that name at once or not at all.
+    ///
+    /// # Errors
+    /// `Invalid` unless the name is one that [`Store::keys`] lists; what the disk says.
+    fn put_key(&self, name: &FileName, bytes: &[u8]) -> Result<()>;
+
+    /// Unlinks a file of `keys/` durably.
+    ///
+    /// # Errors
+    /// `NotFound`; what the disk says.
+    fn remove_key(&self, name: &FileName) -> Result<()>;
+
+    /// Returns what is at a path below `software/`; the empty path is `software/` itself.
+    ///
+    /// # Errors
+    /// `NotFound`, also for what is hidden: links, devices, names of syncers.
+    fn software_metadata(&self, path: &[FileName]) -> Result<SoftwareEntry>;
+
+    /// Lists a directory below `software/`, sorted by name.
+    ///
+    /// # Errors
+    /// As [`Store::software_metadata`]; `NotDirectory` for a file.
+    fn software_list(&self, path: &[FileName]) -> Result<Vec<(FileName, SoftwareEntry)>>;
+
+    /// Opens a plain file below `software/`.
+    ///
+    /// # Errors
+    /// As [`Store::software_metadata`]; `IsDirectory` for a directory.
+    fn software_open(&self, path: &[FileName]) -> Result<Box<dyn SoftwareFile>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt as _;
+
+    #[test]
+    fn a_file_name_is_one_component() {
+        for bad in ["", ".", "..", "a/b", "/", "a\0"] {
+            assert_eq!(FileName::new(bad).unwrap_err().kind(), Kind::Invalid);
+        }
+        let long = FileName::new("x".repeat(256)).unwrap_err();
+        assert_eq!(long.kind(), Kind::NameTooLong);
+        for good in ["...", ".x", "a b", "\u{202e}"] {
+            assert_eq!(FileName::new(good).unwrap().as_bytes(), good.as_bytes());
+        }
+        let odd = FileName::new(OsString::from_vec(b"a\xff\n".to_vec())).unwrap();
+        assert_eq!(odd.to_string(), "a\u{fffd}\\u{a}");
+    }
+
+    #[test]
+    fn a_stamp_of_just_now_is_not_settled() {
+        let at = |seconds| Timestamp::new(seconds, 5).unwrap();
+        let stamp = Stamp {
+            dev: 1,
+            ino: 1,
+            size: 1,
+            mtime: at(10),
+            ctime: at(100),
+        };
+        assert!(!stamp.is_settled(at(100)) && !stamp.is_settled(at(102)));
+        assert!(stamp.is_settled(at(103)));
+    }
+}

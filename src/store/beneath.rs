@@ -1,0 +1,190 @@
+//! Opening files by name without ever leaving a directory, following a link or waiting.
+//!
+//! Symbolic links, FIFOs, sockets, devices and mount points in the store are never followed or
+//! opened, whoever put them there (CVE-2017-1000420 was such a link).
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::{FileName, Stamp};
+use crate::error::{Error, Kind, Result};
+use crate::ids::Timestamp;
+
+/// Opens `name` in `dir`, whatever it is; `flags` say for what.
+///
+/// A symbolic link fails with ELOOP (or, with `O_PATH` and an old kernel, opens the link
+/// itself: check the type), a mount point with EXDEV where the kernel knows openat2.
+pub(super) fn open(dir: impl AsFd, name: &FileName, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let dir = dir.as_fd();
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    for _ in 0..16 {
+        match rustix::fs::openat2(dir, name.as_os_str(), flags, Mode::empty(), resolve) {
+            // A rename somewhere while the name was resolved: the kernel asks to try again.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // Before Linux 5.6, or a sandbox that does not know the call. One component and
+            // O_NOFOLLOW: only mount points make a difference.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                return rustix::fs::openat(dir, name.as_os_str(), flags, Mode::empty());
+            }
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Opens a directory for reading.
+pub(super) fn open_dir(dir: impl AsFd, name: &FileName) -> rustix::io::Result<OwnedFd> {
+    open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Opens a plain file for reading.
+///
+/// # Errors
+/// `Invalid` if it is anything else, which is then not opened.
+pub(super) fn open_file(dir: impl AsFd, name: &FileName) -> Result<(File, Stamp)> {
+    let dir = dir.as_fd();
+    let failed = |errno| failure("cannot open", name, errno);
+    let before = stat(dir, name).map_err(failed)?;
+    require_file(name, &before)?;
+    // It may have become something else since: then neither wait for a FIFO's writer nor take
+    // a terminal, and look again.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = open(dir, name, flags).map_err(failed)?;
+    let now = rustix::fs::fstat(&file).map_err(failed)?;
+    require_file(name, &now)?;
+    Ok((File::from(file), stamp(&now)))
+}
+
+fn require_file(name: &FileName, stat: &Stat) -> Result<()> {
+    if file_type(stat) == FileType::RegularFile {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Invalid,
+        format!("{name} is not a plain file"),
+    ))
+}
+
+/// Reads a plain file whole.
+///
+/// # Errors
+/// `TooLarge` over `limit` bytes; `Busy` if it changed meanwhile; as [`open_file`].
+pub(super) fn read_file(dir: impl AsFd, name: &FileName, limit: u64) -> Result<(Vec<u8>, Stamp)> {
+    let (file, before) = open_file(dir, name)?;
+    read_open_file(file, before, name, limit)
+}
+
+fn read_open_file(
+    file: File,
+    before: Stamp,
+    name: &FileName,
+    limit: u64,
+) -> Result<(Vec<u8>, Stamp)> {
+    let too_large = || {
+        let sentence = format!("{name} is larger than {limit} bytes");
+        Error::new(Kind::TooLarge, sentence)
+    };
+    if before.size > limit {
+        return Err(too_large());
+    }
+    let doing = || format!("cannot read {name}");
+    let mut bytes = Vec::new();
+    // The size is only a claim, and one byte more shows that the file has ended.
+    let size = usize::try_from(before.size).map_err(|_| too_large())?;
+    bytes.try_reserve_exact(size + 1).map_err(|_| too_large())?;
+    (&file)
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::io(&doing(), error))?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large());
+    }
+    let after = rustix::fs::fstat(&file).map_err(|errno| Error::io(&doing(), errno.into()))?;
+    if stamp(&after) != before || bytes.len() as u64 != before.size {
+        let sentence = format!("{name} changed while it was read");
+        return Err(Error::new(Kind::Busy, sentence));
+    }
+    Ok((bytes, before))
+}
+
+/// Calls `each` with the name and metadata of every entry of a directory for which `wanted`
+/// says yes. Entries that vanish meanwhile are left out.
+pub(super) fn entries(
+    dir: impl AsFd,
+    wanted: impl Fn(&FileName, FileType) -> bool,
+    mut each: impl FnMut(FileName, Stat),
+) -> rustix::io::Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = dir.as_fd();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = std::ffi::OsStr::from_bytes(entry.file_name().to_bytes());
+        let Ok(name) = FileName::new(name) else {
+            continue;
+        };
+        if !wanted(&name, entry.file_type()) {
+            continue;
+        }
+        match stat(dir, &name) {
+            Ok(stat) => each(name, stat),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Returns the metadata of a name itself, never of what it points to.
+pub(super) fn stat(dir: impl AsFd, name: &FileName) -> rustix::io::Result<Stat> {
+    rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+pub(super) fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+pub(super) fn stamp(stat: &Stat) -> Stamp {
+    // The kernel keeps nanoseconds below 10^9; a broken file system gets whole seconds.
+    let time = |seconds: i64, nanos: u64| {
+        let nanos = u32::try_from(nanos).unwrap_or(0);
+        Timestamp::new(seconds, nanos)
+            .or_else(|_| Timestamp::new(seconds, 0))
+            .unwrap_or_default()
+    };
+    Stamp {
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+/// Makes an error that says what was tried with which file.
+pub(super) fn failure(doing: &str, name: &FileName, errno: Errno) -> Error {
+    let doing = format!("{doing} {name}");
+    match errno {
+        Errno::LOOP | Errno::NXIO => {
+            Error::new(Kind::Invalid, format!("{doing}: it is not a plain file"))
+        }
+        Errno::NOTDIR => Error::new(Kind::NotDirectory, format!("{doing}: not a directory")),
+        errno => Error::io(&doing, errno.into()),
+    }
+}
+
+/// Makes a directory's entries survive a power cut.
+pub(super) fn sync_directory(dir: impl AsFd) -> Result<()> {
+    match rustix::fs::fsync(dir) {
+        // Some network file systems cannot, and need not, sync directories.
+        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(Error::io(
+            "cannot sync a directory of the store",
+            errno.into(),
+        )),
+    }
+}
