@@ -1,0 +1,568 @@
+//! The rules of pins and names, one test each, through the public interface (DESIGN 7).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use dds::contacts::{Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice, Trust};
+use dds::error::Kind;
+use dds::ids::Fingerprint;
+
+fn fpr(byte: u8) -> Fingerprint {
+    Fingerprint::from_bytes(&[byte; 20]).unwrap()
+}
+
+fn name(text: &str) -> ContactName {
+    text.parse().unwrap()
+}
+
+/// A certificate whose fingerprint is made of one byte, with these addresses.
+fn cert(byte: u8, emails: &[&str]) -> Claimed {
+    let user_id = |email: &&str| ClaimedUserId {
+        text: format!("Somebody <{email}>"),
+        email: Some(email.to_string()),
+        name: Some("Somebody".to_owned()),
+    };
+    Claimed {
+        fingerprint: fpr(byte),
+        user_ids: emails.iter().map(user_id).collect(),
+        certificate: vec![byte; 3],
+    }
+}
+
+fn see(contacts: &mut Contacts, seen: &[Claimed]) -> Vec<Notice> {
+    contacts
+        .observe(seen, &[], &[], Trust::FirstSight, 1000)
+        .unwrap()
+}
+
+/// Names in order, frozen ones with a `!`.
+fn listed(contacts: &Contacts) -> Vec<String> {
+    let mark = |c: &Contact| format!("{}{}", c.name, if c.frozen { "!" } else { "" });
+    contacts.iter().map(mark).collect()
+}
+
+#[test]
+fn newcomers_are_pinned_unverified_on_first_sight() {
+    let mut contacts = Contacts::in_memory();
+    let notices = see(&mut contacts, &[cert(1, &["Alice@Example.org"])]);
+    assert_eq!(
+        notices,
+        [Notice::Pinned {
+            name: name("alice"),
+            fingerprint: fpr(1)
+        }]
+    );
+    let alice = contacts.by_name("alice").unwrap();
+    assert_eq!(alice.fingerprint, fpr(1));
+    assert_eq!(
+        (alice.since, alice.verified, alice.frozen),
+        (1000, false, false)
+    );
+    assert_eq!(alice.addresses, ["alice@example.org"]);
+    assert_eq!(contacts.certificate(&fpr(1)), Some(&[1, 1, 1][..]));
+    assert_eq!(contacts.certificate(&fpr(2)), None);
+    assert!(see(&mut contacts, &[cert(1, &["alice@example.org"])]).is_empty());
+}
+
+#[test]
+fn my_own_certificates_are_never_contacts() {
+    let mut contacts = Contacts::in_memory();
+    let seen = [cert(1, &["i@example.org"]), cert(2, &["bob@example.org"])];
+    let notices = contacts.observe(&seen, &[fpr(1)], &[], Trust::FirstSight, 0);
+    assert_eq!(notices.unwrap().len(), 1);
+    assert_eq!(listed(&contacts), ["bob"]);
+}
+
+#[test]
+fn who_claims_my_address_is_frozen() {
+    let mut contacts = Contacts::in_memory();
+    let seen = [cert(9, &["i@example.org"]), cert(2, &["I@example.org"])];
+    let notices = contacts.observe(&seen, &[fpr(9)], &[], Trust::FirstSight, 0);
+    assert_eq!(notices.unwrap().len(), 2);
+    assert_eq!(listed(&contacts), ["i-02020202!"]);
+}
+
+#[test]
+fn who_claims_the_address_of_an_unverified_pin_freezes_both() {
+    let mut contacts = Contacts::in_memory();
+    see(&mut contacts, &[cert(5, &["bob@example.org"])]);
+    let notices = see(
+        &mut contacts,
+        &[cert(5, &["bob@example.org"]), cert(1, &["BOB@example.org"])],
+    );
+    assert_eq!(listed(&contacts), ["bob!", "bob-01010101!"]);
+    assert_eq!(contacts.by_name("bob").unwrap().fingerprint, fpr(5));
+    let disputed = Notice::Disputed {
+        claimant: fpr(1),
+        address: "bob@example.org".to_owned(),
+        frozen: vec![name("bob"), name("bob-01010101")],
+    };
+    assert!(notices.contains(&disputed));
+    assert!(contacts.by_address("bob@example.org").is_none());
+
+    contacts.trust(&name("bob")).unwrap();
+    assert_eq!(listed(&contacts), ["bob", "bob-01010101!"]);
+    assert!(contacts.by_name("bob").unwrap().verified);
+    // What was settled is not taken up again.
+    let both = [cert(5, &["bob@example.org"]), cert(1, &["bob@example.org"])];
+    assert!(see(&mut contacts, &both).is_empty());
+    assert_eq!(listed(&contacts), ["bob", "bob-01010101!"]);
+    assert_eq!(
+        contacts.by_address("Bob@Example.ORG").unwrap().name,
+        name("bob")
+    );
+}
+
+#[test]
+fn a_verified_pin_is_unaffected_by_who_claims_its_address() {
+    let mut contacts = Contacts::in_memory();
+    see(&mut contacts, &[cert(5, &["bob@example.org"])]);
+    contacts.trust(&name("bob")).unwrap();
+    contacts.rename(&name("bob"), &name("robert"), &[]).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@example.org"])]);
+    // Frozen, and never under the plain name, even if that is free.
+    assert_eq!(listed(&contacts), ["bob-01010101!", "robert"]);
+    assert_eq!(
+        contacts.by_address("bob@example.org").unwrap().name,
+        name("robert")
+    );
+}
+
+#[test]
+fn two_newcomers_with_one_address_are_both_frozen_in_any_order() {
+    let (a, b) = (cert(1, &["bob@example.org"]), cert(2, &["bob@example.org"]));
+    for seen in [[a.clone(), b.clone()], [b, a]] {
+        let mut contacts = Contacts::in_memory();
+        see(&mut contacts, &seen);
+        assert_eq!(listed(&contacts), ["bob!", "bob-02020202!"]);
+        assert_eq!(contacts.by_name("bob").unwrap().fingerprint, fpr(1));
+    }
+}
+
+#[test]
+fn a_contact_that_claims_anothers_address_later_freezes_both() {
+    let mut contacts = Contacts::in_memory();
+    let bob = cert(1, &["bob@example.org"]);
+    see(
+        &mut contacts,
+        &[bob.clone(), cert(2, &["mallory@example.org"])],
+    );
+    let grown = cert(2, &["mallory@example.org", "bob@example.org"]);
+    assert_eq!(see(&mut contacts, &[bob, grown]).len(), 1);
+    assert_eq!(listed(&contacts), ["bob!", "mallory!"]);
+}
+
+#[test]
+fn a_verified_contact_may_claim_more_and_is_not_frozen() {
+    let mut contacts = Contacts::in_memory();
+    see(
+        &mut contacts,
+        &[cert(1, &["bob@a.org"]), cert(2, &["carol@a.org"])],
+    );
+    contacts.trust(&name("bob")).unwrap();
+    see(
+        &mut contacts,
+        &[cert(1, &["bob@a.org", "carol@a.org", "bob@b.org"])],
+    );
+    assert_eq!(listed(&contacts), ["bob", "carol!"]);
+    assert_eq!(contacts.by_address("bob@b.org").unwrap().name, name("bob"));
+}
+
+#[test]
+fn a_taken_name_alone_freezes_nobody() {
+    let mut contacts = Contacts::in_memory();
+    let seen = [
+        cert(1, &["bob@a.org"]),
+        cert(2, &["bob@b.org"]),
+        cert(3, &["Friends@a.org"]),
+        cert(4, &["me@a.org"]),
+    ];
+    let groups = [name("friends")];
+    contacts
+        .observe(&seen, &[], &groups, Trust::FirstSight, 0)
+        .unwrap();
+    let names = ["bob", "bob-02020202", "friends-03030303", "me-04040404"];
+    assert_eq!(listed(&contacts), names);
+}
+
+#[test]
+fn addresses_are_looked_up_for_exactly_one_contact() {
+    let mut contacts = Contacts::in_memory();
+    let mut odd = cert(1, &["alice@example.org", "a b@c", "x@y@z", "Al@Other.org"]);
+    odd.user_ids.push(ClaimedUserId::default());
+    see(&mut contacts, &[odd, cert(2, &["bob@example.org"])]);
+    let alice = contacts.by_name("alice").unwrap();
+    assert_eq!(alice.addresses, ["al@other.org", "alice@example.org"]);
+    assert_eq!(contacts.by_address("AL@other.ORG"), Some(alice));
+    assert_eq!(contacts.by_address("x@y@z"), None);
+    assert_eq!(contacts.by_address(""), None);
+}
+
+#[test]
+fn a_flood_of_addresses_is_cut_off() {
+    let mut contacts = Contacts::in_memory();
+    let many: Vec<String> = (0..10_000).map(|n| format!("a{n}@example.org")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    see(&mut contacts, &[cert(1, &many)]);
+    see(&mut contacts, &[cert(1, &many[50..])]);
+    assert_eq!(contacts.by_name("a0").unwrap().addresses.len(), 32);
+}
+
+#[test]
+fn at_most_64_contacts_are_pinned_on_first_sight() {
+    let mut contacts = Contacts::in_memory();
+    let seen: Vec<Claimed> = (1..=70)
+        .map(|n| cert(n, &[&format!("user{n}@example.org")]))
+        .collect();
+    let notices = see(&mut contacts, &seen);
+    assert_eq!(contacts.iter().count(), 64);
+    assert_eq!(notices.last(), Some(&Notice::TooMany { left_out: 6 }));
+    assert!(contacts.by_fingerprint(&fpr(65)).is_none());
+    // An explicit act still can, and one left out can still show a dispute.
+    contacts.pin(&seen[64], None, &[], 0).unwrap();
+    assert!(contacts.by_name("user65").unwrap().verified);
+    see(&mut contacts, &[cert(200, &["user1@example.org"])]);
+    assert!(contacts.by_name("user1").unwrap().frozen);
+    assert_eq!(contacts.iter().count(), 65);
+}
+
+#[test]
+fn explicit_trust_pins_nobody_by_itself() {
+    let mut contacts = Contacts::in_memory();
+    let bob = cert(1, &["bob@example.org"]);
+    let seen = std::slice::from_ref(&bob);
+    for _ in 0..2 {
+        let notices = contacts.observe(seen, &[], &[], Trust::Explicit, 0);
+        let expected = Notice::NotPinned {
+            fingerprint: fpr(1),
+            name: name("bob"),
+        };
+        assert_eq!(notices.unwrap(), [expected]);
+    }
+    assert_eq!(contacts.pin(&bob, None, &[], 7).unwrap(), name("bob"));
+    let pinned = contacts.by_name("bob").unwrap();
+    assert!(pinned.verified && pinned.since == 7);
+    assert!(contacts.certificate(&fpr(1)).is_some());
+    let notices = contacts.observe(seen, &[], &[], Trust::Explicit, 0);
+    assert!(notices.unwrap().is_empty());
+}
+
+#[test]
+fn pinning_by_name_respects_names_and_former_certificates() {
+    let mut contacts = Contacts::in_memory();
+    see(&mut contacts, &[cert(1, &["bob@example.org"])]);
+    let carol = cert(2, &["carol@example.org"]);
+    for taken in ["bob", "BOB", "friends"] {
+        let result = contacts.pin(&carol, Some(&name(taken)), &[name("Friends")], 0);
+        assert_eq!(result.unwrap_err().kind(), Kind::Exists, "{taken}");
+    }
+    contacts.pin(&carol, Some(&name("Caro")), &[], 0).unwrap();
+    assert_eq!(contacts.by_name("Caro").unwrap().fingerprint, fpr(2));
+    contacts.succeed(&name("bob"), &name("Caro")).unwrap();
+    let former = contacts.pin(&cert(1, &[]), None, &[], 0);
+    assert_eq!(former.unwrap_err().kind(), Kind::Busy);
+}
+
+#[test]
+fn pinning_again_confirms_and_may_rename() {
+    let mut contacts = Contacts::in_memory();
+    let both = [cert(1, &["bob@example.org"]), cert(2, &["bob@example.org"])];
+    see(&mut contacts, &both);
+    contacts
+        .pin(&both[1], Some(&name("robert")), &[], 0)
+        .unwrap();
+    assert_eq!(listed(&contacts), ["bob!", "robert"]);
+    assert_eq!(
+        contacts.by_address("bob@example.org").unwrap().name,
+        name("robert")
+    );
+}
+
+#[test]
+fn a_successor_receives_and_the_former_certificate_still_names() {
+    let mut contacts = Contacts::in_memory();
+    let (old, new) = (cert(5, &["bob@example.org"]), cert(1, &["bob@example.org"]));
+    see(&mut contacts, &[old]);
+    see(&mut contacts, std::slice::from_ref(&new));
+    contacts
+        .succeed(&name("bob"), &name("bob-01010101"))
+        .unwrap();
+    assert_eq!(listed(&contacts), ["bob"]);
+    let bob = contacts.by_name("bob").unwrap();
+    assert_eq!((&bob.fingerprint, &bob.past), (&fpr(1), &vec![fpr(5)]));
+    assert!(bob.verified);
+    assert_eq!(contacts.by_fingerprint(&fpr(5)), contacts.by_name("bob"));
+    assert!(contacts.certificate(&fpr(5)).is_some());
+    // The former certificate is no newcomer, whatever it claims.
+    assert!(see(&mut contacts, &[cert(5, &["eve@example.org"]), new]).is_empty());
+    assert!(contacts.succeed(&name("bob"), &name("bob")).is_err());
+    assert!(contacts.succeed(&name("bob"), &name("eve")).is_err());
+    assert_eq!(listed(&contacts), ["bob"]);
+}
+
+#[test]
+fn renaming_respects_names_that_are_taken() {
+    let mut contacts = Contacts::in_memory();
+    see(
+        &mut contacts,
+        &[cert(1, &["bob@a.org"]), cert(2, &["carol@a.org"])],
+    );
+    let mut rename = |from: &str, to: &str| {
+        let result = contacts.rename(&name(from), &name(to), &[name("friends")]);
+        result.map_err(|error| error.kind())
+    };
+    assert_eq!(rename("bob", "Carol"), Err(Kind::Exists));
+    assert_eq!(rename("bob", "friends"), Err(Kind::Exists));
+    assert_eq!(rename("eve", "dave"), Err(Kind::NotFound));
+    assert_eq!(rename("bob", "Bob"), Ok(()));
+    assert_eq!(rename("Bob", "robert"), Ok(()));
+    assert_eq!(contacts.by_name("robert").unwrap().name, name("robert"));
+    assert!(contacts.by_name("bob").is_none());
+}
+
+#[test]
+fn one_certificate_in_several_files_is_one_contact() {
+    let mut contacts = Contacts::in_memory();
+    see(
+        &mut contacts,
+        &[cert(1, &["bob@a.org"]), cert(1, &["bob@b.org"])],
+    );
+    let bob = contacts.by_name("bob").unwrap();
+    assert_eq!(bob.addresses, ["bob@a.org", "bob@b.org"]);
+    assert_eq!(listed(&contacts), ["bob"]);
+}
+
+#[test]
+fn notices_are_sentences() {
+    let mut contacts = Contacts::in_memory();
+    let notices = see(
+        &mut contacts,
+        &[cert(1, &["bob@a.org"]), cert(2, &["bob@a.org"])],
+    );
+    assert_eq!(
+        notices[2].to_string(),
+        "the certificate 0202020202020202020202020202020202020202 claims bob@a.org, which \
+         another certificate has: frozen until dds trust decides: bob, bob-02020202"
+    );
+    for notice in notices {
+        assert!(!notice.to_string().contains(['\n', '\x1b']));
+    }
+}
+
+// On disk.
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn pins(dir: &Path) -> String {
+    fs::read_to_string(dir.join("contacts.toml")).unwrap()
+}
+
+#[test]
+fn pins_are_kept_and_private() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("store/0a");
+    let mut contacts = Contacts::load(&dir).unwrap();
+    assert!(!dir.exists());
+    see(
+        &mut contacts,
+        &[
+            cert(1, &["bob@a.org"]),
+            cert(2, &["bob@a.org"]),
+            cert(3, &["c.d@x"]),
+        ],
+    );
+    contacts.trust(&name("bob")).unwrap();
+    contacts
+        .succeed(&name("bob"), &name("bob-02020202"))
+        .unwrap();
+
+    let again = Contacts::load(&dir).unwrap();
+    assert!(again.iter().eq(contacts.iter()));
+    for byte in 1..=3 {
+        assert_eq!(again.certificate(&fpr(byte)), Some(&[byte; 3][..]));
+    }
+    assert_eq!(mode(&dir), 0o700);
+    assert_eq!(mode(&dir.join("certificates")), 0o700);
+    assert_eq!(mode(&dir.join("contacts.toml")), 0o600);
+    let certificate = dir.join(format!("certificates/{}.pgp", fpr(1)));
+    assert_eq!(mode(&certificate), 0o600);
+    let mut names: Vec<_> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["certificates", "contacts.toml"]);
+}
+
+#[test]
+fn the_file_is_stable_text_for_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(
+        &mut contacts,
+        &[
+            cert(2, &["bob@a.org", "b@a.org"]),
+            cert(3, &["alice@a.org"]),
+        ],
+    );
+    let text = pins(dir.path());
+    assert!(text.starts_with("# Contacts of DDS"));
+    let records = "
+[[contact]]
+name = \"alice\"
+fingerprint = \"0303030303030303030303030303030303030303\"
+past = []
+since = 1000
+verified = false
+frozen = false
+addresses = [\"alice@a.org\"]
+
+[[contact]]
+name = \"bob\"
+fingerprint = \"0202020202020202020202020202020202020202\"
+past = []
+since = 1000
+verified = false
+frozen = false
+addresses = [\"b@a.org\", \"bob@a.org\"]
+";
+    assert!(text.ends_with(records), "{text}");
+    // Nothing changed: nothing written.
+    let before = fs::metadata(dir.path().join("contacts.toml")).unwrap();
+    see(&mut contacts, &[cert(2, &["bob@a.org"])]);
+    let after = fs::metadata(dir.path().join("contacts.toml")).unwrap();
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!(before.ino(), after.ino());
+    assert_eq!(pins(dir.path()), text);
+}
+
+#[test]
+fn hand_edits_work_also_while_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    let edited = pins(dir.path())
+        .replace("name = \"bob\"", "name = \"Robert\"")
+        .replace("verified = false", "verified = true # by phone")
+        + "[[contact]]\nname='dave'\nfingerprint='0707 0707 0707 0707 0707  0707 0707 0707 0707 0707'\n";
+    fs::write(dir.path().join("contacts.toml"), edited).unwrap();
+    assert!(contacts.refresh().unwrap());
+    assert!(!contacts.refresh().unwrap());
+    assert_eq!(listed(&contacts), ["Robert", "dave"]);
+    assert!(contacts.by_name("Robert").unwrap().verified);
+    assert_eq!(contacts.by_name("dave").unwrap().fingerprint, fpr(7));
+    assert!(contacts.certificate(&fpr(1)).is_some());
+
+    // A change of ours keeps theirs, although nobody called refresh.
+    let edited = pins(dir.path()).replace("dave", "david");
+    fs::write(dir.path().join("contacts.toml"), edited).unwrap();
+    see(&mut contacts, &[cert(3, &["carol@a.org"])]);
+    assert_eq!(
+        listed(&Contacts::load(dir.path()).unwrap()),
+        ["Robert", "carol", "david"]
+    );
+}
+
+#[test]
+fn damaged_pins_are_an_error_that_names_the_line() {
+    let f1 = "01".repeat(20);
+    let f2 = "02".repeat(20);
+    let one = format!("[[contact]]\nname = \"bob\"\nfingerprint = \"{f1}\"\n");
+    let second = |name: &str, f: &str| {
+        format!("{one}\n[[contact]]\nname = \"{name}\"\nfingerprint = \"{f}\"\n")
+    };
+    for (text, line) in [
+        ("x".to_owned(), 1),
+        (format!("{one}trusted = true\n"), 4),
+        (format!("\n\n[groups]\n{one}"), 3),
+        (format!("{one}since = -1\n"), 4),
+        (format!("{one}verified = \"yes\"\n"), 4),
+        (format!("{one}past = [\n  \"{f2}\",\n  \"0102\",\n]\n"), 6),
+        (format!("{one}addresses = [\"a@b\",\n \"a b\"]\n"), 5),
+        (second("me", &f2), 6),
+        (second("a/b", &f2), 6),
+        (second("bob", &f2), 6),
+        (second("BOB", &f2), 6),
+        (second("carol", &f1), 7),
+        (second("carol", "DEADBEEF"), 7),
+        (format!("{one}past = [\"{f1}\"]\n"), 4),
+        ("[[contact]]\nname = \"bob\"\n".to_owned(), 1),
+        (format!("{one}name = \"bob\"\n"), 4),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("contacts.toml");
+        fs::write(&path, &text).unwrap();
+        let error = Contacts::load(dir.path()).err().expect(&text);
+        assert_eq!(error.kind(), Kind::BadConfig, "{text}");
+        let expected = format!("{}, line {line}: ", path.display());
+        assert!(error.to_string().starts_with(&expected), "{error}\n{text}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("contacts.toml"), b"# ok\n# \xff\n").unwrap();
+    let error = Contacts::load(dir.path()).err().unwrap();
+    assert_eq!(error.kind(), Kind::BadConfig);
+    assert!(error.to_string().contains("line 2"));
+}
+
+#[test]
+fn a_damaged_edit_changes_nothing_and_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    let broken = pins(dir.path()) + "oops";
+    fs::write(dir.path().join("contacts.toml"), &broken).unwrap();
+    let result = contacts.observe(&[cert(2, &["carol@a.org"])], &[], &[], Trust::FirstSight, 0);
+    assert_eq!(result.unwrap_err().kind(), Kind::BadConfig);
+    assert_eq!(listed(&contacts), ["bob"]);
+    assert_eq!(pins(dir.path()), broken);
+}
+
+#[test]
+fn certificates_are_updated_for_contacts_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    contacts.set_certificate(&fpr(1), b"merged").unwrap();
+    let unknown = contacts.set_certificate(&fpr(2), b"x").unwrap_err();
+    assert_eq!(unknown.kind(), Kind::NotFound);
+    // What is in the store does not replace the merged copy.
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    let again = Contacts::load(dir.path()).unwrap();
+    assert_eq!(again.certificate(&fpr(1)), Some(&b"merged"[..]));
+}
+
+#[test]
+fn if_pins_cannot_be_saved_nothing_is_pinned_but_disputes_freeze() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(5, &["bob@a.org"])]);
+    // A directory in the way of the temporary file fails also for root.
+    let blocked = dir.path().join("contacts.new");
+    fs::create_dir(&blocked).unwrap();
+    let seen = [cert(1, &["bob@a.org"]), cert(2, &["carol@a.org"])];
+    assert!(
+        contacts
+            .observe(&seen, &[], &[], Trust::FirstSight, 0)
+            .is_err()
+    );
+    assert_eq!(listed(&contacts), ["bob!"]);
+    fs::remove_dir(&blocked).unwrap();
+    see(&mut contacts, &seen);
+    let again = Contacts::load(dir.path()).unwrap();
+    assert_eq!(listed(&again), ["bob!", "bob-01010101!", "carol"]);
+}
+
+#[test]
+fn what_an_interrupted_save_left_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("contacts.new"), "half").unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    assert!(!dir.path().join("contacts.new").exists());
+    assert_eq!(listed(&Contacts::load(dir.path()).unwrap()), ["bob"]);
+}
