@@ -101,7 +101,7 @@ impl Plaintext {
     /// # Errors
     /// Whatever `sink` returns; it is not called again after an error.
     pub fn pieces<E>(&self, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        const ZEROS: [u8; CHUNK] = [0; CHUNK];
+        static ZEROS: [u8; CHUNK] = [0; CHUNK];
         let mut left = self.len;
         for index in 0.. {
             if left == 0 {
@@ -137,6 +137,20 @@ impl Plaintext {
             && (0..self.len)
                 .step_by(CHUNK)
                 .all(|offset| self.read_at(offset, CHUNK) == other.read_at(offset, CHUNK))
+    }
+
+    /// Returns the SHA-256 of the content.
+    pub fn digest(&self) -> [u8; 32] {
+        use sha2::Digest as _;
+        let mut digest = sha2::Sha256::new();
+        let hashed: Result<(), std::convert::Infallible> = self.pieces(|piece| {
+            digest.update(piece);
+            Ok(())
+        });
+        match hashed {
+            Ok(()) => digest.finalize().into(),
+            Err(never) => match never {},
+        }
     }
 
     fn locate(offset: u64) -> (usize, usize) {

@@ -1,3 +1,5 @@
 //! `dds-mount`: unlocks a store and mounts its view.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    dds::cli::mount::main()
+}

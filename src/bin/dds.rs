@@ -1,3 +1,5 @@
 //! `dds`: makes identities and looks after a store.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    dds::cli::tool::main()
+}

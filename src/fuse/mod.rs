@@ -1,1 +1,503 @@
-//! Placeholder until the module lands in the next commits.
+//! The adapter between the kernel and the view: it converts, calls, replies.
+//!
+//! It decides nothing and keeps no state. Calls that it does not offer are answered by fuser
+//! with ENOSYS, which the kernel remembers: `poll`, `ioctl`, `bmap`, `getlk`, `setlk`,
+//! `fallocate`, `lseek`, `copy_file_range`.
+
+mod caller;
+mod errno;
+mod session;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+pub use errno::code as errno_of;
+pub use session::{Mounted, Unmounter, check_available, mount};
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::Timestamp;
+use crate::view::{Access, Attr, HandleId, Ino, NodeKind, SetAttr, View};
+
+/// Nothing is remembered by the kernel until the view can tell it what changed.
+const TTL: Duration = Duration::ZERO;
+/// Bytes in a block, as `stat` counts them.
+const BLOCK: u64 = 512;
+/// Bytes in the largest write request.
+const MAX_WRITE: u32 = 1 << 20;
+
+/// A view, offered to the kernel.
+struct Adapter {
+    view: Arc<View>,
+    uid: u32,
+    gid: u32,
+}
+
+impl Adapter {
+    fn attr(&self, attr: &Attr) -> FileAttr {
+        let mtime = SystemTime::from(attr.mtime);
+        FileAttr {
+            ino: INodeNo(attr.ino.0),
+            size: attr.size,
+            blocks: attr.size.div_ceil(BLOCK),
+            atime: mtime,
+            mtime,
+            ctime: mtime,
+            crtime: mtime,
+            kind: file_type(attr.kind),
+            perm: attr.mode as u16,
+            nlink: attr.links,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+
+    fn reply_entry(&self, result: Result<Attr>, reply: ReplyEntry) {
+        match result {
+            Ok(attr) => {
+                self.view.remember(attr.ino);
+                reply.entry(&TTL, &self.attr(&attr), Generation(0));
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn reply_attr(&self, result: Result<Attr>, reply: ReplyAttr) {
+        match result {
+            Ok(attr) => reply.attr(&TTL, &self.attr(&attr)),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+}
+
+fn errno(error: &Error) -> fuser::Errno {
+    errno::errno(error.kind())
+}
+
+fn ino(number: INodeNo) -> Ino {
+    Ino(number.0)
+}
+
+fn handle(number: FileHandle) -> HandleId {
+    HandleId(number.0)
+}
+
+fn file_type(kind: NodeKind) -> FileType {
+    match kind {
+        NodeKind::Directory => FileType::Directory,
+        NodeKind::File => FileType::RegularFile,
+        NodeKind::Symlink => FileType::Symlink,
+    }
+}
+
+fn access(flags: OpenFlags) -> Access {
+    let mode = flags.acc_mode();
+    let has = |flag: i32| flags.0 & flag != 0;
+    Access {
+        read: mode != OpenAccMode::O_WRONLY,
+        write: mode != OpenAccMode::O_RDONLY,
+        append: has(libc::O_APPEND),
+        truncate: has(libc::O_TRUNC),
+        exclusive: has(libc::O_EXCL),
+    }
+}
+
+fn timestamp(time: TimeOrNow) -> Timestamp {
+    match time {
+        TimeOrNow::SpecificTime(time) => time.into(),
+        TimeOrNow::Now => Timestamp::now(),
+    }
+}
+
+fn reply_empty(result: Result<()>, reply: ReplyEmpty) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+fn reply_open(result: Result<HandleId>, reply: ReplyOpen) {
+    match result {
+        Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+/// Answers a request for an attribute: its size if none is offered, else its bytes.
+fn reply_xattr(result: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match result {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() <= size as usize => reply.data(&value),
+        Ok(_) => reply.error(errno::errno(Kind::BufferTooSmall)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // O_TRUNC comes with OPEN, so that it can be told from truncate(2). Kernels without it
+        // (before 2.6.24) do not exist any more, so what they lack is only reported.
+        if config
+            .add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC)
+            .is_err()
+        {
+            tracing::warn!("the kernel does not pass O_TRUNC to open");
+        }
+        // The nearest size that the kernel offers is as good.
+        let _ = config.set_max_write(MAX_WRITE);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.reply_entry(self.view.lookup(ino(parent), name), reply);
+    }
+
+    fn forget(&self, _req: &Request, number: INodeNo, nlookup: u64) {
+        self.view.forget(ino(number), nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.reply_attr(self.view.getattr(ino(number)), reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        number: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode,
+            size,
+            mtime: mtime.map(timestamp),
+            gives_away: uid.is_some_and(|uid| uid != self.uid)
+                || gid.is_some_and(|gid| gid != self.gid),
+        };
+        let who = caller::plain(req);
+        self.reply_attr(
+            self.view.setattr(ino(number), fh.map(handle), set, who),
+            reply,
+        );
+    }
+
+    fn readlink(&self, _req: &Request, number: INodeNo, reply: ReplyData) {
+        match self.view.readlink(ino(number)) {
+            Ok(target) => reply.data(target.as_bytes()),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        self.reply_entry(self.view.mknod(ino(parent), name), reply);
+    }
+
+    fn mkdir(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        self.reply_entry(self.view.mkdir(ino(parent), name), reply);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(self.view.unlink(ino(parent), name), reply);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(self.view.rmdir(ino(parent), name), reply);
+    }
+
+    fn symlink(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _target: &Path,
+        reply: ReplyEntry,
+    ) {
+        self.reply_entry(self.view.symlink(ino(parent), name), reply);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(self.view.rename(ino(parent), name), reply);
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        self.reply_entry(self.view.link(ino(parent), name), reply);
+    }
+
+    fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let who = caller::with_group(req);
+        reply_open(self.view.open(ino(number), access(flags), who), reply);
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let who = caller::with_group(req);
+        let access = access(OpenFlags(flags));
+        match self
+            .view
+            .create(ino(parent), name, mode & !umask, access, who)
+        {
+            Ok((attr, id)) => {
+                self.view.remember(attr.ino);
+                let attr = self.attr(&attr);
+                let open = FopenFlags::empty();
+                reply.created(&TTL, &attr, Generation(0), FileHandle(id.0), open);
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.view.read(handle(fh), offset, size as usize) {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.view.write(handle(fh), offset, data) {
+            Ok(()) => reply.written(data.len() as u32),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn flush(
+        &self,
+        req: &Request,
+        _number: INodeNo,
+        fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let who = caller::with_group(req);
+        reply_empty(self.view.flush(handle(fh), who), reply);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.view.release(handle(fh));
+        reply.ok();
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(self.view.fsync(handle(fh)), reply);
+    }
+
+    fn opendir(&self, _req: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply_open(self.view.open_dir(ino(number)), reply);
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        match self.view.read_dir(handle(fh), offset) {
+            Ok(entries) => {
+                for (next, entry) in (offset + 1..).zip(entries) {
+                    if reply.add(
+                        INodeNo(entry.ino.0),
+                        next,
+                        file_type(entry.kind),
+                        &entry.name,
+                    ) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.view.release(handle(fh));
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(self.view.fsync(handle(fh)), reply);
+    }
+
+    fn statfs(&self, _req: &Request, _number: INodeNo, reply: ReplyStatfs) {
+        match self.view.space() {
+            Ok(space) => {
+                let (size, name_max) = (space.block_size, 255);
+                let (files, free_files) = (space.files, space.free_files);
+                reply.statfs(
+                    space.blocks,
+                    space.free,
+                    space.available,
+                    files,
+                    free_files,
+                    size,
+                    name_max,
+                    size,
+                );
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        _number: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(errno::errno(Kind::Unsupported));
+    }
+
+    fn removexattr(&self, _req: &Request, _number: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(errno::errno(Kind::Unsupported));
+    }
+
+    fn getxattr(
+        &self,
+        _req: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        let value = self.view.xattr(ino(number), name);
+        reply_xattr(value.map(String::into_bytes), size, reply);
+    }
+
+    fn listxattr(&self, _req: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = self.view.xattr_names(ino(number)).map(|names| {
+            let names = names.iter().flat_map(|name| name.bytes().chain([0]));
+            names.collect()
+        });
+        reply_xattr(names, size, reply);
+    }
+
+    fn access(&self, req: &Request, number: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let wants = |flag| mask.contains(flag);
+        let (write, execute) = (wants(AccessFlags::W_OK), wants(AccessFlags::X_OK));
+        let who = caller::plain(req);
+        reply_empty(
+            self.view.may_access(ino(number), write, execute, who),
+            reply,
+        );
+    }
+}

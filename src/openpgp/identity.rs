@@ -76,6 +76,14 @@ impl Identity {
         })
     }
 
+    /// Reads the public part of a secret key file, which need not be unlocked for that.
+    ///
+    /// # Errors
+    /// `NoKey` if there is no secret key; `Invalid` if the file cannot be read.
+    pub fn certificate_of(bytes: &[u8]) -> Result<Certificate> {
+        Certificate::new(secret_cert(bytes)?)
+    }
+
     /// Returns the public part.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate

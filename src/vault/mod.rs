@@ -1,1 +1,370 @@
-//! Placeholder until the module lands in the next commits.
+//! The store seen through my keys: which documents there are, what they say, who may read them.
+//!
+//! The vault reads blobs, opens them, judges them by the pins and keeps the documents that they
+//! make; it seals and publishes what the view wants kept. It knows audiences and paths as data
+//! but makes no directory and no name of the view.
+//!
+//! Locks: `refreshing` is taken before `state`; `state` is never held during cryptography or
+//! disk I/O. `contacts` is only taken by whoever holds `refreshing`.
+
+mod audience;
+mod documents;
+mod judge;
+mod keys;
+mod publish;
+mod scan;
+mod settle;
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+
+pub use audience::{Audience, Groups, People, Who};
+pub use documents::{DocKey, Document, Head, Version};
+pub use judge::{Place, Vouched};
+pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
+pub use publish::{Publication, Published};
+
+use crate::contacts::{Contacts, Trust};
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobId, BlobKind, DocId, Fingerprint, Folder};
+use crate::openpgp::{self, CertIndex, Certificate, Identity, Keyring, Limits, Outcome};
+use crate::plaintext::Plaintext;
+use crate::store::{FileName, Store};
+
+/// Bytes of recently opened content that the vault keeps, so that looking at a directory and
+/// then reading its files does not decrypt them twice.
+const CONTENT_CACHE: usize = 16 << 20;
+/// Larger contents are not kept.
+const CONTENT_CACHE_ITEM: usize = 1 << 20;
+
+/// How a vault behaves; see `dds-mount(1)` for the configuration that sets it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Largest content of one file, in bytes.
+    pub max_file_size: u64,
+    /// When new certificates are pinned.
+    pub trust: Trust,
+    /// Blobs name their recipients' key ids.
+    pub named_recipients: bool,
+    /// Configured names of audiences.
+    pub groups: Groups,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            max_file_size: 256 << 20,
+            trust: Trust::FirstSight,
+            named_recipients: false,
+            groups: Groups::default(),
+        }
+    }
+}
+
+/// An unlocked store.
+pub struct Vault {
+    shared: Arc<settle::Shared>,
+    settler: settle::Settler,
+    /// The first one signs; all of them decrypt.
+    identities: Vec<Identity>,
+    options: Options,
+    contacts: Mutex<Contacts>,
+    refreshing: Mutex<keys::KeyFolder>,
+    /// Counts refreshes by their beginnings, so that who waited for a later one need not scan.
+    begun: AtomicU64,
+    state: Mutex<State>,
+    contents: Mutex<Contents>,
+}
+
+/// What is known of the store at a moment.
+struct State {
+    files: HashMap<(Folder, FileName), scan::File>,
+    documents: HashMap<DocKey, Document>,
+    /// Documents that changed since the view last asked.
+    changed: HashSet<DocKey>,
+    /// Documents of which a publication is on its way, with how many.
+    in_flight: HashMap<DocKey, usize>,
+    /// Blobs without a document id that a publication replaced, until they are unlinked.
+    retired: HashMap<(Folder, FileName), BlobId>,
+    /// Files removed through us since the running refresh began: its listing may be older.
+    removed: HashSet<(Folder, FileName)>,
+    people: Arc<People>,
+    certificates: Arc<CertIndex>,
+    /// The same certificates by their primary keys.
+    recipients: HashMap<Fingerprint, Certificate>,
+    /// Sentences about `keys/`, for `.dds/status`.
+    key_notices: Vec<String>,
+}
+
+/// Recently opened contents, least recently used first to go.
+struct Contents {
+    cache: LruCache<BlobId, Arc<Plaintext>>,
+    bytes: usize,
+}
+
+impl Vault {
+    /// Opens a store with unlocked identities, the first of which signs.
+    ///
+    /// # Errors
+    /// `NoKey` without an identity; whatever reading `keys/` or saving pins gives.
+    pub fn open(
+        store: Arc<dyn Store>,
+        identities: Vec<Identity>,
+        contacts: Contacts,
+        options: Options,
+    ) -> Result<Vault> {
+        if identities.is_empty() {
+            return Err(Error::new(Kind::NoKey, "no secret key"));
+        }
+        let mine = identities.iter().map(Identity::fingerprint).collect();
+        let people = Arc::new(People::new(mine, &contacts, options.groups.clone()));
+        let shared = Arc::new(settle::Shared::new(store));
+        let vault = Vault {
+            settler: settle::Settler::start(Arc::clone(&shared)),
+            shared,
+            identities,
+            options,
+            contacts: Mutex::new(contacts),
+            refreshing: Mutex::default(),
+            begun: AtomicU64::new(0),
+            state: Mutex::new(State {
+                files: HashMap::new(),
+                documents: HashMap::new(),
+                changed: HashSet::new(),
+                in_flight: HashMap::new(),
+                retired: HashMap::new(),
+                removed: HashSet::new(),
+                people,
+                certificates: Arc::new(CertIndex::default()),
+                recipients: HashMap::new(),
+                key_notices: Vec::new(),
+            }),
+            contents: Mutex::new(Contents {
+                cache: LruCache::unbounded(),
+                bytes: 0,
+            }),
+        };
+        vault.refresh()?;
+        Ok(vault)
+    }
+
+    /// The ciphertext below.
+    pub fn store(&self) -> &dyn Store {
+        &*self.shared.store
+    }
+
+    /// How the vault was asked to behave.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Returns everybody I know at this moment.
+    pub fn people(&self) -> Arc<People> {
+        Arc::clone(&self.state().people)
+    }
+
+    /// Fingerprints of my keys, the signing one first.
+    pub fn my_fingerprints(&self) -> Vec<Fingerprint> {
+        self.identities.iter().map(Identity::fingerprint).collect()
+    }
+
+    /// Looks at the whole store and takes in what changed since the last look.
+    ///
+    /// # Errors
+    /// `Io` when a folder cannot be listed or pins cannot be saved. What a single file holds is
+    /// never an error.
+    pub fn refresh(&self) -> Result<()> {
+        let asked = self.begun.load(Ordering::SeqCst);
+        let mut key_folder = lock(&self.refreshing);
+        if self.begun.load(Ordering::SeqCst) > asked {
+            return Ok(()); // A whole refresh began after we were asked.
+        }
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.state().removed.clear();
+        self.refresh_keys(&mut key_folder)?;
+        for folder in Folder::ALL {
+            self.refresh_folder(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the documents that changed since the last call; an absent one is gone.
+    pub fn take_changes(&self) -> Vec<(DocKey, Option<Document>)> {
+        let mut state = self.state();
+        let state = &mut *state;
+        // What is being published is shown by its publisher first, under the file it has open.
+        let in_flight = &state.in_flight;
+        let (waiting, changed): (HashSet<_>, HashSet<_>) = std::mem::take(&mut state.changed)
+            .into_iter()
+            .partition(|key| in_flight.contains_key(key));
+        state.changed = waiting;
+        let document = |key: DocKey| {
+            let document = state.documents.get(&key).cloned();
+            (key, document)
+        };
+        changed.into_iter().map(document).collect()
+    }
+
+    /// Returns all known versions of a document, oldest first.
+    pub fn versions(&self, key: &DocKey) -> Vec<Arc<Version>> {
+        let state = self.state();
+        let document = state.documents.get(key);
+        document.map_or_else(Vec::new, |document| document.versions().to_vec())
+    }
+
+    /// Makes the id of a new document.
+    pub fn new_doc_id(&self) -> DocId {
+        let mut random = [0; 16];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .expect("the kernel always has random numbers after boot");
+        DocId::from_random(random)
+    }
+
+    /// Returns the key that a document of mine has.
+    pub fn doc_key(&self, kind: BlobKind, audience: &Audience, doc: DocId) -> DocKey {
+        let me = self.identities[0].fingerprint();
+        DocKey::Placed {
+            kind,
+            audience: audience.clone(),
+            doc,
+            signer: (kind == BlobKind::Message).then_some(me),
+        }
+    }
+
+    /// Returns a version's content.
+    ///
+    /// # Errors
+    /// `NotFound` if the blob is gone or replaced, `Damaged` or `TooLarge` if it cannot be shown,
+    /// `Io` if it cannot be read.
+    pub fn content(&self, version: &Version) -> Result<Arc<Plaintext>> {
+        if let Some(kind) = version.unreadable {
+            return Err(self.unreadable(version, kind));
+        }
+        if let Some(content) = lock(&self.contents).cache.get(&version.id) {
+            return Ok(Arc::clone(content));
+        }
+        let (bytes, _) = self.store().read(&version.entry, self.blob_limit())?;
+        if BlobId::of(&bytes) != version.id {
+            let gone = format!("blob {} was replaced in the store", version.blob);
+            return Err(Error::new(Kind::NotFound, gone));
+        }
+        let (facts, certificates) = {
+            let state = self.state();
+            let file = state
+                .files
+                .get(&(version.folder(), version.entry.name.clone()));
+            let facts = file.and_then(scan::File::facts).cloned();
+            (facts, Arc::clone(&state.certificates))
+        };
+        let session_key = facts.as_ref().map(|facts| &facts.session_key);
+        let outcome = openpgp::open(
+            &bytes,
+            &self.keyring(&certificates),
+            &self.limits(),
+            session_key,
+        );
+        match outcome {
+            Outcome::Opened(opened) if Some(opened.facts.digest) == version.digest => {
+                let content = Arc::new(opened.content);
+                self.remember(version.id, &content);
+                Ok(content)
+            }
+            Outcome::TooLarge => Err(self.unreadable(version, Kind::TooLarge)),
+            _ => Err(self.unreadable(version, Kind::Damaged)),
+        }
+    }
+
+    fn unreadable(&self, version: &Version, kind: Kind) -> Error {
+        let why = match kind {
+            Kind::TooLarge => "expands beyond the limit",
+            _ => "is damaged, not authenticated or of a refused kind",
+        };
+        Error::new(
+            kind,
+            format!("blob {} {why}; nothing of it is shown", version.blob),
+        )
+    }
+
+    fn remember(&self, id: BlobId, content: &Arc<Plaintext>) {
+        let size = content.memory();
+        if size > CONTENT_CACHE_ITEM {
+            return;
+        }
+        let mut contents = lock(&self.contents);
+        if contents.cache.put(id, Arc::clone(content)).is_none() {
+            contents.bytes += size;
+        }
+        while contents.bytes > CONTENT_CACHE {
+            let Some((_, oldest)) = contents.cache.pop_lru() else {
+                break;
+            };
+            contents.bytes -= oldest.memory();
+        }
+    }
+
+    /// Makes durable what was published, and unlinks what it replaced, before it returns.
+    ///
+    /// # Errors
+    /// `Io` or `NoSpace` as the disk says; replaced blobs then stay.
+    pub fn settle(&self) -> Result<()> {
+        self.shared.settle()
+    }
+
+    /// Sentences about the state of the store, for `.dds/status`.
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = self.state().key_notices.clone();
+        notices.extend(self.file_notices());
+        notices.extend(self.shared.notice());
+        notices
+    }
+
+    /// Ends the background work; everything published is durable if this returns `Ok`.
+    ///
+    /// # Errors
+    /// As [`Vault::settle`].
+    pub fn close(&self) -> Result<()> {
+        let settled = self.settle();
+        self.settler.stop();
+        let mut contents = lock(&self.contents);
+        contents.cache.clear();
+        contents.bytes = 0;
+        settled
+    }
+
+    fn keyring<'a>(&'a self, certificates: &'a CertIndex) -> Keyring<'a> {
+        Keyring {
+            identities: &self.identities,
+            certificates,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_content: self.options.max_file_size,
+            ..Limits::default()
+        }
+    }
+
+    /// Bytes of the largest blob that is read: armor and padding of the largest content.
+    fn blob_limit(&self) -> u64 {
+        self.options.max_file_size.saturating_mul(3) / 2 + (1 << 20)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// Locks, also after a panic elsewhere: the states here are valid between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Number of threads for opening blobs.
+fn openers() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}

@@ -1,1 +1,388 @@
-//! Placeholder until the module lands in the next commits.
+//! Files and directories, as programs see them.
+//!
+//! The view turns the vault's documents into a tree of names, keeps what programs write until it
+//! is published, and holds every rule of DESIGN 4 and 5. It knows nothing of the kernel: a web
+//! page or a mail gateway can use it as `fuse/` does.
+//!
+//! Locks, in the order in which they are taken: an open file's content, then the tree. The
+//! handle table and the error log are leaves. None is held during cryptography or disk I/O,
+//! except a file's own content while that file is published.
+
+mod audiences;
+mod file;
+mod names;
+mod open;
+mod place;
+mod read;
+mod refused;
+mod remove;
+mod report;
+mod special;
+mod tree;
+mod write;
+mod xattr;
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use open::Access;
+pub use tree::Ino;
+pub use write::SetAttr;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::{Folder, Timestamp};
+use crate::vault::{Audience, Vault};
+use crate::view::tree::{FileRole, Role, Tree, What};
+
+/// How the view behaves; see `dds-mount(1)` for the configuration that sets it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Notes shared with others may be removed.
+    pub remove_shared_notes: bool,
+}
+
+/// The mounted tree.
+pub struct View {
+    vault: Vault,
+    options: Options,
+    tree: Mutex<Tree>,
+    handles: Mutex<HashMap<u64, Arc<open::Handle>>>,
+    next_handle: AtomicU64,
+    errors: report::ErrorLog,
+    /// What this mount published: digests of contents, and to whom.
+    published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
+    started: Timestamp,
+}
+
+/// A process, as far as writing is concerned: threads of one group share their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ThreadGroup(pub u32);
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The asking process; `None` if it cannot be told.
+    pub group: Option<ThreadGroup>,
+    /// The superuser passes permission bits, but not the rules of the view.
+    pub is_root: bool,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+}
+
+/// What `stat` shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Attr {
+    /// The inode's number.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Bytes of content.
+    pub size: u64,
+    /// Last change of the content.
+    pub mtime: Timestamp,
+    /// Permission bits, 0..=0o777.
+    pub mode: u32,
+    /// Number of links.
+    pub links: u32,
+}
+
+/// A line of a directory listing.
+#[derive(Clone, Debug)]
+pub struct DirEntry {
+    /// The entry's inode.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Its name.
+    pub name: OsString,
+}
+
+/// Number of an open file or directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HandleId(pub u64);
+
+impl View {
+    /// Makes the view of a vault.
+    ///
+    /// # Errors
+    /// What the first look at the store gives.
+    pub fn new(vault: Vault, options: Options) -> Result<View> {
+        let mut tree = Tree::new();
+        special::plant(&mut tree);
+        let view = View {
+            vault,
+            options,
+            tree: Mutex::new(tree),
+            handles: Mutex::default(),
+            next_handle: AtomicU64::new(1),
+            errors: report::ErrorLog::default(),
+            published: Mutex::default(),
+            started: Timestamp::now(),
+        };
+        view.show_changes();
+        Ok(view)
+    }
+
+    /// Finds a name in a directory.
+    ///
+    /// # Errors
+    /// `NotFound`; `NotDirectory`; `Io` when the store cannot be read.
+    pub fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
+        self.refresh_special(parent, Some(name))?;
+        if let Some(ino) = self.find(parent, name)? {
+            return self.getattr(ino);
+        }
+        self.refresh()?;
+        match self.find(parent, name)? {
+            Some(ino) => self.getattr(ino),
+            None => Err(not_found()),
+        }
+    }
+
+    fn find(&self, parent: Ino, name: &OsStr) -> Result<Option<Ino>> {
+        let people = self.vault.people();
+        let mut tree = self.tree();
+        let dir = tree
+            .dir(parent)
+            .ok_or_else(|| self.not_a_directory(&tree, parent))?;
+        let found = dir.children.get(name).copied();
+        let Role::Folder(folder) = dir.role else {
+            return Ok(found);
+        };
+        if let Some(ino) = found {
+            // Looked up by its canonical name: it stays listed in this mount.
+            if let Some(dir) = tree.dir_mut(ino) {
+                dir.kept = true;
+            }
+            return Ok(found);
+        }
+        let spelled = name.to_str();
+        let Some(audience) = spelled.and_then(|name| audiences::resolve(&people, folder, name))
+        else {
+            return Ok(None);
+        };
+        let canonical = audiences::canonical_name(&people, &audience);
+        if spelled != Some(canonical.as_str()) {
+            return Ok(Some(tree.alias(parent, name, canonical)));
+        }
+        let ino = tree.audience_dir(folder, &audience, &people);
+        if let Some(dir) = tree.dir_mut(ino) {
+            dir.kept = true;
+        }
+        Ok(Some(ino))
+    }
+
+    /// Returns what `stat` shows of a node.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn getattr(&self, ino: Ino) -> Result<Attr> {
+        let tree = self.tree();
+        let node = tree.get(ino).ok_or_else(not_found)?;
+        let attr = match &node.what {
+            What::Dir(dir) => Attr {
+                ino,
+                kind: NodeKind::Directory,
+                size: 0,
+                mtime: dir.mtime,
+                mode: 0o700,
+                links: 2,
+            },
+            What::Alias(target) => Attr {
+                ino,
+                kind: NodeKind::Symlink,
+                size: target.len() as u64,
+                mtime: self.started,
+                mode: 0o777,
+                links: 1,
+            },
+            What::File(file) => {
+                let stat = match (&file.role, &file.open) {
+                    (FileRole::Status | FileRole::Errors, None) => {
+                        let role = file.role.clone();
+                        drop(tree);
+                        return Ok(file_attr(ino, self.load_special(&role)?.stat(), 1));
+                    }
+                    _ => self.file_stat(file),
+                };
+                file_attr(ino, stat, u32::from(tree.is_attached(ino)))
+            }
+        };
+        Ok(attr)
+    }
+
+    /// Size, time and owner's bits of a file of the tree.
+    fn file_stat(&self, file: &tree::File) -> file::Stat {
+        if let Some(open) = &file.open {
+            return open.stat();
+        }
+        match &file.role {
+            FileRole::Document(tree::Shown {
+                head: Some(head), ..
+            }) => {
+                let version = &head.version;
+                file::Stat {
+                    size: version.size,
+                    mtime: version.mtime,
+                    mode: document_mode(version),
+                }
+            }
+            _ => file.stat.unwrap_or(file::Stat {
+                size: 0,
+                mtime: self.started,
+                mode: 0o6,
+            }),
+        }
+    }
+
+    /// Returns the target of a symbolic link.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for anything but a link.
+    pub fn readlink(&self, ino: Ino) -> Result<String> {
+        match &self.tree().get(ino).ok_or_else(not_found)?.what {
+            What::Alias(target) => Ok(target.clone()),
+            What::Dir(_) | What::File(_) => Err(Error::new(Kind::Invalid, "not a symbolic link")),
+        }
+    }
+
+    /// Lists a directory, after looking at the store.
+    ///
+    /// # Errors
+    /// `NotDirectory`; `NotFound`; `Io` when the store cannot be read.
+    pub fn list(&self, ino: Ino) -> Result<Vec<DirEntry>> {
+        self.refresh()?;
+        self.refresh_special(ino, None)?;
+        let tree = self.tree();
+        let dir = tree
+            .dir(ino)
+            .ok_or_else(|| self.not_a_directory(&tree, ino))?;
+        let parent = tree.get(ino).map_or(ino, |node| node.parent);
+        let dots = [(ino, "."), (parent, "..")].map(|(ino, name)| DirEntry {
+            ino,
+            kind: NodeKind::Directory,
+            name: name.into(),
+        });
+        let children = dir.children.iter().filter_map(|(name, ino)| {
+            Some(DirEntry {
+                ino: *ino,
+                kind: kind_of(&tree.get(*ino)?.what),
+                name: name.clone(),
+            })
+        });
+        Ok(dots.into_iter().chain(children).collect())
+    }
+
+    /// Counts that somebody was told an inode number; undone by [`View::forget`].
+    pub fn remember(&self, ino: Ino) {
+        self.tree().remember(ino);
+    }
+
+    /// Counts that an inode number was forgotten `times` times.
+    pub fn forget(&self, ino: Ino, times: u64) {
+        self.tree().forget(ino, times);
+    }
+
+    /// The vault below.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// Looks at the store and shows what changed.
+    ///
+    /// # Errors
+    /// As [`Vault::refresh`].
+    pub fn refresh(&self) -> Result<()> {
+        self.vault.refresh()?;
+        self.show_changes();
+        Ok(())
+    }
+
+    /// Brings the tree up to date with what the vault knows.
+    fn show_changes(&self) {
+        let people = self.vault.people();
+        let mut tree = self.tree();
+        for folder in Folder::ALL {
+            tree.unverified_dir(folder);
+            for contact in people.contacts() {
+                let alone = Audience::from_iter([contact.fingerprint.clone()]);
+                tree.audience_dir(folder, &alone, &people);
+            }
+        }
+        tree.audience_dir(Folder::Notes, &Audience::me(), &people);
+        // Taken under the tree's lock, so that changes are applied in their order.
+        let changes = self.vault.take_changes();
+        tree.apply(changes, &people);
+    }
+
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        lock(&self.tree)
+    }
+
+    fn not_a_directory(&self, tree: &Tree, ino: Ino) -> Error {
+        match tree.get(ino) {
+            Some(_) => Error::new(Kind::NotDirectory, "not a directory"),
+            None => not_found(),
+        }
+    }
+
+    fn insert_handle(&self, handle: open::Handle) -> HandleId {
+        let id = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        lock(&self.handles).insert(id, Arc::new(handle));
+        HandleId(id)
+    }
+
+    fn handle(&self, id: HandleId) -> Result<Arc<open::Handle>> {
+        let handles = lock(&self.handles);
+        let handle = handles.get(&id.0).cloned();
+        handle.ok_or_else(|| Error::new(Kind::BadHandle, "not an open file"))
+    }
+}
+
+fn file_attr(ino: Ino, stat: file::Stat, links: u32) -> Attr {
+    Attr {
+        ino,
+        kind: NodeKind::File,
+        size: stat.size,
+        mtime: stat.mtime,
+        mode: stat.mode << 6,
+        links,
+    }
+}
+
+/// Owner's permission bits of a published document.
+fn document_mode(version: &crate::vault::Version) -> u32 {
+    let unverified = version.audience().is_none();
+    if version.is_received() || unverified {
+        0o4
+    } else {
+        version.mode.unwrap_or(0o6)
+    }
+}
+
+fn kind_of(what: &What) -> NodeKind {
+    match what {
+        What::Dir(_) => NodeKind::Directory,
+        What::Alias(_) => NodeKind::Symlink,
+        What::File(_) => NodeKind::File,
+    }
+}
+
+fn not_found() -> Error {
+    Error::new(Kind::NotFound, "no such file or directory")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,353 @@
+//! `dds-mount`: unlock, mount, go to the background, serve until unmounted.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use zeroize::Zeroizing;
+
+use super::config::{Config, find_store};
+use super::mountpoint::Mountpoint;
+use super::passphrase::Source;
+use super::{Exit, Failure, Outcome, parse, paths};
+use crate::contacts::Contacts;
+use crate::error::{Error, Kind};
+use crate::fuse;
+use crate::openpgp::Identity;
+use crate::store::DirStore;
+use crate::vault::Vault;
+use crate::view::View;
+
+const PROGRAM: &str = "dds-mount";
+
+/// Show a synced folder of OpenPGP files as plain files
+///
+/// Unlocks your key, mounts the store's view on MOUNTPOINT and goes to the background once the
+/// mount is usable. Unmounting locks: fusermount3 -u MOUNTPOINT.
+#[derive(Parser)]
+#[command(name = PROGRAM, version, about, max_term_width = 100, after_help = EXAMPLES)]
+#[command(allow_missing_positional = true)]
+struct Arguments {
+    /// The synced folder [default: $DDS_STORE, the configuration, else ~/documents-btsync]
+    #[arg(short, long, value_name = "DIR", conflicts_with = "positional_store")]
+    store: Option<PathBuf>,
+    /// Secret key file; the first signs, further ones only decrypt
+    #[arg(short, long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    #[command(flatten)]
+    passphrase: Source,
+    /// Stay in the foreground and log to standard error
+    #[arg(short, long)]
+    foreground: bool,
+    /// Mount options, as for mount(8); allow_other and allow_root are refused
+    #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
+    options: Vec<String>,
+    /// Configuration file [default: ~/.config/dds/config.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The synced folder, if not given with --store
+    #[arg(value_name = "STORE")]
+    positional_store: Option<PathBuf>,
+    /// Where the view is mounted; made if it is missing
+    #[arg(value_name = "MOUNTPOINT")]
+    mountpoint: PathBuf,
+}
+
+const EXAMPLES: &str = "Examples:
+  dds-mount ~/secure                        mount the configured store
+  dds-mount --store ~/sync ~/secure         mount another one
+  fusermount3 -u ~/secure                   unmount, which locks it";
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments: Arguments = match parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(PROGRAM),
+    }
+}
+
+fn run(arguments: &Arguments) -> Outcome<()> {
+    let options = mount_options(&arguments.options)?;
+    let config = Config::load(arguments.config.as_deref())?;
+    let given = arguments
+        .store
+        .as_deref()
+        .or(arguments.positional_store.as_deref());
+    let (store, store_path) = open_store(&find_store(given, &config)?)?;
+    fuse_available()?;
+    let mountpoint = Mountpoint::prepare(&arguments.mountpoint, &store_path)?;
+    let mounted = unlock(arguments, &config).and_then(|identities| {
+        let job = Job {
+            store,
+            store_path,
+            identities,
+            config,
+            mountpoint: &mountpoint,
+            options,
+        };
+        if arguments.foreground {
+            serve_in_foreground(job)
+        } else {
+            serve_in_background(job)
+        }
+    });
+    if mounted.is_err() {
+        mountpoint.restore();
+    }
+    mounted
+}
+
+/// Refuses options that would let others see the view; drops those that only mount(8) reads.
+fn mount_options(given: &[String]) -> Outcome<Vec<String>> {
+    const HANDLED: [&str; 8] = [
+        "rw", "nodev", "nosuid", "noatime", "auto", "noauto", "user", "_netdev",
+    ];
+    let mut options = Vec::new();
+    for option in given.iter().filter(|option| !option.is_empty()) {
+        match option.as_str() {
+            "allow_other" | "allow_root" => {
+                let refused = format!("option {option} is refused: the view is for you alone");
+                return Err(Failure::new(Exit::Usage, refused));
+            }
+            "dev" | "suid" => {
+                let refused = format!("option {option} is refused: files here come from others");
+                return Err(Failure::new(Exit::Usage, refused));
+            }
+            handled if HANDLED.contains(&handled) || handled.starts_with("x-") => {}
+            other => options.push(other.to_owned()),
+        }
+    }
+    Ok(options)
+}
+
+fn open_store(path: &Path) -> Outcome<(DirStore, PathBuf)> {
+    let failed = |why: String| {
+        Failure::new(Exit::Setup, format!("store {}: {why}", path.display()))
+            .hint("dds init --store DIR makes one; --store DIR names another")
+    };
+    let canonical = path
+        .canonicalize()
+        .map_err(|error| failed(error.to_string()))?;
+    let store = DirStore::open(&canonical).map_err(|error| failed(error.to_string()))?;
+    store.clean_leftovers()?;
+    Ok((store, canonical))
+}
+
+fn fuse_available() -> Outcome<()> {
+    fuse::check_available().map_err(|error| {
+        let hint = match error.kind() {
+            Kind::NotFound => "apt install fuse3, and modprobe fuse as root",
+            _ => "your user may not open /dev/fuse; ask the machine's administrator",
+        };
+        Failure::new(Exit::Fuse, error.to_string()).hint(hint)
+    })
+}
+
+/// Reads and unlocks the key files, asking for a passphrase where one is needed.
+fn unlock(arguments: &Arguments, config: &Config) -> Outcome<Vec<Identity>> {
+    let mut files = arguments.keys.clone();
+    if files.is_empty() {
+        files = config
+            .keys
+            .iter()
+            .map(|file| paths::expand(file))
+            .collect::<Outcome<_>>()?;
+    }
+    if files.is_empty() {
+        files.push(paths::config_dir()?.join("identity.asc"));
+    }
+    let mut given = None;
+    files
+        .iter()
+        .map(|file| unlock_one(file, &arguments.passphrase, &mut given))
+        .collect()
+}
+
+/// Unlocks one key file. `given` is the passphrase of `--passphrase-command` or
+/// `--passphrase-fd`, which is fetched once and tried on every key.
+fn unlock_one(
+    file: &Path,
+    source: &Source,
+    given: &mut Option<crate::plaintext::Passphrase>,
+) -> Outcome<Identity> {
+    let shown = file.display();
+    let bytes = std::fs::read(file).map(Zeroizing::new).map_err(|error| {
+        Failure::new(Exit::Setup, format!("key {shown}: {error}"))
+            .hint("dds init makes an identity; --key FILE names another")
+    })?;
+    let unreadable = |error: Error| Failure::new(Exit::Setup, format!("key {shown}: {error}"));
+    if !Identity::is_locked(&bytes).map_err(unreadable)? {
+        return Identity::unlock(&bytes, None).map_err(unreadable);
+    }
+    let asked;
+    let passphrase = if source.is_given() {
+        if given.is_none() {
+            *given = Some(source.get("", false)?);
+        }
+        given.as_ref().expect("filled above")
+    } else {
+        asked = source.get(&format!("passphrase for {shown}: "), false)?;
+        &asked
+    };
+    Identity::unlock(&bytes, Some(passphrase)).map_err(|error| match error.kind() {
+        Kind::WrongPassphrase => {
+            Failure::new(Exit::Passphrase, format!("key {shown}: wrong passphrase"))
+                .hint("the key was not unlocked and nothing was mounted; try again")
+        }
+        _ => unreadable(error),
+    })
+}
+
+/// Everything that is needed to mount.
+struct Job<'a> {
+    store: DirStore,
+    store_path: PathBuf,
+    identities: Vec<Identity>,
+    config: Config,
+    mountpoint: &'a Mountpoint,
+    options: Vec<String>,
+}
+
+impl Job<'_> {
+    fn mount(self) -> Outcome<fuse::Mounted> {
+        let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
+        let options = self.config.vault_options()?;
+        let vault = Vault::open(Arc::new(self.store), self.identities, contacts, options)?;
+        let view = View::new(vault, self.config.view_options())?;
+        let path = &self.mountpoint.path;
+        let mounted = fuse::mount(Arc::new(view), path, &self.options);
+        let mounted = mounted.map_err(|error| {
+            let why = format!("{}: {error}", path.display());
+            Failure::new(Exit::Mountpoint, why.trim_end().replace('\n', "; "))
+        })?;
+        self.mountpoint.restore();
+        Ok(mounted)
+    }
+}
+
+/// Serves until the mount is taken away, by a signal or from outside.
+fn serve(mounted: fuse::Mounted) -> Outcome<()> {
+    let unmounter = mounted.unmounter();
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
+    let mut signals = signals.map_err(|error| Error::io("signals", error))?;
+    let stop = signals.handle();
+    let watcher = std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            unmounter.unmount();
+        }
+    });
+    let served = mounted.serve();
+    stop.close();
+    // The watcher ends with its signals; a panic in it was already printed.
+    let _ = watcher.join();
+    let lost = match &served {
+        Ok(lost) | Err((_, lost)) => lost,
+    };
+    for path in lost {
+        eprintln!("{PROGRAM}: not saved: {}", crate::error::printable(path));
+    }
+    match served {
+        Ok(lost) if lost.is_empty() => Ok(()),
+        Ok(lost) => {
+            let files = lost.len();
+            Err(Failure::new(
+                Exit::Failure,
+                format!("{files} unsaved when the mount ended"),
+            ))
+        }
+        Err((error, _)) => Err(error.into()),
+    }
+}
+
+fn serve_in_foreground(job: Job<'_>) -> Outcome<()> {
+    log_to_stderr();
+    serve(job.mount()?)
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::from_env("DDS_LOG");
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter);
+    log.init();
+}
+
+/// Forks: the child mounts and serves, the parent waits until the mount answers and returns.
+fn serve_in_background(job: Job<'_>) -> Outcome<()> {
+    let failed = |error: std::io::Error| Failure::from(Error::io("going to the background", error));
+    let (reader, writer) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
+    // SAFETY: this process has one thread so far (no library starts any before the mount), so the
+    // child may go on as the parent would.
+    match unsafe { libc::fork() } {
+        -1 => Err(failed(std::io::Error::last_os_error())),
+        0 => {
+            drop(reader);
+            std::process::exit(child(job, writer));
+        }
+        _ => {
+            drop(writer);
+            // The secrets of this process are the child's now.
+            drop(job);
+            let mut verdict = [0];
+            match File::from(reader).read_exact(&mut verdict) {
+                Ok(()) if verdict[0] == Exit::Ok as u8 => Ok(()),
+                Ok(()) => std::process::exit(i32::from(verdict[0])),
+                Err(_) => Err(Failure::new(
+                    Exit::Failure,
+                    "the mount ended before it was usable",
+                )),
+            }
+        }
+    }
+}
+
+/// The background process: tells the parent how mounting went, then serves.
+fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
+    let mut parent = File::from(parent);
+    let mut tell = |exit: Exit| {
+        // If the parent was killed meanwhile there is nobody left to tell.
+        let _ = parent.write_all(&[exit as u8]);
+    };
+    let mountpoint = job.mountpoint;
+    match job.mount() {
+        Ok(mounted) => {
+            if let Err(error) = leave_terminal() {
+                tracing::warn!("leaving the terminal: {error}");
+            }
+            tell(Exit::Ok);
+            drop(parent);
+            match serve(mounted) {
+                Ok(()) => 0,
+                Err(failure) => failure.exit as i32,
+            }
+        }
+        Err(failure) => {
+            mountpoint.restore();
+            // The code is told to the parent, which passes it on.
+            let _ = failure.tell(PROGRAM);
+            tell(failure.exit);
+            failure.exit as i32
+        }
+    }
+}
+
+/// Begins a session of its own, in `/`, without the standard streams.
+fn leave_terminal() -> std::io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The directory on which the view is mounted: made if it is missing, refused where plaintext
+//! would be in danger.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+
+use super::{Exit, Failure, Outcome};
+
+/// Names that only the top of a synced folder holds.
+const SYNC_MARKS: [&str; 5] = [".stfolder", ".stignore", ".sync", ".SyncID", ".SyncIgnore"];
+
+/// A directory that is ready to be mounted on.
+pub(super) struct Mountpoint {
+    /// Canonical path.
+    pub(super) path: PathBuf,
+    /// The bare directory, which the mount will cover.
+    directory: File,
+    /// We made it, now or earlier: nothing can be saved into it while it is not mounted.
+    ours: bool,
+}
+
+impl Mountpoint {
+    /// Prepares a directory for mounting the view of `store`, which is canonical.
+    pub(super) fn prepare(path: &Path, store: &Path) -> Outcome<Mountpoint> {
+        let refuse =
+            |why: &str| Failure::new(Exit::Mountpoint, format!("{}: {why}", path.display()));
+        let made = make_if_missing(path)?;
+        let canonical = path
+            .canonicalize()
+            .map_err(|error| refuse(&error.to_string()))?;
+        if let Some(kind) = mounted_here(&canonical) {
+            return Err(if kind == "fuse.dds-mount" {
+                refuse("already mounted")
+                    .hint(format!("to lock it: fusermount3 -u {}", path.display()))
+            } else {
+                refuse("another filesystem is mounted here").hint("choose another mountpoint")
+            });
+        }
+        let checked = check(&canonical, store);
+        let directory = match checked.and_then(|()| {
+            File::open(&canonical).map_err(|error| (error.to_string(), String::new()))
+        }) {
+            Ok(directory) => directory,
+            Err((why, hint)) => {
+                if made {
+                    // We made it a moment ago, and it is empty; leave nothing behind.
+                    let _ = fs::remove_dir(&canonical);
+                }
+                let refusal = refuse(&why);
+                return Err(if hint.is_empty() {
+                    refusal
+                } else {
+                    refusal.hint(hint)
+                });
+            }
+        };
+        let bare = directory
+            .metadata()
+            .map_err(|error| refuse(&error.to_string()))?;
+        let ours = made || bare.mode() & 0o777 == 0o500;
+        let mountpoint = Mountpoint {
+            path: canonical,
+            directory,
+            ours,
+        };
+        mountpoint.set_mode(0o700);
+        Ok(mountpoint)
+    }
+
+    /// Makes the bare directory refuse writes again, if it is ours. Called when the mount covers
+    /// it, and when mounting failed.
+    pub(super) fn restore(&self) {
+        self.set_mode(0o500);
+    }
+
+    fn set_mode(&self, mode: u32) {
+        if self.ours {
+            if let Err(error) =
+                rustix::fs::fchmod(self.directory.as_fd(), Mode::from_raw_mode(mode))
+            {
+                tracing::warn!("mode of the bare mountpoint: {error}");
+            }
+        }
+    }
+}
+
+/// Makes the directory, and only it. Tells whether it did.
+fn make_if_missing(path: &Path) -> Outcome<bool> {
+    let refuse = |why: String| Failure::new(Exit::Mountpoint, format!("{}: {why}", path.display()));
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Ok(false),
+        Ok(_) => Err(refuse("not a directory".to_owned())),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            // A mount whose daemon died. Nobody can be using it any more.
+            detach_stale(path);
+            match fs::metadata(path) {
+                Ok(_) => Ok(false),
+                Err(_) => Err(refuse("a dead mount is in the way".to_owned())
+                    .hint(format!("fusermount3 -uz {}", path.display()))),
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let made = fs::DirBuilder::new().mode(0o700).create(path);
+            made.map(|()| true)
+                .map_err(|error| refuse(error.to_string()))
+        }
+        Err(error) => Err(refuse(error.to_string())),
+    }
+}
+
+fn detach_stale(path: &Path) {
+    use rustix::mount::{UnmountFlags, unmount};
+    if unmount(path, UnmountFlags::DETACH).is_err() {
+        // Its failure shows when the directory is looked at again.
+        let _ = std::process::Command::new("fusermount3")
+            .args(["-u", "-q", "-z", "--"])
+            .arg(path)
+            .status();
+    }
+}
+
+/// Returns the type of the filesystem mounted exactly here, from the kernel's table.
+pub(super) fn mounted_here(path: &Path) -> Option<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let line = table.lines().rev().find(|line| {
+        let mounted = line.split(' ').nth(4).unwrap_or_default();
+        Path::new(&mounted.replace("\\040", " ").replace("\\134", "\\")) == path
+    })?;
+    let (_, after) = line.split_once(" - ")?;
+    Some(after.split(' ').next()?.to_owned())
+}
+
+/// Checks the rules. Returns what is wrong and a hint.
+fn check(mountpoint: &Path, store: &Path) -> Result<(), (String, String)> {
+    let elsewhere = "choose a directory outside every synced folder, such as ~/secure";
+    let wrong = |why: &str| Err((why.to_owned(), elsewhere.to_owned()));
+    if mountpoint.starts_with(store) {
+        return wrong("inside the store: the syncer would copy plaintext");
+    }
+    if store.starts_with(mountpoint) {
+        return wrong("the store is inside it");
+    }
+    for ancestor in mountpoint.ancestors() {
+        if SYNC_MARKS
+            .iter()
+            .any(|mark| fs::symlink_metadata(ancestor.join(mark)).is_ok())
+        {
+            return wrong("inside a synced folder");
+        }
+    }
+    let fail = |error: std::io::Error| (error.to_string(), String::new());
+    if fs::read_dir(mountpoint).map_err(fail)?.next().is_some() {
+        return Err((
+            "not empty".to_owned(),
+            "mount on an empty or missing directory".to_owned(),
+        ));
+    }
+    let owner = fs::metadata(mountpoint).map_err(fail)?.uid();
+    let me = rustix::process::geteuid();
+    if !me.is_root() && owner != me.as_raw() {
+        return Err(("belongs to another user".to_owned(), elsewhere.to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Asking for a passphrase: from a command, a file descriptor, or the terminal. Never from the
+//! command line or the environment, where other programs can see it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use rustix::termios::{self, LocalModes, OptionalActions};
+use zeroize::Zeroizing;
+
+use super::{Exit, Failure, Outcome};
+use crate::plaintext::Passphrase;
+
+/// Bytes in the longest passphrase.
+const LIMIT: u64 = 4096;
+
+/// Where the passphrase comes from.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Source {
+    /// Take the passphrase from what this shell command prints
+    #[arg(long, value_name = "CMD", conflicts_with = "passphrase_fd")]
+    passphrase_command: Option<String>,
+    /// Take the passphrase from this file descriptor
+    #[arg(long, value_name = "N")]
+    passphrase_fd: Option<i32>,
+}
+
+impl Source {
+    /// Tells whether the passphrase comes from elsewhere than the terminal.
+    pub(super) fn is_given(&self) -> bool {
+        self.passphrase_command.is_some() || self.passphrase_fd.is_some()
+    }
+
+    /// Gets the passphrase. `prompt` is shown on the terminal if it is asked there; a new one is
+    /// asked twice.
+    pub(super) fn get(&self, prompt: &str, new: bool) -> Outcome<Passphrase> {
+        if let Some(command) = &self.passphrase_command {
+            return from_command(command);
+        }
+        if let Some(fd) = self.passphrase_fd {
+            return from_descriptor(fd);
+        }
+        let first = from_terminal(prompt)?;
+        if new {
+            let again = from_terminal("the same again: ")?;
+            if first.expose() != again.expose() {
+                return Err(Failure::new(Exit::Passphrase, "the two passphrases differ"));
+            }
+        }
+        Ok(first)
+    }
+}
+
+fn from_command(command: &str) -> Outcome<Passphrase> {
+    let failed = |why: String| Failure::new(Exit::Passphrase, format!("passphrase command {why}"));
+    let mut child = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::inherit())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(format!("cannot be run: {error}")))?;
+    let output = child.stdout.take().expect("asked for a pipe");
+    let passphrase = read_line(output).map_err(|error| failed(format!("output: {error}")))?;
+    let status = child
+        .wait()
+        .map_err(|error| failed(format!("was lost: {error}")))?;
+    if !status.success() {
+        return Err(failed(format!("failed: {status}")));
+    }
+    Ok(passphrase)
+}
+
+fn from_descriptor(fd: i32) -> Outcome<Passphrase> {
+    let failed = |why: std::io::Error| {
+        Failure::new(
+            Exit::Passphrase,
+            format!("passphrase from descriptor {fd}: {why}"),
+        )
+    };
+    if fd < 0 {
+        return Err(failed(std::io::Error::from_raw_os_error(libc::EBADF)));
+    }
+    // SAFETY: F_GETFD only looks at the descriptor table.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(failed(std::io::Error::last_os_error()));
+    }
+    // SAFETY: the descriptor is open, and whoever started this program gave it to us to read.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
+    let file = File::from(descriptor);
+    if fd > 2 {
+        return read_line(file).map_err(failed);
+    }
+    // Standard streams stay open: another file must not get their number.
+    let line = read_line(&file).map_err(failed);
+    std::mem::forget(file);
+    line
+}
+
+fn from_terminal(prompt: &str) -> Outcome<Passphrase> {
+    let open = File::options().read(true).write(true).open("/dev/tty");
+    let no_terminal = || {
+        Failure::new(
+            Exit::Passphrase,
+            "the key is locked and there is no terminal to ask for its passphrase",
+        )
+        .hint("--passphrase-command 'CMD' or --passphrase-fd N")
+    };
+    let mut terminal = open.map_err(|_| no_terminal())?;
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Passphrase, format!("terminal: {error}"));
+    write!(terminal, "{prompt}").map_err(failed)?;
+    terminal.flush().map_err(failed)?;
+    let line = {
+        let _silent = NoEcho::begin(&terminal).map_err(failed)?;
+        read_line(&terminal).map_err(failed)?
+    };
+    writeln!(terminal).map_err(failed)?;
+    Ok(line)
+}
+
+/// Turns echo off on a terminal until it is dropped.
+struct NoEcho<'a> {
+    terminal: &'a File,
+    before: termios::Termios,
+}
+
+impl<'a> NoEcho<'a> {
+    fn begin(terminal: &'a File) -> std::io::Result<Self> {
+        let before = termios::tcgetattr(terminal.as_fd())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        silent.local_modes.insert(LocalModes::ICANON);
+        termios::tcsetattr(terminal.as_fd(), OptionalActions::Flush, &silent)?;
+        Ok(NoEcho { terminal, before })
+    }
+}
+
+impl Drop for NoEcho<'_> {
+    fn drop(&mut self) {
+        // Nothing better can be done if the terminal is gone.
+        let _ = termios::tcsetattr(self.terminal.as_fd(), OptionalActions::Flush, &self.before);
+    }
+}
+
+/// Reads up to the first line end, byte by byte, so that nothing of it stays in a buffer.
+fn read_line(mut from: impl Read) -> std::io::Result<Passphrase> {
+    let mut line = Zeroizing::new(Vec::with_capacity(LIMIT as usize));
+    let mut byte = Zeroizing::new([0_u8]);
+    loop {
+        match from.read(&mut byte[..]) {
+            Ok(0) => break,
+            Ok(_) if byte[0] == b'\n' => break,
+            Ok(_) if line.len() as u64 == LIMIT => {
+                return Err(std::io::Error::other("a passphrase has at most 4096 bytes"));
+            }
+            Ok(_) => line.push(byte[0]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    Ok(Passphrase::new(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_is_the_first_line_without_its_end() {
+        let read = |input: &[u8]| read_line(input).map(|p| p.expose().to_vec()).unwrap();
+        assert_eq!(read(b"open sesame\nmore"), b"open sesame");
+        assert_eq!(read(b"open sesame\r\n"), b"open sesame");
+        assert_eq!(read(b" spaces stay "), b" spaces stay ");
+        assert!(read_line(&[b'x'; 5000][..]).is_err());
+    }
+}

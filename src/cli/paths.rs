@@ -1,0 +1,48 @@
+//! Where things are: XDG directories and the store's own subdirectories of them.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Exit, Failure, Outcome};
+
+/// The user's home directory.
+pub(super) fn home() -> Outcome<PathBuf> {
+    absolute("HOME")
+        .ok_or_else(|| Failure::new(Exit::Setup, "HOME is not set").hint("export HOME=/home/you"))
+}
+
+/// `$XDG_CONFIG_HOME/dds`, by default `~/.config/dds`.
+pub(super) fn config_dir() -> Outcome<PathBuf> {
+    let base = match absolute("XDG_CONFIG_HOME") {
+        Some(base) => base,
+        None => home()?.join(".config"),
+    };
+    Ok(base.join("dds"))
+}
+
+/// `$XDG_CONFIG_HOME/dds/<store>`: the pins of a store, named by the first 16 hex digits of the
+/// SHA-256 of its canonical path.
+pub(super) fn pins_dir(store: &Path) -> Outcome<PathBuf> {
+    let digest = Sha256::digest(store.as_os_str().as_encoded_bytes());
+    let name: String = digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(config_dir()?.join(name))
+}
+
+/// Replaces a leading `~/` by the home directory, as shells do, for paths in the configuration.
+pub(super) fn expand(path: &Path) -> Outcome<PathBuf> {
+    match path.strip_prefix("~") {
+        Ok(rest) => Ok(home()?.join(rest)),
+        Err(_) => Ok(path.to_owned()),
+    }
+}
+
+/// A path from the environment; relative ones are ignored, as the XDG specification says.
+fn absolute(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os(variable)?);
+    path.is_absolute().then_some(path)
+}

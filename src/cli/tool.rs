@@ -1,0 +1,37 @@
+//! `dds`: the tool beside the mount.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::{init, parse};
+
+const PROGRAM: &str = "dds";
+
+/// Look after identities and stores of DDS
+#[derive(Parser)]
+#[command(name = PROGRAM, version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Arguments),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments: Arguments = match parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let done = match &arguments.command {
+        Command::Init(arguments) => init::run(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(PROGRAM),
+    }
+}

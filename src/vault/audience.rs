@@ -1,0 +1,197 @@
+//! Who a directory stands for, and who I know.
+//!
+//! [`People`] is an unchanging snapshot of the pins, shared by whoever has to name keys.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use crate::contacts::{Contact, ContactName, Contacts};
+use crate::ids::Fingerprint;
+
+/// The set of people, apart from me, that a directory stands for.
+///
+/// Members are current fingerprints of contacts, or fingerprints that no contact has. The empty
+/// audience is me alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Audience(BTreeSet<Fingerprint>);
+
+impl Audience {
+    /// Returns the audience that is me alone.
+    pub fn me() -> Self {
+        Self::default()
+    }
+
+    /// Tells whether nobody but me is in it.
+    pub fn is_me(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The members, in order of their fingerprints.
+    pub fn members(&self) -> impl Iterator<Item = &Fingerprint> {
+        self.0.iter()
+    }
+
+    /// Number of members, without me.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Tells whether nobody but me is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells whether everybody in `other` is in this audience too.
+    pub fn includes(&self, other: &Audience) -> bool {
+        other.0.is_subset(&self.0)
+    }
+}
+
+impl FromIterator<Fingerprint> for Audience {
+    fn from_iter<I: IntoIterator<Item = Fingerprint>>(members: I) -> Self {
+        Audience(members.into_iter().collect())
+    }
+}
+
+/// What a fingerprint is to me.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who<'a> {
+    /// One of my own keys.
+    Me,
+    /// A current or past key of a contact.
+    Contact(&'a Contact),
+    /// Nobody I know.
+    Unknown,
+}
+
+/// Everybody I know by name: a snapshot of the pins and the configured groups.
+pub struct People {
+    mine: Vec<Fingerprint>,
+    contacts: BTreeMap<String, Contact>,
+    by_fingerprint: HashMap<Fingerprint, String>,
+    groups: Groups,
+}
+
+/// Configured names of audiences: `[groups]` in the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Groups(BTreeMap<ContactName, BTreeSet<ContactName>>);
+
+impl Groups {
+    /// Takes the configured groups.
+    pub fn new(groups: BTreeMap<ContactName, BTreeSet<ContactName>>) -> Self {
+        Groups(groups)
+    }
+
+    /// The names, which no contact may take.
+    pub fn names(&self) -> impl Iterator<Item = &ContactName> {
+        self.0.keys()
+    }
+}
+
+impl People {
+    /// Takes a snapshot of the pins. `mine` are the fingerprints of my keys, the signing one first.
+    pub fn new(mine: Vec<Fingerprint>, contacts: &Contacts, groups: Groups) -> Self {
+        let contacts: BTreeMap<_, _> = contacts
+            .iter()
+            .map(|contact| (contact.name.to_string(), contact.clone()))
+            .collect();
+        let mut by_fingerprint = HashMap::new();
+        for contact in contacts.values() {
+            for past in &contact.past {
+                by_fingerprint.insert(past.clone(), contact.name.to_string());
+            }
+        }
+        // A current key outranks the same key in somebody's past.
+        for contact in contacts.values() {
+            by_fingerprint.insert(contact.fingerprint.clone(), contact.name.to_string());
+        }
+        People {
+            mine,
+            contacts,
+            by_fingerprint,
+            groups,
+        }
+    }
+
+    /// All contacts, by name.
+    pub fn contacts(&self) -> impl Iterator<Item = &Contact> {
+        self.contacts.values()
+    }
+
+    /// Tells whose key that is.
+    pub fn who(&self, key: &Fingerprint) -> Who<'_> {
+        if self.mine.contains(key) {
+            return Who::Me;
+        }
+        match self.by_fingerprint.get(key) {
+            Some(name) => Who::Contact(&self.contacts[name]),
+            None => Who::Unknown,
+        }
+    }
+
+    /// Fingerprint of the key that I sign with.
+    pub fn me(&self) -> &Fingerprint {
+        &self.mine[0]
+    }
+
+    /// Finds a contact by its local name.
+    pub fn by_name(&self, name: &str) -> Option<&Contact> {
+        self.contacts.get(name)
+    }
+
+    /// Finds the one contact that is pinned with an e-mail address, whatever its case.
+    pub fn by_address(&self, address: &str) -> Option<&Contact> {
+        let mut found = self.contacts.values().filter(|contact| {
+            let mut addresses = contact.addresses.iter();
+            addresses.any(|known| known.eq_ignore_ascii_case(address))
+        });
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    /// Returns the members of a configured group, if all of them are contacts.
+    pub fn group(&self, name: &str) -> Option<Audience> {
+        let (_, members) = self
+            .groups
+            .0
+            .iter()
+            .find(|(group, _)| group.as_str() == name)?;
+        let key = |member: &ContactName| {
+            self.contacts
+                .get(member.as_str())
+                .map(|c: &Contact| c.fingerprint.clone())
+        };
+        members.iter().map(key).collect()
+    }
+
+    /// Returns the configured name of an audience.
+    pub fn group_name(&self, audience: &Audience) -> Option<&ContactName> {
+        let mut names = self.groups.names();
+        names.find(|name| self.group(name.as_str()).as_ref() == Some(audience))
+    }
+
+    /// Makes the audience of a set of keys: without me, past keys replaced by current ones.
+    pub fn audience(&self, keys: &[Fingerprint]) -> Audience {
+        keys.iter()
+            .filter_map(|key| match self.who(key) {
+                Who::Me => None,
+                Who::Contact(contact) => Some(contact.fingerprint.clone()),
+                Who::Unknown => Some(key.clone()),
+            })
+            .collect()
+    }
+
+    /// Names a key for people: `me`, a contact's name, or the full fingerprint.
+    pub fn name(&self, key: &Fingerprint) -> String {
+        match self.who(key) {
+            Who::Me => "me".to_owned(),
+            Who::Contact(contact) => contact.name.to_string(),
+            Who::Unknown => key.to_string(),
+        }
+    }
+}
+
+impl fmt::Debug for People {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "People({} contacts)", self.contacts.len())
+    }
+}

@@ -1,0 +1,194 @@
+//! Versions, the documents that they belong to, and which versions are heads.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::error::Kind;
+use crate::ids::{BlobId, BlobKind, BlobName, DocId, Fingerprint, Folder, Timestamp};
+use crate::store::Entry;
+use crate::vault::audience::Audience;
+use crate::vault::judge::{Place, Vouched};
+
+/// What keeps its identity across edits.
+///
+/// Never the document id alone: a stranger may copy an id, but not into another audience, and
+/// not under my name (DESIGN 6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DocKey {
+    /// A document that its signature places in an audience.
+    Placed {
+        /// Message, note or directory.
+        kind: BlobKind,
+        /// Who shares it.
+        audience: Audience,
+        /// The id that its versions carry.
+        doc: DocId,
+        /// Messages: who wrote it. Notes belong to the whole audience.
+        signer: Option<Fingerprint>,
+    },
+    /// A blob without a document id, or one that nobody vouches for: a document of its own.
+    Single(Folder, BlobId),
+}
+
+/// One blob, judged.
+#[derive(Debug)]
+pub struct Version {
+    /// The document it belongs to.
+    pub key: DocKey,
+    /// SHA-256 of the blob.
+    pub id: BlobId,
+    /// SHA-1 of the blob.
+    pub blob: BlobName,
+    /// Where it lies in the store.
+    pub entry: Entry,
+    /// Where it stands in the view.
+    pub place: Place,
+    /// Message, note or directory.
+    pub kind: BlobKind,
+    /// Path below the place as the writer gave it: hostile until made safe.
+    pub path: Option<Vec<u8>>,
+    /// Size of the content in bytes; 0 when it cannot be read.
+    pub size: u64,
+    /// SHA-256 of the content.
+    pub digest: Option<[u8; 32]>,
+    /// Modification time.
+    pub mtime: Timestamp,
+    /// Owner's permission bits (0..=7), when the writer set others than the default.
+    pub mode: Option<u32>,
+    /// When it was signed; the blob's own time if it is not.
+    pub signed_at: Timestamp,
+    /// Who signed it, as far as known.
+    pub signer: Option<Fingerprint>,
+    /// Who vouches for it.
+    pub vouched: Vouched,
+    /// The signature names its intended recipients.
+    pub addressee_proven: bool,
+    /// Number of keys that it is encrypted to.
+    pub recipients: usize,
+    /// Blobs that it supersedes, direct parents first.
+    pub replaces: Vec<BlobName>,
+    /// Made by a newer DDS: shown, never changed.
+    pub newer_format: bool,
+    /// Written by me.
+    pub mine: bool,
+    /// Why its content cannot be shown, if it cannot: `Damaged` or `TooLarge`.
+    pub unreadable: Option<Kind>,
+}
+
+impl Version {
+    /// The folder of the store in which it lies.
+    pub fn folder(&self) -> Folder {
+        self.entry.folder
+    }
+
+    /// The audience in whose directory it stands.
+    pub fn audience(&self) -> Option<&Audience> {
+        match &self.place {
+            Place::Audience(audience) => Some(audience),
+            Place::Unverified => None,
+        }
+    }
+
+    /// Someone else's message: never writable.
+    pub fn is_received(&self) -> bool {
+        self.kind == BlobKind::Message && !self.mine
+    }
+}
+
+/// All known versions of one document.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    versions: Vec<Arc<Version>>,
+}
+
+impl Document {
+    /// Adds a version, in the one order that does not depend on arrival: oldest signature first,
+    /// ties by blob name in falling order (so that the last is the one that keeps the name).
+    pub fn add(&mut self, version: Arc<Version>) {
+        self.versions.push(version);
+        self.versions
+            .sort_by(|a, b| (a.signed_at, b.blob).cmp(&(b.signed_at, a.blob)));
+    }
+
+    /// Removes the version that lay at `entry`.
+    pub fn remove(&mut self, entry: &Entry) {
+        self.versions.retain(|version| {
+            (version.entry.folder, &version.entry.name) != (entry.folder, &entry.name)
+        });
+    }
+
+    /// Tells whether no version is left.
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty()
+    }
+
+    /// All versions, oldest first.
+    pub fn versions(&self) -> &[Arc<Version>] {
+        &self.versions
+    }
+
+    /// Returns the heads, the one that keeps the name first.
+    ///
+    /// A head is a version that no other version of the document replaces. Several blobs with
+    /// the same content and path (copies for several readers, or the same edit made twice) are
+    /// one head.
+    pub fn heads(&self) -> Vec<Head> {
+        let replaced: HashSet<BlobName> = self
+            .versions
+            .iter()
+            .flat_map(|version| {
+                version
+                    .replaces
+                    .iter()
+                    .copied()
+                    .filter(|b| *b != version.blob)
+            })
+            .collect();
+        let is_head = |version: &&Arc<Version>| !replaced.contains(&version.blob);
+        let mut tips: Vec<_> = self.versions.iter().rev().filter(is_head).collect();
+        if tips.is_empty() {
+            // Versions that replace each other in a ring cannot be made honestly; show them all.
+            tips = self.versions.iter().rev().collect();
+        }
+        let mut heads: Vec<Head> = Vec::new();
+        for tip in tips {
+            let same = |head: &&mut Head| {
+                tip.digest.is_some()
+                    && head.version.digest == tip.digest
+                    && head.version.path == tip.path
+            };
+            match heads.iter_mut().find(same) {
+                Some(head) => head.copies.push(Arc::clone(tip)),
+                None => heads.push(Head {
+                    version: Arc::clone(tip),
+                    copies: Vec::new(),
+                }),
+            }
+        }
+        heads
+    }
+}
+
+/// A version that no other replaces, with the blobs that hold the same.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The version that is shown.
+    pub version: Arc<Version>,
+    /// Other blobs with the same content under the same path.
+    pub copies: Vec<Arc<Version>>,
+}
+
+impl Head {
+    /// Makes the head of a version that was just published.
+    pub fn of(version: Arc<Version>) -> Head {
+        Head {
+            version,
+            copies: Vec::new(),
+        }
+    }
+
+    /// All blobs of the head.
+    pub fn blobs(&self) -> impl Iterator<Item = &Arc<Version>> {
+        std::iter::once(&self.version).chain(&self.copies)
+    }
+}

@@ -1,0 +1,458 @@
+//! Taking in what lies in the store: one listing compared with what is known, new files opened
+//! on all cores, the result applied at once.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::error::{Kind, Result, printable};
+use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp};
+use crate::openpgp::{self, CertIndex, Facts, Notations, Outcome, Outline, SignatureStatus};
+use crate::store::{Entry, Stamp};
+use crate::vault::audience::{People, Who};
+use crate::vault::documents::{DocKey, Version};
+use crate::vault::judge::{Judgement, Place, Vouched, judge};
+use crate::vault::{State, Vault, lock, openers};
+
+/// A file that is still no whole OpenPGP message after this time is reported.
+const REPORT_INCOMPLETE: Duration = Duration::from_secs(60);
+/// Blobs above this size are opened one at a time, which bounds memory.
+const LARGE: u64 = 4 << 20;
+
+/// One file in `messages/` or `notes/`.
+pub(super) struct File {
+    stamp: Stamp,
+    what: What,
+}
+
+enum What {
+    /// Not (yet) a whole OpenPGP message: invisible. When it was first seen so.
+    Incomplete(Instant),
+    /// No key of mine opens it: invisible.
+    NotMine,
+    /// It cannot be read: the sentence says why. Tried again at each refresh.
+    Unreadable(String),
+    /// A blob of mine.
+    Blob(Blob),
+}
+
+struct Blob {
+    facts: Option<Arc<Facts>>,
+    version: Arc<Version>,
+}
+
+impl File {
+    pub(super) fn facts(&self) -> Option<&Arc<Facts>> {
+        match &self.what {
+            What::Blob(blob) => blob.facts.as_ref(),
+            What::Incomplete(_) | What::NotMine | What::Unreadable(_) => None,
+        }
+    }
+
+    pub(super) fn version(&self) -> Option<&Arc<Version>> {
+        match &self.what {
+            What::Blob(blob) => Some(&blob.version),
+            What::Incomplete(_) | What::NotMine | What::Unreadable(_) => None,
+        }
+    }
+
+    pub(super) fn of_blob(stamp: Stamp, facts: Arc<Facts>, version: Arc<Version>) -> File {
+        let facts = Some(facts);
+        File {
+            stamp,
+            what: What::Blob(Blob { facts, version }),
+        }
+    }
+
+    /// Tells whether another set of certificates may change what is known of the blob.
+    fn has_unknown_signer(&self) -> bool {
+        self.facts().is_some_and(|facts| {
+            let mut signatures = facts.signatures.iter();
+            signatures.any(|signature| signature.status == SignatureStatus::UnknownKey)
+        })
+    }
+}
+
+impl Vault {
+    /// Brings one folder up to date.
+    pub(super) fn refresh_folder(&self, folder: Folder) -> Result<()> {
+        // What is known before the listing: a file that we publish meanwhile is not missing.
+        let known: HashSet<_> = {
+            let state = self.state();
+            let names = state
+                .files
+                .keys()
+                .filter(|(in_folder, _)| *in_folder == folder);
+            names.map(|(_, name)| name.clone()).collect()
+        };
+        let listed = self.store().list(folder)?;
+        let names: HashSet<_> = listed.iter().map(|entry| &entry.name).collect();
+        let (unknown, people, certificates) = {
+            let mut state = self.state();
+            let listed_or_elsewhere =
+                |slot: &(Folder, _)| slot.0 != folder || names.contains(&slot.1);
+            state.retired.retain(|slot, _| listed_or_elsewhere(slot));
+            for name in known.iter().filter(|name| !names.contains(name)) {
+                state.forget(&(folder, name.clone()));
+            }
+            let unknown: Vec<Entry> = listed
+                .iter()
+                .filter(|entry| state.needs_look(entry))
+                .cloned()
+                .collect();
+            (
+                unknown,
+                Arc::clone(&state.people),
+                Arc::clone(&state.certificates),
+            )
+        };
+        let looked_at = self.look_at(&unknown, &people, &certificates);
+        let mut state = self.state();
+        for (entry, file) in looked_at {
+            state.take_in(entry, file);
+        }
+        Ok(())
+    }
+
+    /// Judges all blobs anew after the pins changed. Blobs whose signer was unknown are opened
+    /// again, which their session keys make cheap.
+    pub(super) fn rejudge(&self) {
+        let (people, certificates, blobs, again) = {
+            let state = self.state();
+            let mut blobs = Vec::new();
+            let mut again = Vec::new();
+            for file in state.files.values() {
+                let Some(version) = file.version() else {
+                    continue;
+                };
+                if file.has_unknown_signer() {
+                    again.push(version.entry.clone());
+                } else if let Some(facts) = file.facts() {
+                    blobs.push((file.stamp, Arc::clone(facts), Arc::clone(version)));
+                }
+            }
+            (
+                Arc::clone(&state.people),
+                Arc::clone(&state.certificates),
+                blobs,
+                again,
+            )
+        };
+        let opened_again = self.look_at(&again, &people, &certificates);
+        let mut state = self.state();
+        for (stamp, facts, old) in blobs {
+            let version = describe(old.entry.clone(), old.blob, old.id, &facts, &people);
+            let entry = version.entry.clone();
+            state.take_in(entry, File::of_blob(stamp, facts, Arc::new(version)));
+        }
+        for (entry, file) in opened_again {
+            state.take_in(entry, file);
+        }
+    }
+
+    /// Opens files on all cores; large ones one at a time.
+    fn look_at(
+        &self,
+        entries: &[Entry],
+        people: &People,
+        certificates: &CertIndex,
+    ) -> Vec<(Entry, File)> {
+        let next = AtomicUsize::new(0);
+        let large = Mutex::new(());
+        let done = Mutex::new(Vec::with_capacity(entries.len()));
+        let work = || {
+            while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let _one = (entry.stamp.size > LARGE).then(|| lock(&large));
+                let file = self.look_at_one(entry, people, certificates);
+                lock(&done).extend(file.map(|file| (entry.clone(), file)));
+            }
+        };
+        let threads = openers().min(entries.len());
+        if threads < 2 {
+            work();
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(work);
+                }
+            });
+        }
+        done.into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Opens one file. `None` if it went away or changed while it was read.
+    fn look_at_one(
+        &self,
+        entry: &Entry,
+        people: &People,
+        certificates: &CertIndex,
+    ) -> Option<File> {
+        let (bytes, stamp) = match self.store().read(entry, self.blob_limit()) {
+            Ok(read) => read,
+            Err(error) => {
+                let what = match error.kind() {
+                    Kind::NotFound | Kind::Busy => return None,
+                    _ => What::Unreadable(error.to_string()),
+                };
+                return Some(File {
+                    stamp: entry.stamp,
+                    what,
+                });
+            }
+        };
+        let entry = Entry {
+            stamp,
+            ..entry.clone()
+        };
+        let (blob, id) = (BlobName::of(&bytes), BlobId::of(&bytes));
+        let outcome = openpgp::open(&bytes, &self.keyring(certificates), &self.limits(), None);
+        let what = match outcome {
+            Outcome::Opened(opened) => {
+                let version = describe(entry, blob, id, &opened.facts, people);
+                self.remember(id, &Arc::new(opened.content));
+                What::Blob(Blob {
+                    facts: Some(Arc::new(opened.facts)),
+                    version: Arc::new(version),
+                })
+            }
+            Outcome::NotMine => What::NotMine,
+            Outcome::Incomplete => What::Incomplete(Instant::now()),
+            Outcome::Refused(_) | Outcome::Damaged => refused(entry, &bytes, Kind::Damaged),
+            Outcome::TooLarge => refused(entry, &bytes, Kind::TooLarge),
+        };
+        Some(File { stamp, what })
+    }
+
+    /// Sentences about files that cannot be shown.
+    pub(super) fn file_notices(&self) -> Vec<String> {
+        let state = self.state();
+        let mut notices: Vec<String> = state
+            .files
+            .iter()
+            .filter_map(|((folder, name), file)| {
+                let name = format!(
+                    "{}/{}",
+                    folder.name(),
+                    printable(&name.as_os_str().to_string_lossy())
+                );
+                match &file.what {
+                    What::Incomplete(since) if since.elapsed() >= REPORT_INCOMPLETE => {
+                        Some(format!("{name} is not a whole OpenPGP message"))
+                    }
+                    What::Unreadable(why) => Some(format!("{name} cannot be read: {why}")),
+                    What::Blob(Blob {
+                        facts: Some(facts), ..
+                    }) if facts.clock_ahead => {
+                        Some(format!("{name} was signed ahead of this machine's clock"))
+                    }
+                    What::Incomplete(_) | What::NotMine | What::Blob(_) => None,
+                }
+            })
+            .collect();
+        notices.sort();
+        notices
+    }
+}
+
+impl State {
+    /// Tells whether a listed file is new or changed.
+    fn needs_look(&self, entry: &Entry) -> bool {
+        match self.files.get(&(entry.folder, entry.name.clone())) {
+            Some(File {
+                what: What::Unreadable(_),
+                ..
+            })
+            | None => true,
+            Some(file) => file.stamp != entry.stamp,
+        }
+    }
+
+    /// Takes in what a file was found to be.
+    pub(super) fn take_in(&mut self, entry: Entry, mut file: File) {
+        let slot = (entry.folder, entry.name.clone());
+        if self.removed.contains(&slot) {
+            return;
+        }
+        if let Some(version) = file.version() {
+            // Our own publication, found by a scan before its publisher recorded it.
+            if version.mine && self.in_flight.contains_key(&version.key) {
+                return;
+            }
+        }
+        if let (
+            What::Incomplete(now),
+            Some(File {
+                what: What::Incomplete(before),
+                ..
+            }),
+        ) = (&mut file.what, self.files.get(&slot))
+        {
+            *now = *before;
+        }
+        if let Some(version) = file.version() {
+            if self.retired.get(&slot) == Some(&version.id) {
+                return;
+            }
+        }
+        self.insert(entry, file);
+    }
+
+    /// Makes a publication that was just placed, or what a scan found, part of what is known.
+    pub(super) fn insert(&mut self, entry: Entry, file: File) {
+        let slot = (entry.folder, entry.name);
+        self.forget(&slot);
+        if let Some(version) = file.version() {
+            let version = Arc::clone(version);
+            self.changed.insert(version.key.clone());
+            let document = self.documents.entry(version.key.clone()).or_default();
+            document.add(version);
+        }
+        self.files.insert(slot, file);
+    }
+
+    /// Hides a blob that a publication replaced and that is about to be unlinked, where its
+    /// replacement is another document and so cannot hide it itself.
+    pub(super) fn retire(&mut self, version: &Version) {
+        let slot = (version.folder(), version.entry.name.clone());
+        self.forget(&slot);
+        self.retired.insert(slot, version.id);
+    }
+
+    /// Forgets a file that is gone.
+    pub(super) fn forget(&mut self, slot: &(Folder, crate::store::FileName)) {
+        let Some(file) = self.files.remove(slot) else {
+            return;
+        };
+        let Some(version) = file.version() else {
+            return;
+        };
+        self.changed.insert(version.key.clone());
+        if let Some(document) = self.documents.get_mut(&version.key) {
+            document.remove(&version.entry);
+            if document.is_empty() {
+                self.documents.remove(&version.key);
+            }
+        }
+    }
+}
+
+/// Derives a version from facts and pins.
+pub(super) fn describe(
+    entry: Entry,
+    blob: BlobName,
+    id: BlobId,
+    facts: &Facts,
+    people: &People,
+) -> Version {
+    let folder = entry.folder;
+    let judgement = judge(facts, folder, people);
+    let signature = match judgement.decided_by {
+        Some(index) => facts.signatures.get(index),
+        None => facts.signatures.first(),
+    };
+    let proven = judgement.decided_by.and(signature);
+    let none = Notations::default();
+    let notations = proven.map_or(&none, |signature| &signature.notations);
+    let kind = notations.kind.unwrap_or(match folder {
+        Folder::Messages => BlobKind::Message,
+        Folder::Notes => BlobKind::Note,
+    });
+    let signer = signature.and_then(|signature| signature.signer.clone());
+    let mine = proven.is_some()
+        && signer
+            .as_ref()
+            .is_some_and(|key| people.who(key) == Who::Me);
+    let literal_name = facts.name.clone().filter(|name| !name.is_empty());
+    let literal_date = facts.date.filter(|date| *date > 0);
+    let signed_at = signature.and_then(|signature| signature.created);
+    Version {
+        key: doc_key(&judgement, kind, notations.doc, signer.clone(), folder, id),
+        id,
+        blob,
+        place: judgement.place,
+        kind,
+        path: notations
+            .path
+            .clone()
+            .map(String::into_bytes)
+            .or(literal_name),
+        size: facts.size,
+        digest: Some(facts.digest),
+        mtime: notations
+            .mtime
+            .or_else(|| literal_date.and_then(|date| Timestamp::new(date.into(), 0).ok()))
+            .unwrap_or(entry.stamp.mtime),
+        mode: notations.mode,
+        signed_at: signed_at.map_or(entry.stamp.mtime, Timestamp::from),
+        signer,
+        vouched: judgement.vouched,
+        addressee_proven: judgement.addressee_proven,
+        recipients: facts.recipients,
+        replaces: notations.replaces.clone(),
+        newer_format: notations
+            .version
+            .is_some_and(|version| version > Notations::VERSION),
+        mine,
+        unreadable: None,
+        entry,
+    }
+}
+
+fn doc_key(
+    judgement: &Judgement,
+    kind: BlobKind,
+    doc: Option<DocId>,
+    signer: Option<crate::ids::Fingerprint>,
+    folder: Folder,
+    id: BlobId,
+) -> DocKey {
+    match (&judgement.place, doc) {
+        (Place::Audience(audience), Some(doc)) => DocKey::Placed {
+            kind,
+            audience: audience.clone(),
+            doc,
+            signer: signer.filter(|_| kind == BlobKind::Message),
+        },
+        (Place::Audience(_) | Place::Unverified, _) => DocKey::Single(folder, id),
+    }
+}
+
+/// A whole blob of which nothing may be shown.
+fn refused(entry: Entry, bytes: &[u8], why: Kind) -> What {
+    let id = BlobId::of(bytes);
+    let recipients = match openpgp::outline(bytes) {
+        Outline::Message { recipients } => recipients,
+        Outline::Refused(_) | Outline::Incomplete => 0,
+    };
+    let version = Version {
+        key: DocKey::Single(entry.folder, id),
+        id,
+        blob: BlobName::of(bytes),
+        place: Place::Unverified,
+        kind: match entry.folder {
+            Folder::Messages => BlobKind::Message,
+            Folder::Notes => BlobKind::Note,
+        },
+        path: None,
+        size: 0,
+        digest: None,
+        mtime: entry.stamp.mtime,
+        mode: None,
+        signed_at: entry.stamp.mtime,
+        signer: None,
+        vouched: Vouched::Unsigned,
+        addressee_proven: false,
+        recipients,
+        replaces: Vec::new(),
+        newer_format: false,
+        mine: false,
+        unreadable: Some(why),
+        entry,
+    };
+    What::Blob(Blob {
+        facts: None,
+        version: Arc::new(version),
+    })
+}

@@ -1,0 +1,170 @@
+//! Directory fsync and removal of replaced blobs, within a second of a publication.
+//!
+//! Order is the whole point: a replaced blob is unlinked only after the directory that names its
+//! replacement is on disk, so that after a crash at any instruction a peer sees the old blob, the
+//! new one, or both.
+
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Kind, Result};
+use crate::ids::Folder;
+use crate::store::{Entry, Store};
+use crate::vault::lock;
+
+/// How long publications are gathered before their directory is fsynced. The contract promises
+/// one second; half of it is left for the disk.
+const GATHER: Duration = Duration::from_millis(500);
+
+/// The store, and what has been published in it but not settled.
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn Store>,
+    pending: Mutex<Pending>,
+    wake: Condvar,
+    /// Held by whoever settles: nobody returns from [`Shared::settle`] while what it asked for is
+    /// still in another's hands.
+    settling: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Pending {
+    messages: Unsettled,
+    notes: Unsettled,
+    stop: bool,
+    notice: Option<String>,
+}
+
+#[derive(Default)]
+struct Unsettled {
+    dirty: bool,
+    replaced: Vec<Entry>,
+}
+
+impl Pending {
+    fn of(&mut self, folder: Folder) -> &mut Unsettled {
+        match folder {
+            Folder::Messages => &mut self.messages,
+            Folder::Notes => &mut self.notes,
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Shared {
+            store,
+            pending: Mutex::default(),
+            wake: Condvar::new(),
+            settling: Mutex::default(),
+        }
+    }
+
+    /// Notes that names were added to or taken from a folder, and what was replaced by it.
+    pub(super) fn published(&self, folder: Folder, replaced: Vec<Entry>) {
+        let mut pending = lock(&self.pending);
+        let unsettled = pending.of(folder);
+        unsettled.dirty = true;
+        unsettled.replaced.extend(replaced);
+        self.wake.notify_all();
+    }
+
+    /// Settles both folders before it returns.
+    pub(super) fn settle(&self) -> Result<()> {
+        let [messages, notes] = Folder::ALL.map(|folder| self.settle_folder(folder));
+        messages.and(notes)
+    }
+
+    /// Fsyncs a folder, then unlinks what was replaced in it.
+    pub(super) fn settle_folder(&self, folder: Folder) -> Result<()> {
+        let _one = lock(&self.settling);
+        let unsettled = mem::take(lock(&self.pending).of(folder));
+        if !unsettled.dirty {
+            return Ok(());
+        }
+        let result = self.sync_and_unlink(folder, &unsettled.replaced);
+        let mut pending = lock(&self.pending);
+        pending.notice = result
+            .as_ref()
+            .err()
+            .map(|error| format!("{}/ could not be made durable: {error}", folder.name()));
+        if result.is_err() {
+            let again = pending.of(folder);
+            again.dirty = true;
+            again.replaced.extend(unsettled.replaced);
+        }
+        result
+    }
+
+    fn sync_and_unlink(&self, folder: Folder, replaced: &[Entry]) -> Result<()> {
+        self.store.sync(folder)?;
+        for entry in replaced {
+            match self.store.remove(folder, &entry.name) {
+                Ok(()) => {}
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn notice(&self) -> Option<String> {
+        lock(&self.pending).notice.clone()
+    }
+
+    /// The settler's life: waits for publications, gathers for a moment, settles.
+    fn run(&self) {
+        let mut pending = lock(&self.pending);
+        while !pending.stop {
+            if !(pending.messages.dirty || pending.notes.dirty) {
+                pending = self.wake.wait(pending).unwrap_or_else(|e| e.into_inner());
+                continue;
+            }
+            let gathered = |pending: &mut Pending| !pending.stop;
+            let (stopping, _) = self
+                .wake
+                .wait_timeout_while(pending, GATHER, gathered)
+                .unwrap_or_else(|e| e.into_inner());
+            drop(stopping);
+            // A failure stays pending and in `.dds/status`; the next round tries again.
+            let _ = self.settle();
+            pending = lock(&self.pending);
+        }
+    }
+}
+
+/// The thread that settles. It ends when it is stopped or dropped.
+pub(super) struct Settler {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Settler {
+    pub(super) fn start(shared: Arc<Shared>) -> Self {
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("settler".to_owned())
+            .spawn(move || theirs.run())
+            .expect("a thread can be started before anything is mounted");
+        Settler {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        lock(&self.shared.pending).stop = true;
+        self.shared.wake.notify_all();
+        if let Some(thread) = lock(&self.thread).take() {
+            // The thread has nothing to return; a panic in it was already reported by the hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Settler {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,231 @@
+//! An open file: its content, shared by all handles, and what of it is not yet published.
+//!
+//! Lock order: the content's lock is taken before the tree's, never after. What `stat` needs is
+//! kept beside the content, so that listing a directory does not wait for a publication.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobKind, DocId, Timestamp};
+use crate::plaintext::Plaintext;
+use crate::vault::{Audience, Version};
+
+/// One inode's content while it is open or unsaved.
+pub(super) struct OpenFile {
+    body: Mutex<Body>,
+    stat: Mutex<Stat>,
+}
+
+/// What `stat` shows of an open file.
+#[derive(Clone, Copy)]
+pub(super) struct Stat {
+    pub(super) size: u64,
+    pub(super) mtime: Timestamp,
+    pub(super) mode: u32,
+}
+
+/// Where a save goes.
+pub(super) enum Target {
+    Document {
+        kind: BlobKind,
+        audience: Audience,
+        path: String,
+        doc: DocId,
+        /// The versions that a save replaces.
+        base: Vec<Arc<Version>>,
+    },
+    /// RAM only: editors' scratch.
+    Scratch,
+    /// A file in `keys/`.
+    Key(crate::store::FileName),
+    /// Read only: nothing is ever saved.
+    Nowhere,
+}
+
+/// The content of an open file, and what of it is unsaved.
+pub(super) struct Body {
+    pub(super) target: Target,
+    content: Content,
+    /// Bytes were written, or the size changed other than by O_TRUNC, since the last publish.
+    pub(super) written: bool,
+    /// New and empty, or emptied by O_TRUNC, since the last publish.
+    pub(super) fresh: bool,
+    /// A note's time or mode was set since the last publish.
+    pub(super) touched: bool,
+    /// Why the last publish failed, until the next change.
+    pub(super) failed: Option<Kind>,
+    /// Removed while open: nothing is published any more.
+    pub(super) unlinked: bool,
+    pub(super) mtime: Timestamp,
+    /// Owner's permission bits (0..=7).
+    pub(super) mode: u32,
+}
+
+enum Content {
+    /// As published, shared with the vault's cache.
+    Published(Arc<Plaintext>),
+    /// A draft, or scratch.
+    Own(Plaintext),
+}
+
+impl OpenFile {
+    /// Opens a content as it was published.
+    pub(super) fn published(content: Arc<Plaintext>, target: Target, stat: Stat) -> Self {
+        Self::with(Content::Published(content), target, stat, false)
+    }
+
+    /// Begins an empty file.
+    pub(super) fn fresh(target: Target, mode: u32) -> Self {
+        let stat = Stat {
+            size: 0,
+            mtime: Timestamp::now(),
+            mode,
+        };
+        Self::with(Content::Own(Plaintext::new()), target, stat, true)
+    }
+
+    fn with(content: Content, target: Target, stat: Stat, fresh: bool) -> Self {
+        OpenFile {
+            body: Mutex::new(Body {
+                target,
+                content,
+                written: false,
+                fresh,
+                touched: false,
+                failed: None,
+                unlinked: false,
+                mtime: stat.mtime,
+                mode: stat.mode,
+            }),
+            stat: Mutex::new(stat),
+        }
+    }
+
+    /// Size, time and mode at this moment; never waits for a publication.
+    pub(super) fn stat(&self) -> Stat {
+        *self.stat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the content. Never called while the tree is locked.
+    pub(super) fn lock(&self) -> Locked<'_> {
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { file: self, body }
+    }
+}
+
+/// The locked content. What `stat` shows is brought up to date when it is dropped.
+pub(super) struct Locked<'a> {
+    file: &'a OpenFile,
+    body: MutexGuard<'a, Body>,
+}
+
+impl std::ops::Deref for Locked<'_> {
+    type Target = Body;
+    fn deref(&self) -> &Body {
+        &self.body
+    }
+}
+
+impl std::ops::DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Body {
+        &mut self.body
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let stat = Stat {
+            size: self.body.content().len(),
+            mtime: self.body.mtime,
+            mode: self.body.mode,
+        };
+        *self
+            .file
+            .stat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = stat;
+    }
+}
+
+impl Body {
+    pub(super) fn content(&self) -> &Plaintext {
+        match &self.content {
+            Content::Published(content) => content,
+            Content::Own(content) => content,
+        }
+    }
+
+    /// Tells whether something would be lost if the file went now.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.written || self.fresh || self.touched
+    }
+
+    /// Notes that everything is saved.
+    pub(super) fn saved(&mut self) {
+        self.written = false;
+        self.fresh = false;
+        self.touched = false;
+        self.failed = None;
+    }
+
+    pub(super) fn read(&self, offset: u64, size: usize) -> Zeroizing<Vec<u8>> {
+        self.content().read_at(offset, size)
+    }
+
+    /// Writes at an offset; `limit` bounds the size of the file.
+    pub(super) fn write(&mut self, offset: u64, data: &[u8], limit: u64) -> Result<()> {
+        let end = offset.checked_add(data.len() as u64);
+        if end.is_none_or(|end| end > limit) {
+            return Err(too_large(limit));
+        }
+        self.own().write_at(offset, data);
+        self.changed();
+        Ok(())
+    }
+
+    /// Changes the size otherwise than by O_TRUNC.
+    pub(super) fn set_len(&mut self, len: u64, limit: u64) -> Result<()> {
+        if len > limit {
+            return Err(too_large(limit));
+        }
+        if len != self.content().len() {
+            self.own().set_len(len);
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// Empties the file as O_TRUNC does: published at RELEASE unless something is written.
+    pub(super) fn truncate_at_open(&mut self) {
+        if self.content().is_empty() {
+            return;
+        }
+        self.content = Content::Own(Plaintext::new());
+        self.fresh = true;
+        self.failed = None;
+        self.mtime = Timestamp::now();
+    }
+
+    fn changed(&mut self) {
+        self.written = true;
+        self.failed = None;
+        self.mtime = Timestamp::now();
+    }
+
+    fn own(&mut self) -> &mut Plaintext {
+        if let Content::Published(shared) = &self.content {
+            self.content = Content::Own(shared.duplicate());
+        }
+        match &mut self.content {
+            Content::Own(content) => content,
+            Content::Published(_) => unreachable!("made our own above"),
+        }
+    }
+}
+
+fn too_large(limit: u64) -> Error {
+    let sentence = format!("files have at most {} MiB for now", limit >> 20);
+    Error::new(Kind::TooLarge, sentence)
+}

@@ -1,0 +1,275 @@
+//! Names: what a program may use, what is scratch, and how hostile ones are made safe.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::is_unsafe_char;
+use crate::ids::Timestamp;
+
+/// Bytes in the longest name, as on every Linux filesystem.
+pub(super) const NAME_MAX: usize = 255;
+/// Bytes in the longest audience name before it becomes `N-people-<16 hex>`.
+pub(super) const AUDIENCE_NAME_MAX: usize = 200;
+/// Stands for a character that may not be shown.
+const REPLACEMENT: char = '\u{FFFD}';
+
+/// Tells whether a name can be shown as it is.
+pub(super) fn is_safe(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_MAX
+        && name != "."
+        && name != ".."
+        && !name.contains(['/', REPLACEMENT])
+        && !name.chars().any(is_unsafe_char)
+}
+
+/// Makes a name from inside a blob safe, injectively.
+///
+/// A safe name stays as it is. Of any other, what can be shown is shown, followed by `~` and 16
+/// hex digits of the SHA-256 of the original, so that two hostile names never become one.
+pub(super) fn safe(name: &[u8]) -> String {
+    if let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_safe(name)) {
+        return name.to_owned();
+    }
+    let digest: String = hex(&Sha256::digest(name)[..8]);
+    let shown: String = String::from_utf8_lossy(name)
+        .chars()
+        .map(|c| match c {
+            '/' => REPLACEMENT,
+            c if is_unsafe_char(c) => REPLACEMENT,
+            c => c,
+        })
+        .collect();
+    let shown = truncate(&shown, NAME_MAX - 1 - digest.len());
+    format!("{shown}~{digest}")
+}
+
+/// Splits a `path@` into safe components. Empty components vanish as they do in POSIX.
+pub(super) fn safe_path(path: &[u8]) -> Vec<String> {
+    let components = path.split(|byte| *byte == b'/');
+    components.filter(|c| !c.is_empty()).map(safe).collect()
+}
+
+/// Writes bytes as lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn truncate(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Puts words in parentheses before a name's extension: `lunch (bob).txt`.
+pub(super) fn with_remark(name: &str, remark: &str) -> String {
+    let (stem, extension) = match name.rfind('.') {
+        Some(dot) if dot > 0 => name.split_at(dot),
+        _ => (name, ""),
+    };
+    let room = NAME_MAX.saturating_sub(remark.len() + 3 + extension.len());
+    if room == 0 {
+        return format!("{} ({remark})", truncate(name, NAME_MAX - remark.len() - 3));
+    }
+    format!("{} ({remark}){extension}", truncate(stem, room))
+}
+
+/// Remark on a concurrent version: `conflict, bob 2026-11-21 10.15 UTC`.
+pub(super) fn conflict_remark(who: &str, when: Timestamp) -> String {
+    let when = utc(when, "%Y-%m-%d %H.%M UTC");
+    format!("conflict, {who} {when}")
+}
+
+/// Formats a time in UTC by a `strftime` pattern.
+pub(super) fn utc(time: Timestamp, pattern: &str) -> String {
+    chrono::DateTime::from_timestamp(time.seconds(), 0)
+        .map_or_else(|| time.to_string(), |time| time.format(pattern).to_string())
+}
+
+/// Tells whether a name is refused because a file manager would hide "deleted" files under it.
+pub(super) fn is_trash(name: &str) -> bool {
+    name.starts_with(".Trash")
+}
+
+/// Tells whether a name is an editor's or tool's scratch, which stays in RAM (DESIGN 5).
+pub(super) fn is_scratch(name: &str) -> bool {
+    // Databases put data that they need again under these names.
+    if name.ends_with("-journal") || name.ends_with("-wal") {
+        return false;
+    }
+    let between = |start: &str, end: &str| {
+        name.len() > start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+    };
+    let starts = [
+        ".#",
+        ".goutputstream-",
+        "~$",
+        "tmp_obj_",
+        ".nfs",
+        ".fuse_hidden",
+        "._",
+    ];
+    name == ".DS_Store"
+        || is_vim_probe(name)
+        || is_vim_swap(name)
+        || is_sed_temporary(name)
+        || is_rsync_temporary(name)
+        || (name.len() > 1 && name.ends_with('~'))
+        || starts
+            .iter()
+            .any(|start| name.len() > start.len() && name.starts_with(start))
+        || between("#", "#")
+        || between(".~lock.", "#")
+        || between("lu", ".tmp")
+        || between("", ".kate-swp")
+        || between("", ".part")
+        || between("", ".crdownload")
+}
+
+/// `4913` and its successors (each 123 more), with which vim tests whether it may create files.
+fn is_vim_probe(name: &str) -> bool {
+    let digits = name.len() <= 5 && name.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        && name
+            .parse::<u32>()
+            .is_ok_and(|n| n >= 4913 && (n - 4913) % 123 == 0)
+}
+
+/// `.NAME.swp`, `.NAME.swo` and so on.
+fn is_vim_swap(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    match bytes {
+        [b'.', middle @ .., b'.', b's', b'a'..=b'z', b'a'..=b'z'] => {
+            let swap = bytes[bytes.len() - 2] == b'w';
+            !middle.is_empty() && swap
+        }
+        _ => false,
+    }
+}
+
+fn is_sed_temporary(name: &str) -> bool {
+    name.len() == 9 && name.starts_with("sed") && is_random(&name[3..])
+}
+
+/// `.NAME.XXXXXX`, as mkstemp makes it for rsync and others.
+fn is_rsync_temporary(name: &str) -> bool {
+    let Some((stem, random)) = name.rsplit_once('.') else {
+        return false;
+    };
+    stem.len() > 1 && stem.starts_with('.') && random.len() == 6 && is_random(random)
+}
+
+/// Six characters of mkstemp's alphabet that no word or extension looks like: with a digit or an
+/// upper-case letter among them.
+fn is_random(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_is_known_by_name() {
+        for name in [
+            ".plan.md.swp",
+            ".plan.md.swo",
+            ".x.swx",
+            "4913",
+            "5036",
+            "plan.md~",
+            "#plan.md#",
+            ".#plan.md",
+            ".goutputstream-Q1W2E3",
+            ".~lock.a.odt#",
+            "lu1234.tmp",
+            "~$a.docx",
+            ".a.kate-swp",
+            "sedAbC123",
+            ".a.txt.Xy12Zw",
+            "tmp_obj_abc",
+            "a.iso.part",
+            "a.crdownload",
+            ".nfs000123",
+            ".fuse_hidden0001",
+            "._a",
+            ".DS_Store",
+        ] {
+            assert!(is_scratch(name), "{name}");
+        }
+        for name in [
+            "plan.md",
+            "a-journal",
+            "a.db-wal",
+            ".db~-wal",
+            "~",
+            "#",
+            "##",
+            "4914",
+            "4913.txt",
+            ".vimrc",
+            ".swp",
+            "swap.swp",
+            "sediment",
+            "sed",
+            ".bashrc",
+            "lu.txt",
+            "a.tmp",
+            "a.bak",
+            "a.lock",
+            "lost+found",
+            "49130",
+        ] {
+            assert!(!is_scratch(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn hostile_names_become_safe_and_stay_different() {
+        let hostile: [&[u8]; 9] = [
+            b".",
+            b"..",
+            b"a/b",
+            b"a\0b",
+            b"a\nb",
+            "a\u{202e}b".as_bytes(),
+            b"a\xffb",
+            b"",
+            &[b'x'; 300],
+        ];
+        let safe_names: std::collections::HashSet<_> = hostile.iter().map(|n| safe(n)).collect();
+        assert_eq!(safe_names.len(), hostile.len());
+        assert!(safe_names.iter().all(|name| name.len() <= NAME_MAX
+            && !name.contains(['/', '\0', '\n', '\u{202e}'])
+            && name != "."
+            && name != ".."));
+        assert_eq!(
+            safe("na\u{ef}ve 100%25.txt".as_bytes()),
+            "na\u{ef}ve 100%25.txt"
+        );
+        // What a hostile name becomes is itself not a name that stays as it is.
+        assert_ne!(safe(safe(b"a\nb").as_bytes()), safe(b"a\nb"));
+    }
+
+    #[test]
+    fn paths_lose_nothing_but_empty_components() {
+        assert_eq!(safe_path(b"trip//plan.md"), ["trip", "plan.md"]);
+        let up = safe_path(b"../../etc/passwd");
+        assert_eq!(up.len(), 4);
+        assert!(up.iter().all(|part| part != ".."));
+    }
+
+    #[test]
+    fn remarks_stand_before_the_extension_and_fit() {
+        assert_eq!(with_remark("lunch.txt", "bob"), "lunch (bob).txt");
+        assert_eq!(with_remark(".profile", "bob"), ".profile (bob)");
+        assert_eq!(with_remark("notes", "bob"), "notes (bob)");
+        let long = format!("{}.txt", "x".repeat(251));
+        assert!(with_remark(&long, "bob").len() <= NAME_MAX);
+        assert!(with_remark(&format!("a.{}", "x".repeat(250)), "bob").len() <= NAME_MAX);
+        let when = Timestamp::new(1_795_256_100, 0).unwrap();
+        let conflict = with_remark("plan.md", &conflict_remark("bob", when));
+        assert_eq!(conflict, "plan (conflict, bob 2026-11-21 10.15 UTC).md");
+    }
+}

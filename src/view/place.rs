@@ -1,0 +1,312 @@
+//! Gives every head of every document its place and name in the tree.
+//!
+//! Names are sticky: a version shown under a name keeps it until it is superseded or removed. The
+//! fixed order (a directory beats a file; then the older signature, then the lower blob name)
+//! decides only among versions not yet shown.
+
+use std::ffi::OsStr;
+
+use crate::ids::{BlobKind, Folder};
+use crate::vault::{Audience, DocKey, Document, Head, People, Place, Version};
+use crate::view::audiences::{UNVERIFIED, canonical_name};
+use crate::view::names::{conflict_remark, safe_path, with_remark};
+use crate::view::tree::{Dir, FileRole, Ino, Role, Shown, Tree, What};
+
+/// A head that has no node yet.
+struct Newcomer {
+    key: DocKey,
+    head: Head,
+    /// Not the first head of its document.
+    is_conflict: bool,
+}
+
+impl Tree {
+    /// Takes in what changed in the vault. An absent document is gone.
+    pub(super) fn apply(&mut self, changes: Vec<(DocKey, Option<Document>)>, people: &People) {
+        let mut newcomers = Vec::new();
+        for (key, document) in changes {
+            let heads = document
+                .map(|document| document.heads())
+                .unwrap_or_default();
+            self.match_heads(&key, heads, &mut newcomers);
+        }
+        newcomers.sort_by(|a, b| {
+            let order = |n: &Newcomer| {
+                let version = &n.head.version;
+                (
+                    version.kind != BlobKind::Directory,
+                    n.is_conflict,
+                    version.signed_at,
+                    version.blob,
+                )
+            };
+            order(a).cmp(&order(b))
+        });
+        // All directories first: a directory beats a file.
+        let parents: Vec<_> = newcomers
+            .iter()
+            .map(|newcomer| self.home(&newcomer.head.version, people))
+            .collect();
+        for (newcomer, (parent, name)) in newcomers.into_iter().zip(parents) {
+            self.settle_newcomer(newcomer, parent, name, people);
+        }
+    }
+
+    /// Lets the nodes of a document keep or take over its heads; the rest are newcomers.
+    fn match_heads(&mut self, key: &DocKey, heads: Vec<Head>, newcomers: &mut Vec<Newcomer>) {
+        let nodes = self.by_document.get(key).cloned().unwrap_or_default();
+        let mut free: Vec<(usize, Head)> = heads.into_iter().enumerate().collect();
+        let mut unmatched = Vec::new();
+        for ino in nodes {
+            let Some(current) = self.head_of(ino) else {
+                continue; // A draft that was never published: nothing arrives for it.
+            };
+            let same = |(_, head): &(usize, Head)| {
+                head.blobs().any(|blob| blob.id == current.version.id)
+                    && head.version.place == current.version.place
+                    && head.version.path == current.version.path
+            };
+            match free.iter().position(same) {
+                Some(index) => {
+                    let (_, head) = free.remove(index);
+                    self.set_head(ino, head);
+                }
+                None => unmatched.push((ino, current)),
+            }
+        }
+        for (ino, current) in unmatched {
+            let successor = free.iter().position(|(_, head)| {
+                let mut blobs = current.blobs();
+                blobs.any(|blob| head.version.replaces.contains(&blob.blob))
+                    && head.version.path == current.version.path
+            });
+            if self.has_draft(ino) {
+                continue; // The draft goes on from the version that its writer saw.
+            }
+            match successor {
+                Some(index) if !self.has_handles(ino) => {
+                    let (_, head) = free.remove(index);
+                    self.set_head(ino, head);
+                }
+                Some(index) => {
+                    // Who has the old version open keeps it; the name goes to the new one.
+                    let (_, head) = free.remove(index);
+                    self.replace_open(ino, key, head);
+                }
+                None => self.withdraw(ino),
+            }
+        }
+        for (index, head) in free {
+            newcomers.push(Newcomer {
+                key: key.clone(),
+                head,
+                is_conflict: index > 0 || self.by_document.contains_key(key),
+            });
+        }
+    }
+
+    fn head_of(&self, ino: Ino) -> Option<Head> {
+        match &self.get(ino)?.what {
+            What::File(_) => self.shown(ino)?.head.clone(),
+            What::Dir(dir) => dir.marker.as_ref().map(|(_, head)| head.clone()),
+            What::Alias(_) => None,
+        }
+    }
+
+    fn set_head(&mut self, ino: Ino, head: Head) {
+        if let Some(shown) = self.shown_mut(ino) {
+            shown.head = Some(head);
+        } else if let Some(Dir {
+            marker: Some((_, marker)),
+            ..
+        }) = self.dir_mut(ino)
+        {
+            *marker = head;
+        }
+    }
+
+    fn has_draft(&self, ino: Ino) -> bool {
+        self.file(ino).is_some_and(|file| file.draft)
+    }
+
+    fn has_handles(&self, ino: Ino) -> bool {
+        self.file(ino).is_some_and(|file| file.handles > 0)
+    }
+
+    fn replace_open(&mut self, ino: Ino, key: &DocKey, head: Head) {
+        let Some(node) = self.get(ino) else {
+            return;
+        };
+        let (parent, name) = (node.parent, node.name.clone());
+        let is_conflict = self.shown(ino).is_some_and(|shown| shown.is_conflict);
+        self.detach(ino);
+        let shown = Shown {
+            key: key.clone(),
+            head: Some(head),
+            is_conflict,
+        };
+        self.attach_file(parent, name, FileRole::Document(shown));
+    }
+
+    /// Takes away what the store no longer has.
+    fn withdraw(&mut self, ino: Ino) {
+        let Some(parent) = self.get(ino).map(|node| node.parent) else {
+            return;
+        };
+        if self.file(ino).is_some() {
+            self.detach(ino);
+            self.prune(parent);
+        } else if let Some((key, _)) = self.dir_mut(ino).and_then(|dir| dir.marker.take()) {
+            self.unindex(&key, ino);
+            self.prune(ino);
+        }
+    }
+
+    /// Finds or makes the directory in which a version belongs, and the name that it wants.
+    fn home(&mut self, version: &Version, people: &People) -> (Ino, String) {
+        let path = version.path.as_deref().unwrap_or_default();
+        let mut parts = safe_path(path);
+        if parts.is_empty() {
+            parts.push(version.blob.short());
+        }
+        let folder = version.folder();
+        let name = parts.pop().expect("filled above");
+        match &version.place {
+            Place::Unverified => (self.unverified_dir(folder), name),
+            Place::Audience(audience) => {
+                let mut at = self.audience_dir(folder, audience, people);
+                let mut real = String::new();
+                // `messages/<audience>/` is flat.
+                let parents = if folder == Folder::Notes {
+                    parts
+                } else {
+                    Vec::new()
+                };
+                for part in parents {
+                    at = self.sub_dir(at, audience, &mut real, &part);
+                }
+                if version.kind == BlobKind::Directory {
+                    at = self.sub_dir(at, audience, &mut real, &name);
+                }
+                (at, name)
+            }
+        }
+    }
+
+    /// Returns the directory of `messages/` or `notes/`.
+    pub(super) fn folder_dir(&mut self, folder: Folder) -> Ino {
+        self.dir_named(Ino::ROOT, folder.name(), Role::Folder(folder))
+    }
+
+    /// Returns `unverified/` of a folder.
+    pub(super) fn unverified_dir(&mut self, folder: Folder) -> Ino {
+        let parent = self.folder_dir(folder);
+        self.dir_named(parent, UNVERIFIED, Role::Unverified(folder))
+    }
+
+    /// Returns an audience's directory.
+    pub(super) fn audience_dir(
+        &mut self,
+        folder: Folder,
+        audience: &Audience,
+        people: &People,
+    ) -> Ino {
+        let parent = self.folder_dir(folder);
+        let name = canonical_name(people, audience);
+        self.dir_named(parent, &name, Role::Audience(folder, audience.clone()))
+    }
+
+    /// Returns the directory of that name, making it if it is missing.
+    pub(super) fn dir_named(&mut self, parent: Ino, name: &str, role: Role) -> Ino {
+        match self.child(parent, OsStr::new(name)) {
+            Some(ino) => ino,
+            None => self.attach(parent, name, What::Dir(Dir::new(role))),
+        }
+    }
+
+    /// Returns a directory among notes. `real` is its parent's path below the audience, and
+    /// becomes its own. A file that already has the name keeps it.
+    fn sub_dir(&mut self, parent: Ino, audience: &Audience, real: &mut String, part: &str) -> Ino {
+        if !real.is_empty() {
+            real.push('/');
+        }
+        real.push_str(part);
+        let role = Role::Sub(audience.clone(), real.clone());
+        let mut name = part.to_owned();
+        for attempt in 0.. {
+            match self.child(parent, OsStr::new(&name)) {
+                None => return self.attach(parent, name, What::Dir(Dir::new(role))),
+                Some(ino) if self.dir(ino).is_some_and(|dir| dir.role == role) => return ino,
+                Some(_) if attempt == 0 => name = with_remark(part, "directory"),
+                Some(_) => name = with_remark(part, &format!("directory {attempt}")),
+            }
+        }
+        unreachable!("names do not run out")
+    }
+
+    fn settle_newcomer(&mut self, newcomer: Newcomer, home: Ino, name: String, people: &People) {
+        let Newcomer {
+            key,
+            head,
+            is_conflict,
+        } = newcomer;
+        if head.version.kind == BlobKind::Directory && head.version.audience().is_some() {
+            if let Some(dir) = self.dir_mut(home).filter(|dir| dir.marker.is_none()) {
+                dir.marker = Some((key.clone(), head));
+                self.by_document.entry(key).or_default().push(home);
+            }
+            return;
+        }
+        let name = self.free_name(home, &name, &head.version, is_conflict, people);
+        let shown = Shown {
+            key,
+            head: Some(head),
+            is_conflict,
+        };
+        self.attach_file(home, name, FileRole::Document(shown));
+    }
+
+    /// Finds a name that nothing else has, and that says whose version this is.
+    fn free_name(
+        &self,
+        home: Ino,
+        wanted: &str,
+        version: &Version,
+        is_conflict: bool,
+        people: &People,
+    ) -> String {
+        let free = |name: &str| self.child(home, OsStr::new(name)).is_none();
+        let signer = version.signer.as_ref();
+        let who = signer.map_or_else(|| "unknown".to_owned(), |key| people.name(key));
+        let remark = if is_conflict {
+            conflict_remark(&who, version.signed_at)
+        } else {
+            who
+        };
+        if !is_conflict && free(wanted) {
+            return wanted.to_owned();
+        }
+        let with_name = with_remark(wanted, &remark);
+        if free(&with_name) {
+            return with_name;
+        }
+        let blob = version.blob.to_string();
+        let longer =
+            [8, 40].map(|digits| with_remark(wanted, &format!("{remark} {}", &blob[..digits])));
+        if let Some(name) = longer.into_iter().find(|name| free(name)) {
+            return name;
+        }
+        let numbered = |n: u32| with_remark(wanted, &format!("{remark} {blob} {n}"));
+        let mut names = (2..).map(numbered);
+        names.find(|name| free(name)).expect("names do not run out")
+    }
+}
+
+/// Makes a path below an audience from a directory's path and a name.
+pub(super) fn join(directory: &str, name: &str) -> String {
+    if directory.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{directory}/{name}")
+    }
+}

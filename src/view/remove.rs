@@ -1,0 +1,185 @@
+//! Removing files and directories.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobKind, Folder};
+use crate::vault::{Audience, Head, Version};
+use crate::view::open::no_files_here;
+use crate::view::tree::{FileRole, Ino, Role, Shown, What};
+use crate::view::{View, lock, not_found};
+
+/// A blob encrypted to more keys than this has more readers than its writer and me.
+const PRIVATE_RECIPIENTS: usize = 2;
+
+impl View {
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// `Forbidden` or `ReadOnlyTree` by the rules for messages and notes; `IsDirectory`;
+    /// `NotFound`; `Io` as the disk says.
+    pub fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        let removed = self.unlink_quietly(parent, name);
+        self.reported_in(parent, name, removed)
+    }
+
+    fn unlink_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        let Some(ino) = self.tree().child(parent, name) else {
+            return match self.find(parent, name)? {
+                Some(_) => Err(Error::new(
+                    Kind::Forbidden,
+                    "another spelling of a directory",
+                )),
+                None => Err(not_found()),
+            };
+        };
+        let (role, open) = {
+            let tree = self.tree();
+            match &tree.get(ino).ok_or_else(not_found)?.what {
+                What::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
+                What::Alias(_) => return Err(not_found()),
+                What::File(file) => (file.role.clone(), file.open.clone()),
+            }
+        };
+        match role {
+            FileRole::Document(Shown {
+                head: Some(head),
+                is_conflict,
+                ..
+            }) => {
+                self.check_removable(&head, is_conflict)?;
+                self.vault.remove(&self.lineage(&head))?;
+            }
+            FileRole::Document(Shown { head: None, .. }) | FileRole::Scratch => {}
+            FileRole::Key(name) => self.remove_key(&name)?,
+            FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
+            FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
+        }
+        if let Some(open) = open {
+            // Who has it open goes on reading and writing, and nothing of it is published.
+            open.lock().unlinked = true;
+        }
+        let mut tree = self.tree();
+        self.keep_emptied(&mut tree, parent);
+        if let Some(file) = tree.file_mut(ino) {
+            file.draft = false;
+        }
+        tree.detach(ino);
+        drop(tree);
+        self.show_changes();
+        Ok(())
+    }
+
+    /// A directory that a program empties is there until the program removes it.
+    fn keep_emptied(&self, tree: &mut crate::view::tree::Tree, parent: Ino) {
+        if let Some(dir) = tree.dir_mut(parent) {
+            dir.kept |= matches!(dir.role, Role::Sub(..));
+        }
+    }
+
+    fn remove_key(&self, name: &crate::store::FileName) -> Result<()> {
+        match self.vault.store().remove_key(name) {
+            Err(error) if error.kind() != Kind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The head's blobs, and the blobs that they replaced and that are still there.
+    fn lineage(&self, head: &Head) -> Vec<Arc<Version>> {
+        let key = &head.version.key;
+        let replaced = |version: &Arc<Version>| {
+            head.blobs()
+                .any(|blob| blob.replaces.contains(&version.blob))
+        };
+        let mut lineage: Vec<_> = self
+            .vault
+            .versions(key)
+            .into_iter()
+            .filter(|version| replaced(version))
+            .collect();
+        // The oldest first: after a crash in between, what is left is the newest.
+        lineage.extend(head.blobs().cloned());
+        lineage
+    }
+
+    /// Decides whether a document may be removed (DESIGN 4).
+    fn check_removable(&self, head: &Head, is_conflict: bool) -> Result<()> {
+        let version = &head.version;
+        let few = version.recipients <= PRIVATE_RECIPIENTS;
+        let Some(audience) = version.audience() else {
+            return few.then_some(()).ok_or_else(others_read_it);
+        };
+        match version.folder() {
+            Folder::Messages if version.mine || few => Ok(()),
+            Folder::Messages => Err(others_read_it()),
+            Folder::Notes => {
+                let moved = || {
+                    let published = lock(&self.published);
+                    let audiences = version.digest.and_then(|digest| published.get(&digest));
+                    audiences.is_some_and(|audiences| {
+                        let wider = |to: &Audience| to != audience && to.includes(audience);
+                        audiences.iter().any(wider)
+                    })
+                };
+                let free = audience.is_me()
+                    || is_conflict
+                    || version.kind == BlobKind::Directory
+                    || self.options.remove_shared_notes
+                    || moved();
+                free.then_some(()).ok_or_else(|| {
+                    let rule = "notes are kept: others read this one too (remove_shared_notes \
+                                in the configuration allows it)";
+                    Error::new(Kind::Forbidden, rule)
+                })
+            }
+        }
+    }
+
+    /// Removes an empty directory among notes.
+    ///
+    /// # Errors
+    /// `NotEmpty`; `Busy` for an audience's directory; `Forbidden` elsewhere; `NotDirectory`.
+    pub fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        let removed = self.rmdir_quietly(parent, name);
+        self.reported_in(parent, name, removed)
+    }
+
+    fn rmdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        let (ino, marker) = {
+            let tree = self.tree();
+            let ino = tree.child(parent, name).ok_or_else(not_found)?;
+            let dir = tree
+                .dir(ino)
+                .ok_or_else(|| self.not_a_directory(&tree, ino))?;
+            match &dir.role {
+                Role::Sub(..) if dir.children.is_empty() => (ino, dir.marker.clone()),
+                Role::Sub(..) => return Err(Error::new(Kind::NotEmpty, "it is not empty")),
+                Role::Software(_) => return Err(no_files_here(&dir.role)),
+                Role::Root
+                | Role::Folder(_)
+                | Role::Audience(..)
+                | Role::Unverified(_)
+                | Role::Keys
+                | Role::Dds
+                | Role::Rescued => {
+                    return Err(Error::new(Kind::Busy, "this directory always exists"));
+                }
+            }
+        };
+        if let Some((_, head)) = marker {
+            self.vault.remove(&self.lineage(&head))?;
+        }
+        let mut tree = self.tree();
+        self.keep_emptied(&mut tree, parent);
+        tree.detach(ino);
+        drop(tree);
+        self.show_changes();
+        Ok(())
+    }
+}
+
+fn others_read_it() -> Error {
+    let rule = "others read this blob too, and removing it would take it from them";
+    Error::new(Kind::Forbidden, rule)
+}

@@ -1,0 +1,92 @@
+//! `.dds/errors`: what failed, in words, newest last. It lives in RAM like everything else.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::sync::Mutex;
+
+use crate::error::{Error, Kind, Result, printable};
+use crate::ids::Timestamp;
+use crate::view::names::utc;
+use crate::view::tree::Ino;
+use crate::view::{View, lock};
+
+/// Lines that are kept.
+const LINES: usize = 200;
+
+#[derive(Default)]
+pub(super) struct ErrorLog(Mutex<VecDeque<String>>);
+
+impl ErrorLog {
+    fn add(&self, path: &str, error: &Error) {
+        let when = utc(Timestamp::now(), "%Y-%m-%d %H:%M:%S UTC");
+        let line = format!(
+            "{when} {}: {}\n",
+            printable(path),
+            printable(&error.to_string())
+        );
+        let mut lines = lock(&self.0);
+        if lines.len() == LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    pub(super) fn text(&self) -> String {
+        lock(&self.0).iter().map(String::as_str).collect()
+    }
+}
+
+impl View {
+    /// Tells in `.dds/errors` why a call on a file failed, and passes the result on.
+    pub(super) fn reported<T>(&self, ino: Ino, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if is_worth_telling(error.kind()) {
+                let path = self.tree().path(ino);
+                self.errors.add(&path, error);
+            }
+        })
+    }
+
+    /// As [`View::reported`], for a name in a directory.
+    pub(super) fn reported_in<T>(&self, parent: Ino, name: &OsStr, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if is_worth_telling(error.kind()) {
+                let directory = self.tree().path(parent);
+                let path = format!("{directory}/{}", name.to_string_lossy());
+                self.errors.add(path.trim_start_matches('/'), error);
+            }
+        })
+    }
+}
+
+/// Errors whose errno says everything, and which programs provoke all day, are not told.
+fn is_worth_telling(kind: Kind) -> bool {
+    match kind {
+        Kind::NotFound
+        | Kind::Exists
+        | Kind::NotDirectory
+        | Kind::IsDirectory
+        | Kind::NotEmpty
+        | Kind::NoAttribute
+        | Kind::BufferTooSmall
+        | Kind::BadHandle => false,
+        Kind::Forbidden
+        | Kind::ReadOnlyFile
+        | Kind::ReadOnlyTree
+        | Kind::CrossAudience
+        | Kind::Busy
+        | Kind::Invalid
+        | Kind::NameTooLong
+        | Kind::TooLarge
+        | Kind::Unsupported
+        | Kind::NoKey
+        | Kind::KeyExpired
+        | Kind::KeyRevoked
+        | Kind::KeyRejected
+        | Kind::Damaged
+        | Kind::WrongPassphrase
+        | Kind::BadConfig
+        | Kind::NoSpace
+        | Kind::Io => true,
+    }
+}

@@ -1,0 +1,263 @@
+//! The parts of the view that are not documents: `keys/`, `software/` and `.dds/`.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result, printable};
+use crate::ids::Timestamp;
+use crate::plaintext::Plaintext;
+use crate::store::{FileName, SoftwareEntry, SoftwareKind};
+use crate::vault::KEY_FILE_LIMIT;
+use crate::view::file::{OpenFile, Stat, Target};
+use crate::view::names::utc;
+use crate::view::open::{Access, Handle, no_files_here};
+use crate::view::tree::{Dir, FileRole, Ino, Role, Tree, What};
+use crate::view::{View, not_found};
+
+/// Makes the directories and files that every view has.
+pub(super) fn plant(tree: &mut Tree) {
+    tree.dir_named(Ino::ROOT, "keys", Role::Keys);
+    tree.dir_named(Ino::ROOT, "software", Role::Software(Vec::new()));
+    let dds = tree.dir_named(Ino::ROOT, ".dds", Role::Dds);
+    tree.attach_file(dds, "status", FileRole::Status);
+    tree.attach_file(dds, "errors", FileRole::Errors);
+    tree.dir_named(dds, "rescued", Role::Rescued);
+}
+
+/// A file or directory that the store has and the tree must show.
+struct Found {
+    name: FileName,
+    what: Special,
+    stat: Stat,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Special {
+    Key,
+    SoftwareFile,
+    SoftwareDir,
+}
+
+impl View {
+    /// Brings the children of a directory that mirrors the store up to date: all of them, or at
+    /// least the one that is asked for.
+    pub(super) fn refresh_special(&self, ino: Ino, name: Option<&OsStr>) -> Result<()> {
+        let role = match self.tree().dir(ino) {
+            Some(dir) => dir.role.clone(),
+            None => return Ok(()),
+        };
+        let found = match &role {
+            Role::Keys => self.find_keys()?,
+            Role::Software(path) => match self.find_software(path) {
+                Ok(found) => found,
+                // The directory went: it shows nothing.
+                Err(error) if error.kind() == Kind::NotFound => Vec::new(),
+                Err(error) => return Err(error),
+            },
+            Role::Root
+            | Role::Folder(_)
+            | Role::Audience(..)
+            | Role::Sub(..)
+            | Role::Unverified(_)
+            | Role::Dds
+            | Role::Rescued => return Ok(()),
+        };
+        let asked = name.is_some_and(|name| found.iter().any(|f| f.name.as_os_str() == name));
+        let mut tree = self.tree();
+        if name.is_some() && !asked && name.and_then(|name| tree.child(ino, name)).is_none() {
+            return Ok(());
+        }
+        show_found(&mut tree, ino, &role, found);
+        Ok(())
+    }
+
+    fn find_keys(&self) -> Result<Vec<Found>> {
+        let keys = self.vault.store().keys()?.into_iter();
+        let small = keys.filter(|key| key.stamp.size <= KEY_FILE_LIMIT);
+        Ok(small
+            .map(|key| Found {
+                stat: Stat {
+                    size: key.stamp.size,
+                    mtime: key.stamp.mtime,
+                    mode: 0o6,
+                },
+                name: key.name,
+                what: Special::Key,
+            })
+            .collect())
+    }
+
+    fn find_software(&self, path: &[FileName]) -> Result<Vec<Found>> {
+        let listed = self.vault.store().software_list(path)?.into_iter();
+        let found = |(name, entry): (FileName, SoftwareEntry)| Found {
+            name,
+            what: match entry.kind {
+                SoftwareKind::File => Special::SoftwareFile,
+                SoftwareKind::Directory => Special::SoftwareDir,
+            },
+            stat: Stat {
+                size: entry.size(),
+                mtime: entry.mtime(),
+                mode: 0o4,
+            },
+        };
+        Ok(listed.map(found).collect())
+    }
+
+    /// Returns the content of a file of `keys/` or `.dds/`, as it is now.
+    pub(super) fn load_special(&self, role: &FileRole) -> Result<OpenFile> {
+        let (bytes, target, mode) = match role {
+            FileRole::Key(name) => {
+                let bytes = self.vault.store().read_key(name, KEY_FILE_LIMIT)?;
+                (bytes, Target::Key(name.clone()), 0o6)
+            }
+            FileRole::Status => (self.status().into_bytes(), Target::Nowhere, 0o4),
+            FileRole::Errors => (self.errors.text().into_bytes(), Target::Nowhere, 0o4),
+            FileRole::Document(_) | FileRole::Scratch | FileRole::Software(_) => {
+                return Err(not_found());
+            }
+        };
+        let content = Arc::new(Plaintext::from(bytes.as_slice()));
+        let stat = Stat {
+            size: content.len(),
+            mtime: Timestamp::now(),
+            mode,
+        };
+        Ok(OpenFile::published(content, target, stat))
+    }
+
+    /// Opens a file of `software/`, which is read from the disk piece by piece; refuses writing
+    /// where nothing is ever written. `None`: any other file.
+    pub(super) fn open_special(&self, ino: Ino, access: Access) -> Result<Option<Handle>> {
+        let role = {
+            let tree = self.tree();
+            match &tree.get(ino).ok_or_else(not_found)?.what {
+                What::File(file) => file.role.clone(),
+                What::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
+                What::Alias(_) => return Err(not_found()),
+            }
+        };
+        match role {
+            FileRole::Software(_) if access.write => {
+                Err(no_files_here(&Role::Software(Vec::new())))
+            }
+            FileRole::Software(path) => {
+                let file = self.vault.store().software_open(&path)?;
+                Ok(Some(Handle::Software(file)))
+            }
+            FileRole::Status | FileRole::Errors if access.write => Err(no_files_here(&Role::Dds)),
+            FileRole::Status
+            | FileRole::Errors
+            | FileRole::Document(_)
+            | FileRole::Scratch
+            | FileRole::Key(_) => Ok(None),
+        }
+    }
+
+    /// Text of `.dds/status`.
+    pub(super) fn status(&self) -> String {
+        let people = self.vault.people();
+        let (drafts, scratch) = {
+            let tree = self.tree();
+            let drafts = tree.files().filter(|(_, file)| file.draft).count();
+            let is_scratch = |role: &FileRole| matches!(role, FileRole::Scratch);
+            (
+                drafts,
+                tree.files()
+                    .filter(|(_, file)| is_scratch(&file.role))
+                    .count(),
+            )
+        };
+        let mut text = String::new();
+        let mut line = |words: std::fmt::Arguments<'_>| {
+            writeln!(text, "{words}").expect("writing to a string cannot fail");
+        };
+        line(format_args!("dds-mount {}", env!("CARGO_PKG_VERSION")));
+        line(format_args!("identity: {}", people.me()));
+        line(format_args!(
+            "mounted: {}",
+            utc(self.started, "%Y-%m-%d %H:%M:%S UTC")
+        ));
+        for contact in people.contacts() {
+            let state = match (contact.frozen, contact.verified) {
+                (true, _) => "in dispute",
+                (false, true) => "verified",
+                (false, false) => "not verified",
+            };
+            line(format_args!(
+                "contact: {} {} ({state})",
+                contact.name, contact.fingerprint
+            ));
+        }
+        line(format_args!("unsaved files: {drafts}"));
+        line(format_args!("scratch files: {scratch}"));
+        let notices = self.vault.notices();
+        if notices.is_empty() {
+            line(format_args!("problems: none"));
+        }
+        for notice in notices {
+            line(format_args!("problem: {}", printable(&notice)));
+        }
+        text
+    }
+}
+
+/// Makes the children of a directory what was found.
+fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<Found>) {
+    let children: Vec<_> = match tree.dir(parent) {
+        Some(dir) => dir
+            .children
+            .iter()
+            .map(|(name, ino)| (name.clone(), *ino))
+            .collect(),
+        None => return,
+    };
+    for (name, ino) in children {
+        let what = kind_shown(tree, ino);
+        let still = |f: &Found| f.name.as_os_str() == name && Some(f.what) == what;
+        let unsaved = tree.file(ino).is_some_and(|file| file.draft);
+        if !unsaved && !found.iter().any(still) {
+            tree.detach(ino);
+        }
+    }
+    for Found { name, what, stat } in found {
+        let known = tree.child(parent, name.as_os_str());
+        let below = |name: &FileName| match role {
+            Role::Software(path) => path.iter().cloned().chain([name.clone()]).collect(),
+            _ => Vec::new(),
+        };
+        let ino = match (known, what) {
+            (Some(ino), _) => ino,
+            (None, Special::Key) => {
+                let name_shown = name.as_os_str().to_owned();
+                tree.attach_file(parent, name_shown, FileRole::Key(name))
+            }
+            (None, Special::SoftwareFile) => {
+                let role = FileRole::Software(below(&name));
+                tree.attach_file(parent, name.as_os_str(), role)
+            }
+            (None, Special::SoftwareDir) => {
+                let role = Role::Software(below(&name));
+                tree.attach(parent, name.as_os_str(), What::Dir(Dir::new(role)))
+            }
+        };
+        if let Some(file) = tree.file_mut(ino) {
+            file.stat = Some(stat);
+        } else if let Some(dir) = tree.dir_mut(ino) {
+            dir.mtime = stat.mtime;
+        }
+    }
+}
+
+fn kind_shown(tree: &Tree, ino: Ino) -> Option<Special> {
+    match &tree.get(ino)?.what {
+        What::Dir(_) => Some(Special::SoftwareDir),
+        What::File(tree_file) => match tree_file.role {
+            FileRole::Key(_) => Some(Special::Key),
+            FileRole::Software(_) => Some(Special::SoftwareFile),
+            _ => None,
+        },
+        What::Alias(_) => None,
+    }
+}

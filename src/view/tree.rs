@@ -1,0 +1,369 @@
+//! The tree that is shown: nodes, their inode numbers and names.
+//!
+//! A node stays while it is attached to its directory, or the kernel remembers its number, or a
+//! handle is open on it. The tree makes no rule and does no I/O.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+
+use crate::ids::{Folder, Timestamp};
+use crate::store::FileName;
+use crate::vault::{Audience, DocKey, Head};
+use crate::view::file::{OpenFile, Stat};
+
+/// Number of an inode. Never used twice in a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ino(pub u64);
+
+impl Ino {
+    /// The view's root directory.
+    pub const ROOT: Ino = Ino(1);
+}
+
+pub(super) struct Node {
+    pub(super) parent: Ino,
+    pub(super) name: OsString,
+    pub(super) what: What,
+    /// Listed in its directory. A removed file that is still open is not.
+    attached: bool,
+    /// How often the kernel was told this number and has not forgotten it.
+    lookups: u64,
+}
+
+pub(super) enum What {
+    Dir(Dir),
+    /// Another spelling of an audience: a symbolic link to the canonical name.
+    Alias(String),
+    File(File),
+}
+
+pub(super) struct Dir {
+    pub(super) role: Role,
+    pub(super) children: BTreeMap<OsString, Ino>,
+    pub(super) mtime: Timestamp,
+    /// Stays in this mount though it is empty: looked up by name, or emptied through the mount.
+    pub(super) kept: bool,
+    /// The blob that keeps an empty directory.
+    pub(super) marker: Option<(DocKey, Head)>,
+}
+
+/// What a directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Root,
+    /// `messages/` or `notes/`.
+    Folder(Folder),
+    Audience(Folder, Audience),
+    /// A directory among an audience's notes, with its path below the audience.
+    Sub(Audience, String),
+    Unverified(Folder),
+    Keys,
+    Software(Vec<FileName>),
+    Dds,
+    Rescued,
+}
+
+pub(super) struct File {
+    pub(super) role: FileRole,
+    /// Content shared by all handles, and any draft. Kept while there is a handle or a draft.
+    pub(super) open: Option<Arc<OpenFile>>,
+    pub(super) handles: usize,
+    /// Holds something unsaved: what arrives meanwhile does not take its place.
+    pub(super) draft: bool,
+    /// What the store says of a file of `keys/` or `software/`.
+    pub(super) stat: Option<Stat>,
+}
+
+/// What a file is.
+#[derive(Clone)]
+pub(super) enum FileRole {
+    Document(Shown),
+    /// An editor's or tool's scratch: in RAM only.
+    Scratch,
+    Key(FileName),
+    Software(Vec<FileName>),
+    Status,
+    Errors,
+}
+
+/// A document's place in the view.
+#[derive(Clone)]
+pub(super) struct Shown {
+    pub(super) key: DocKey,
+    /// The head that is shown; `None` while it was never published.
+    pub(super) head: Option<Head>,
+    /// A concurrent version that does not have the document's name.
+    pub(super) is_conflict: bool,
+}
+
+pub(super) struct Tree {
+    nodes: HashMap<Ino, Node>,
+    next: u64,
+    /// Nodes that show a document, or a directory that it keeps.
+    pub(super) by_document: HashMap<DocKey, Vec<Ino>>,
+    /// Aliases that were looked up; they are in no listing.
+    aliases: HashMap<(Ino, OsString), Ino>,
+}
+
+impl Dir {
+    pub(super) fn new(role: Role) -> Self {
+        Dir {
+            role,
+            children: BTreeMap::new(),
+            mtime: Timestamp::now(),
+            kept: false,
+            marker: None,
+        }
+    }
+}
+
+impl Tree {
+    pub(super) fn new() -> Self {
+        let root = Node {
+            parent: Ino::ROOT,
+            name: OsString::new(),
+            what: What::Dir(Dir::new(Role::Root)),
+            attached: true,
+            lookups: 1,
+        };
+        Tree {
+            nodes: HashMap::from([(Ino::ROOT, root)]),
+            next: 2,
+            by_document: HashMap::new(),
+            aliases: HashMap::new(),
+        }
+    }
+
+    pub(super) fn get(&self, ino: Ino) -> Option<&Node> {
+        self.nodes.get(&ino)
+    }
+
+    pub(super) fn dir(&self, ino: Ino) -> Option<&Dir> {
+        match &self.nodes.get(&ino)?.what {
+            What::Dir(dir) => Some(dir),
+            What::Alias(_) | What::File(_) => None,
+        }
+    }
+
+    pub(super) fn dir_mut(&mut self, ino: Ino) -> Option<&mut Dir> {
+        match &mut self.nodes.get_mut(&ino)?.what {
+            What::Dir(dir) => Some(dir),
+            What::Alias(_) | What::File(_) => None,
+        }
+    }
+
+    pub(super) fn file(&self, ino: Ino) -> Option<&File> {
+        match &self.nodes.get(&ino)?.what {
+            What::File(file) => Some(file),
+            What::Alias(_) | What::Dir(_) => None,
+        }
+    }
+
+    pub(super) fn file_mut(&mut self, ino: Ino) -> Option<&mut File> {
+        match &mut self.nodes.get_mut(&ino)?.what {
+            What::File(file) => Some(file),
+            What::Alias(_) | What::Dir(_) => None,
+        }
+    }
+
+    pub(super) fn shown(&self, ino: Ino) -> Option<&Shown> {
+        match &self.file(ino)?.role {
+            FileRole::Document(shown) => Some(shown),
+            _ => None,
+        }
+    }
+
+    pub(super) fn shown_mut(&mut self, ino: Ino) -> Option<&mut Shown> {
+        match &mut self.file_mut(ino)?.role {
+            FileRole::Document(shown) => Some(shown),
+            _ => None,
+        }
+    }
+
+    pub(super) fn child(&self, parent: Ino, name: &OsStr) -> Option<Ino> {
+        self.dir(parent)?.children.get(name).copied()
+    }
+
+    pub(super) fn is_attached(&self, ino: Ino) -> bool {
+        self.nodes.get(&ino).is_some_and(|node| node.attached)
+    }
+
+    pub(super) fn files(&self) -> impl Iterator<Item = (Ino, &File)> {
+        self.nodes
+            .iter()
+            .filter_map(|(ino, node)| match &node.what {
+                What::File(file) => Some((*ino, file)),
+                What::Alias(_) | What::Dir(_) => None,
+            })
+    }
+
+    /// Adds a node to a directory in which its name is free.
+    pub(super) fn attach(&mut self, parent: Ino, name: impl Into<OsString>, what: What) -> Ino {
+        let name = name.into();
+        let ino = self.insert(parent, name.clone(), what, true);
+        if let Some(dir) = self.dir_mut(parent) {
+            let old = dir.children.insert(name, ino);
+            debug_assert!(old.is_none(), "no file ever hides another");
+            dir.mtime = Timestamp::now();
+        }
+        ino
+    }
+
+    pub(super) fn attach_file(
+        &mut self,
+        parent: Ino,
+        name: impl Into<OsString>,
+        role: FileRole,
+    ) -> Ino {
+        let document = match &role {
+            FileRole::Document(shown) => Some(shown.key.clone()),
+            _ => None,
+        };
+        let file = File {
+            role,
+            open: None,
+            handles: 0,
+            draft: false,
+            stat: None,
+        };
+        let ino = self.attach(parent, name, What::File(file));
+        if let Some(key) = document {
+            self.by_document.entry(key).or_default().push(ino);
+        }
+        ino
+    }
+
+    fn insert(&mut self, parent: Ino, name: OsString, what: What, attached: bool) -> Ino {
+        let ino = Ino(self.next);
+        self.next += 1;
+        let node = Node {
+            parent,
+            name,
+            what,
+            attached,
+            lookups: 0,
+        };
+        self.nodes.insert(ino, node);
+        ino
+    }
+
+    /// Returns the alias node of a spelling, making it if need be.
+    pub(super) fn alias(&mut self, parent: Ino, name: &OsStr, target: String) -> Ino {
+        let spot = (parent, name.to_owned());
+        if let Some(ino) = self.aliases.get(&spot) {
+            let ino = *ino;
+            if let Some(node) = self.nodes.get_mut(&ino) {
+                node.what = What::Alias(target);
+                return ino;
+            }
+        }
+        let ino = self.insert(parent, name.to_owned(), What::Alias(target), false);
+        self.aliases.insert(spot, ino);
+        ino
+    }
+
+    /// Takes a node out of its directory. It lives on while the kernel or a handle knows it.
+    pub(super) fn detach(&mut self, ino: Ino) {
+        let Some(node) = self.nodes.get_mut(&ino) else {
+            return;
+        };
+        if !std::mem::replace(&mut node.attached, false) {
+            return;
+        }
+        let (parent, name) = (node.parent, node.name.clone());
+        let document = match &node.what {
+            What::File(File {
+                role: FileRole::Document(shown),
+                ..
+            }) => Some(shown.key.clone()),
+            What::Dir(Dir {
+                marker: Some((key, _)),
+                ..
+            }) => Some(key.clone()),
+            _ => None,
+        };
+        if let Some(key) = document {
+            self.unindex(&key, ino);
+        }
+        if let Some(dir) = self.dir_mut(parent) {
+            dir.children.remove(&name);
+            dir.mtime = Timestamp::now();
+        }
+        self.collect(ino);
+    }
+
+    pub(super) fn unindex(&mut self, key: &DocKey, ino: Ino) {
+        if let Some(inos) = self.by_document.get_mut(key) {
+            inos.retain(|known| *known != ino);
+            if inos.is_empty() {
+                self.by_document.remove(key);
+            }
+        }
+    }
+
+    /// Counts that the kernel was told a number.
+    pub(super) fn remember(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups += 1;
+        }
+    }
+
+    /// Counts that the kernel forgot a number `times` times.
+    pub(super) fn forget(&mut self, ino: Ino, times: u64) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups = node.lookups.saturating_sub(times);
+            self.collect(ino);
+        }
+    }
+
+    /// Drops a node that nothing refers to any more.
+    pub(super) fn collect(&mut self, ino: Ino) {
+        let Some(node) = self.nodes.get(&ino) else {
+            return;
+        };
+        let handles = match &node.what {
+            What::File(file) => file.handles,
+            What::Alias(_) | What::Dir(_) => 0,
+        };
+        if ino == Ino::ROOT || node.attached || node.lookups > 0 || handles > 0 {
+            return;
+        }
+        if let Some(node) = self.nodes.remove(&ino) {
+            if let What::Alias(_) = node.what {
+                self.aliases.remove(&(node.parent, node.name));
+            }
+        }
+    }
+
+    /// Removes a directory that is empty and that nothing keeps, and so its parents.
+    pub(super) fn prune(&mut self, ino: Ino) {
+        let Some(node) = self.nodes.get(&ino) else {
+            return;
+        };
+        let parent = node.parent;
+        let prunable = match &node.what {
+            What::Dir(dir) => {
+                let fleeting = matches!(dir.role, Role::Sub(..) | Role::Audience(..));
+                fleeting && dir.children.is_empty() && !dir.kept && dir.marker.is_none()
+            }
+            What::Alias(_) | What::File(_) => false,
+        };
+        if prunable {
+            self.detach(ino);
+            self.prune(parent);
+        }
+    }
+
+    /// Returns the path of a node in the view, for people: `messages/alice/lunch.txt`.
+    pub(super) fn path(&self, ino: Ino) -> String {
+        let mut parts = Vec::new();
+        let mut at = ino;
+        while let Some(node) = self.nodes.get(&at).filter(|_| at != Ino::ROOT) {
+            parts.push(node.name.to_string_lossy());
+            at = node.parent;
+        }
+        parts.reverse();
+        parts.join("/")
+    }
+}

@@ -1,0 +1,476 @@
+//! Writing: drafts, and when they are published (DESIGN 5).
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobKind, Folder, Timestamp};
+use crate::plaintext::Plaintext;
+use crate::vault::{Audience, Head, Publication, Published, Version};
+use crate::view::file::{Body, OpenFile, Target};
+use crate::view::open::{Handle, check_new_name, check_path, exists, no_files_here};
+use crate::view::place::join;
+use crate::view::tree::{Dir, FileRole, Ino, Role, What};
+use crate::view::{Attr, Caller, HandleId, View, lock, not_found};
+
+/// Bytes that all scratch together may take.
+const SCRATCH_LIMIT: u64 = 512 << 20;
+
+/// What `chmod`, `truncate`, `utimens` and `chown` ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    /// Permission bits; only the owner's are kept.
+    pub mode: Option<u32>,
+    /// New size in bytes.
+    pub size: Option<u64>,
+    /// New modification time.
+    pub mtime: Option<Timestamp>,
+    /// The owner is set to somebody else.
+    pub gives_away: bool,
+}
+
+impl View {
+    /// Writes at an offset, or at the end if the file was opened for appending.
+    ///
+    /// # Errors
+    /// `BadHandle` unless it was opened for writing; `TooLarge`; `NoSpace` when scratch takes too
+    /// much memory.
+    pub fn write(&self, id: HandleId, offset: u64, data: &[u8]) -> Result<()> {
+        let handle = self.handle(id)?;
+        let Handle::File {
+            ino, file, access, ..
+        } = &*handle
+        else {
+            return Err(Error::new(Kind::BadHandle, "not open for writing"));
+        };
+        if !access.write {
+            return Err(Error::new(Kind::BadHandle, "not open for writing"));
+        }
+        let written = self.write_file(*ino, file, access.append, offset, data);
+        self.reported(*ino, written)
+    }
+
+    fn write_file(
+        &self,
+        ino: Ino,
+        file: &OpenFile,
+        append: bool,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
+        let limit = self.vault.options().max_file_size;
+        let first = {
+            let mut body = file.lock();
+            if let Target::Scratch = body.target {
+                self.check_scratch(data.len())?;
+            }
+            let offset = if append { body.content().len() } else { offset };
+            let first = !body.is_dirty();
+            body.write(offset, data, limit)?;
+            first
+        };
+        if first {
+            self.note_draft(ino, file);
+        }
+        Ok(())
+    }
+
+    fn check_scratch(&self, more: usize) -> Result<()> {
+        let tree = self.tree();
+        let scratch = tree
+            .files()
+            .filter(|(_, file)| matches!(file.role, FileRole::Scratch));
+        let used: u64 = scratch.map(|(_, file)| self.file_stat(file).size).sum();
+        if used + more as u64 > SCRATCH_LIMIT {
+            return Err(Error::new(
+                Kind::NoSpace,
+                "editors' scratch takes too much memory",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Changes attributes. `handle` is the open file through which it is asked, if any.
+    ///
+    /// # Errors
+    /// The rule that forbids it; what publishing gives when no handle will do it later.
+    pub fn setattr(
+        &self,
+        ino: Ino,
+        handle: Option<HandleId>,
+        set: SetAttr,
+        caller: Caller,
+    ) -> Result<Attr> {
+        let changed = self.setattr_quietly(ino, handle, set, caller);
+        self.reported(ino, changed)?;
+        self.getattr(ino)
+    }
+
+    fn setattr_quietly(
+        &self,
+        ino: Ino,
+        handle: Option<HandleId>,
+        set: SetAttr,
+        caller: Caller,
+    ) -> Result<()> {
+        if set.gives_away {
+            return Err(Error::new(
+                Kind::Forbidden,
+                "everything here belongs to you",
+            ));
+        }
+        let role = {
+            let tree = self.tree();
+            match &tree.get(ino).ok_or_else(not_found)?.what {
+                // Times and modes of directories and links are not kept.
+                What::Dir(_) | What::Alias(_) => return Ok(()),
+                What::File(file) => file.role.clone(),
+            }
+        };
+        match role {
+            FileRole::Document(_) | FileRole::Scratch | FileRole::Key(_) => {}
+            FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
+            FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
+        }
+        if set.size.is_none() && set.mode.is_none() && set.mtime.is_none() {
+            return Ok(());
+        }
+        let writer = handle.map(|id| self.handle(id)).transpose()?;
+        if let Some(Handle::File { file, access, .. }) = writer.as_deref() {
+            if set.size.is_some() && !access.write {
+                return Err(Error::new(Kind::Invalid, "not open for writing"));
+            }
+            self.set_on_draft(&mut file.lock(), set)?;
+            self.note_draft(ino, file);
+            return Ok(());
+        }
+        self.set_by_path(ino, set, caller)
+    }
+
+    /// Changes attributes without a handle: nobody will close the file, so what must be
+    /// published is published before the answer.
+    fn set_by_path(&self, ino: Ino, set: SetAttr, caller: Caller) -> Result<()> {
+        let access = crate::view::Access {
+            write: true,
+            ..Default::default()
+        };
+        // The owner may change the mode of a file that the mode forbids to write.
+        let owner = Caller {
+            is_root: true,
+            ..caller
+        };
+        let who = if set.size.is_some() { caller } else { owner };
+        let id = self.open(ino, access, who)?;
+        let handle = self.handle(id)?;
+        let result = match &*handle {
+            Handle::File { file, .. } => {
+                let mut body = file.lock();
+                let busy = body.is_dirty();
+                let set = self.set_on_draft(&mut body, set);
+                set.and_then(|()| match busy {
+                    // Somebody is writing; the change goes with that save.
+                    true => Ok(()),
+                    false => self.publish(ino, &mut body),
+                })
+            }
+            Handle::Software(_) | Handle::Directory { .. } => Ok(()),
+        };
+        drop(handle);
+        if result.is_err() {
+            self.abandon(id);
+        }
+        self.release(id);
+        result
+    }
+
+    /// Undoes what a failed call by path left in memory: the caller was told that nothing was
+    /// saved, and holds no handle to try again.
+    fn abandon(&self, id: HandleId) {
+        let Ok(handle) = self.handle(id) else {
+            return;
+        };
+        if let Handle::File { ino, file, .. } = &*handle {
+            file.lock().saved();
+            self.note_draft(*ino, file);
+            if let Some(node) = self.tree().file_mut(*ino) {
+                if node.handles == 1 {
+                    node.open = None;
+                }
+            }
+        }
+    }
+
+    fn set_on_draft(&self, body: &mut Body, set: SetAttr) -> Result<()> {
+        if let Some(size) = set.size {
+            body.set_len(size, self.vault.options().max_file_size)?;
+        }
+        // Touching a message never sends it again: its time and mode are not kept.
+        let is_message = matches!(
+            body.target,
+            Target::Document {
+                kind: BlobKind::Message,
+                ..
+            }
+        );
+        if is_message {
+            return Ok(());
+        }
+        if let Some(mode) = set.mode {
+            let mode = (mode >> 6) & 0o7;
+            body.touched |= mode != body.mode;
+            body.mode = mode;
+        }
+        if let Some(mtime) = set.mtime {
+            body.touched |= mtime != body.mtime;
+            body.mtime = mtime;
+        }
+        Ok(())
+    }
+
+    /// A descriptor was closed by `caller`: publishes what the opener's process wrote.
+    ///
+    /// # Errors
+    /// What [`crate::vault::Vault::publish`] gives. The draft stays, and the file can be closed
+    /// or synced again.
+    pub fn flush(&self, id: HandleId, caller: Caller) -> Result<()> {
+        let handle = self.handle(id)?;
+        let Handle::File {
+            ino,
+            file,
+            access,
+            opener,
+        } = &*handle
+        else {
+            return Ok(());
+        };
+        let by_opener = match (opener, caller.group) {
+            (Some(opener), Some(closer)) => *opener == closer,
+            // Who cannot be told counts as the opener: better twice than not at all.
+            (None, _) | (_, None) => true,
+        };
+        if !access.write || !by_opener {
+            return Ok(());
+        }
+        let mut body = file.lock();
+        if !(body.written || body.touched) {
+            return Ok(());
+        }
+        let published = self.publish(*ino, &mut body);
+        drop(body);
+        self.reported(*ino, published)
+    }
+
+    /// Publishes what is unsaved and makes it durable.
+    ///
+    /// # Errors
+    /// As [`View::flush`].
+    pub fn fsync(&self, id: HandleId) -> Result<()> {
+        let handle = self.handle(id)?;
+        let synced = match &*handle {
+            Handle::File {
+                ino, file, access, ..
+            } => {
+                let mut body = file.lock();
+                let published = match access.write && body.is_dirty() {
+                    true => self.publish(*ino, &mut body),
+                    false => Ok(()),
+                };
+                drop(body);
+                self.reported(*ino, published)
+            }
+            Handle::Software(_) | Handle::Directory { .. } => Ok(()),
+        };
+        synced.and_then(|()| self.vault.settle())
+    }
+
+    /// Saves an open file where it belongs. The body's lock is held, so that two closes make one
+    /// version each, in order.
+    pub(super) fn publish(&self, ino: Ino, body: &mut Body) -> Result<()> {
+        if body.unlinked {
+            body.saved();
+            return Ok(());
+        }
+        let saved = match &body.target {
+            Target::Scratch | Target::Nowhere => Ok(()),
+            Target::Key(name) => {
+                let bytes = body.read(0, usize::MAX);
+                self.vault.put_key(name, &bytes)
+            }
+            Target::Document { .. } => self.publish_document(ino, body),
+        };
+        match saved {
+            Ok(()) => {
+                body.saved();
+                if let Some(file) = self.tree().file_mut(ino) {
+                    file.draft = false;
+                }
+                self.show_changes();
+                Ok(())
+            }
+            Err(error) => {
+                body.failed = Some(error.kind());
+                Err(error)
+            }
+        }
+    }
+
+    fn publish_document(&self, ino: Ino, body: &mut Body) -> Result<()> {
+        let Target::Document {
+            kind,
+            audience,
+            path,
+            doc,
+            base,
+        } = &body.target
+        else {
+            return Ok(());
+        };
+        let digest = body.content().digest();
+        let unchanged = base
+            .first()
+            .is_some_and(|version| version.digest == Some(digest));
+        if unchanged && !(body.touched && *kind == BlobKind::Note) {
+            return Ok(());
+        }
+        let published = self.vault.publish(&Publication {
+            kind: *kind,
+            audience,
+            path,
+            doc: *doc,
+            replaces: base,
+            content: body.content(),
+            mtime: body.mtime,
+            mode: (*kind == BlobKind::Note && body.mode != 0o6).then_some(body.mode),
+        })?;
+        lock(&self.published)
+            .entry(digest)
+            .or_default()
+            .push(audience.clone());
+        self.show_published(ino, &published.version);
+        if let Target::Document { base, .. } = &mut body.target {
+            *base = vec![Arc::clone(&published.version)];
+        }
+        Ok(())
+    }
+
+    /// Lets the node that was saved show the new version under its own number and name.
+    fn show_published(&self, ino: Ino, version: &Arc<Version>) {
+        let mut tree = self.tree();
+        let Some(shown) = tree.shown_mut(ino) else {
+            return;
+        };
+        let old = std::mem::replace(&mut shown.key, version.key.clone());
+        shown.head = Some(Head::of(Arc::clone(version)));
+        if tree.is_attached(ino) {
+            tree.unindex(&old, ino);
+            tree.by_document
+                .entry(version.key.clone())
+                .or_default()
+                .push(ino);
+        }
+    }
+
+    /// Makes a directory among notes. It is kept by a blob of its own, so that it is there for
+    /// everybody and after a remount.
+    ///
+    /// # Errors
+    /// `Exists`; the rule that forbids it; what publishing gives.
+    pub fn mkdir(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
+        let made = self.mkdir_quietly(parent, name);
+        self.reported_in(parent, name, made)
+    }
+
+    fn mkdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
+        let (role, taken) = {
+            let tree = self.tree();
+            let dir = tree.dir(parent).ok_or_else(not_found)?;
+            (dir.role.clone(), dir.children.contains_key(name))
+        };
+        if taken {
+            return Err(exists());
+        }
+        let (audience, directory) = match &role {
+            Role::Audience(Folder::Notes, audience) => (audience, ""),
+            Role::Sub(audience, path) => (audience, path.as_str()),
+            Role::Folder(_) => {
+                let unknown = "no such contact: directories here are contacts' names";
+                return Err(Error::new(Kind::NotFound, unknown));
+            }
+            other => return Err(no_files_here(other)),
+        };
+        let name = check_new_name(name)?;
+        let path = join(directory, name);
+        check_path(&path)?;
+        let ino = {
+            let mut tree = self.tree();
+            if tree.child(parent, OsStr::new(name)).is_some() {
+                return Err(exists());
+            }
+            let mut dir = Dir::new(Role::Sub(audience.clone(), path.clone()));
+            dir.kept = true;
+            tree.attach(parent, name, What::Dir(dir))
+        };
+        match self.publish_directory(audience, &path) {
+            Ok(published) => {
+                let mut tree = self.tree();
+                let version = Arc::clone(&published.version);
+                let key = version.key.clone();
+                tree.by_document.entry(key.clone()).or_default().push(ino);
+                if let Some(dir) = tree.dir_mut(ino) {
+                    dir.marker = Some((key, Head::of(version)));
+                    dir.kept = false;
+                }
+                drop(tree);
+                drop(published);
+                self.show_changes();
+                self.getattr(ino)
+            }
+            Err(error) => {
+                self.tree().detach(ino);
+                Err(error)
+            }
+        }
+    }
+
+    fn publish_directory(&self, audience: &Audience, path: &str) -> Result<Published<'_>> {
+        self.vault.publish(&Publication {
+            kind: BlobKind::Directory,
+            audience,
+            path,
+            doc: self.vault.new_doc_id(),
+            replaces: &[],
+            content: &Plaintext::new(),
+            mtime: Timestamp::now(),
+            mode: None,
+        })
+    }
+
+    /// Publishes drafts whose writers have closed them, and makes everything durable. Returns the
+    /// paths of what could not be saved.
+    pub fn close(&self) -> Vec<String> {
+        let drafts: Vec<_> = {
+            let tree = self.tree();
+            let drafts = tree.files().filter(|(_, file)| file.draft);
+            drafts
+                .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
+                .collect()
+        };
+        let mut lost = Vec::new();
+        for (ino, file) in drafts {
+            let mut body = file.lock();
+            // What is still being written is nobody's finished word, and a message or a save
+            // that failed needs its writer's consent to go out.
+            let finished = body.failed.is_none() && !self.has_writer(ino);
+            let saved = finished && self.publish(ino, &mut body).is_ok();
+            let unsaved = !saved && body.is_dirty() && !body.unlinked;
+            drop(body);
+            if unsaved {
+                lost.push(self.tree().path(ino));
+            }
+        }
+        if let Err(error) = self.vault.close() {
+            lost.push(format!("the last second's saves: {error}"));
+        }
+        lost
+    }
+}

@@ -1,0 +1,150 @@
+//! Reads `src` and proves that imports point one way only, and that each foreign crate is named
+//! in its one place (DESIGN 11).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a module may import of the crate. `ids` and `error` are for everybody.
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
+    ("error", &[]),
+    ("ids", &[]),
+    ("plaintext", &[]),
+    ("openpgp", &["plaintext"]),
+    ("contacts", &["plaintext"]),
+    ("store", &[]),
+    ("vault", &["store", "openpgp", "contacts", "plaintext"]),
+    // The view names a few types of the layers that the vault stands on; never ciphertext.
+    ("view", &["vault", "plaintext"]),
+    ("fuse", &["view"]),
+];
+
+/// Exceptions, item by item.
+const ALSO: [(&str, &str); 9] = [
+    ("store", "openpgp::{Receipt, Sealed}"),
+    ("store", "openpgp::Sealed"),
+    ("store", "openpgp::Receipt"),
+    ("view", "store::FileName"),
+    ("view", "store::SoftwareFile"),
+    ("view", "store::{FileName, SoftwareEntry, SoftwareKind}"),
+    ("view", "store::Space"),
+    ("view", "contacts::Contact"),
+    ("ids", "error"),
+];
+
+/// Where a crate or a part of std may be named.
+const ONLY_IN: [(&str, &[&str]); 7] = [
+    ("fuser", &["src/fuse/"]),
+    ("sequoia_openpgp", &["src/openpgp/"]),
+    (
+        "std::fs",
+        &["src/store/", "src/contacts/", "src/cli/", "src/fuse/"],
+    ),
+    ("std::env", &["src/cli/", "src/fuse/session.rs"]),
+    ("println!", &["src/cli/"]),
+    ("process::exit", &["src/cli/"]),
+    ("clap", &["src/cli/"]),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// All files below `src`, by path, without comments and without their unit tests.
+fn code() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    assert!(files.len() > 20, "found only {files:?}");
+    let mut code = BTreeMap::new();
+    for file in files {
+        let name = file
+            .strip_prefix(root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        code.insert(name, lines.collect::<Vec<_>>().join("\n"));
+    }
+    code
+}
+
+fn module(file: &str) -> Option<&str> {
+    let below = file.strip_prefix("src/")?;
+    let name = below.split('/').next()?;
+    Some(name.strip_suffix(".rs").unwrap_or(name))
+}
+
+#[test]
+fn imports_point_one_way() {
+    let mut wrong = Vec::new();
+    for (file, text) in code() {
+        let Some((module, allowed)) = MAY_IMPORT
+            .iter()
+            .find(|(name, _)| module(&file) == Some(name))
+        else {
+            continue; // `lib.rs`, `cli` and the binaries may use everything.
+        };
+        for part in text.split("crate::").skip(1) {
+            let target: String = part
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            let fine = target == *module
+                || ["error", "ids"].contains(&target.as_str()) && *module != "error"
+                || allowed.contains(&target.as_str())
+                || ALSO
+                    .iter()
+                    .any(|(from, item)| from == module && part.starts_with(item));
+            if !fine {
+                wrong.push(format!("{file}: crate::{}", part.lines().next().unwrap()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "imports against the layers:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn foreign_crates_stay_in_their_place() {
+    let mut wrong = Vec::new();
+    for (file, text) in code() {
+        for (what, places) in ONLY_IN {
+            let named = text.match_indices(what).any(|(at, _)| {
+                let before = text[..at].chars().next_back();
+                !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+            });
+            if named && !places.iter().any(|place| file.starts_with(place)) {
+                wrong.push(format!("{file} names {what}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_says_its_duty() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in code().keys() {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        assert!(
+            text.starts_with("//!"),
+            "{file} does not open with its duty"
+        );
+    }
+}

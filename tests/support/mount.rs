@@ -1,0 +1,165 @@
+//! The real binary, mounted in a subprocess, unmounted on drop, with time limits.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing that a test waits for may take longer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds; panics with `what` when patience ends.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "waited too long: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tells whether mounts can be made here; says loudly if not.
+pub fn can_mount() -> bool {
+    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    if device.is_ok() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("DDS_TEST_WITHOUT_FUSE").is_some(),
+        "/dev/fuse cannot be opened; set DDS_TEST_WITHOUT_FUSE=1 to test without mounts"
+    );
+    println!("SKIPPED: mounted tests: /dev/fuse cannot be opened");
+    false
+}
+
+/// A home directory with nothing in it, for one test.
+pub struct Home {
+    pub dir: tempfile::TempDir,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        // Short: gpg's sockets must have short paths.
+        let dir = tempfile::Builder::new().prefix("dds").tempdir_in("/tmp").unwrap();
+        Home { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A program that sees only this home.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy().into_owned();
+            if name.starts_with("XDG_") || name.starts_with("DDS_") || name == "GNUPGHOME" {
+                command.env_remove(variable);
+            }
+        }
+        command.env("HOME", self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn dds(&self) -> Command {
+        self.command(env!("CARGO_BIN_EXE_dds"))
+    }
+
+    pub fn dds_mount(&self) -> Command {
+        self.command(env!("CARGO_BIN_EXE_dds-mount"))
+    }
+}
+
+/// A mounted view.
+pub struct Mount {
+    daemon: Child,
+    pub mountpoint: PathBuf,
+}
+
+impl Mount {
+    /// Mounts in the foreground mode, in a subprocess, and waits until the mount answers.
+    pub fn start(mut command: Command, mountpoint: &Path) -> Mount {
+        command.arg("--foreground").arg(mountpoint).stderr(Stdio::piped());
+        let mut daemon = command.spawn().unwrap();
+        let begun = Instant::now();
+        while !is_mounted(mountpoint) {
+            if let Some(status) = daemon.try_wait().unwrap() {
+                let mut said = String::new();
+                daemon.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+                panic!("dds-mount ended with {status}: {said}");
+            }
+            if begun.elapsed() > PATIENCE {
+                let _ = daemon.kill();
+                panic!("not mounted in time");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Mount {
+            daemon,
+            mountpoint: mountpoint.to_owned(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.mountpoint.join(name)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// Sends a signal and waits for the end. Returns the exit code and what was said.
+    pub fn end_by(mut self, signal: i32) -> (Option<i32>, String) {
+        let pid = i32::try_from(self.daemon.id()).unwrap();
+        // SAFETY: the process is our child and has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        self.wait()
+    }
+
+    /// Unmounts from outside and waits for the daemon's end.
+    pub fn unmount(mut self) -> (Option<i32>, String) {
+        let done = Command::new("fusermount3").arg("-u").arg(&self.mountpoint).status().unwrap();
+        assert!(done.success(), "fusermount3 -u: {done}");
+        self.wait()
+    }
+
+    /// Ends the daemon without any chance to tidy up.
+    pub fn kill(mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+        let _ = Command::new("fusermount3").args(["-u", "-z", "-q"]).arg(&self.mountpoint).status();
+    }
+
+    fn wait(&mut self) -> (Option<i32>, String) {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.daemon.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "dds-mount does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let mut said = String::new();
+        self.daemon.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if matches!(self.daemon.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        let _ = Command::new("fusermount3").args(["-u", "-z", "-q"]).arg(&self.mountpoint).status();
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// Tells whether something of ours is mounted exactly here.
+pub fn is_mounted(path: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    table.lines().any(|line| {
+        line.split(' ').nth(4).map(Path::new) == Some(&path) && line.contains(" - fuse.dds-mount ")
+    })
+}

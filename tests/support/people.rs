@@ -1,0 +1,135 @@
+//! People with keys, and blobs that they put into a store as their own DDS, gpg or sq would.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use dds::ids::{BlobId, BlobKind, BlobName, DocId, Fingerprint, Folder, Timestamp};
+use dds::openpgp::{self, Certificate, Identity, Notations, Profile, SealRequest, Sealed};
+use dds::plaintext::Plaintext;
+
+/// Somebody with a key.
+pub struct Person {
+    pub identity: Identity,
+    pub secret: Vec<u8>,
+}
+
+impl Person {
+    pub fn new(name: &str) -> Person {
+        Self::with_profile(name, Profile::Compatible)
+    }
+
+    pub fn with_profile(name: &str, profile: Profile) -> Person {
+        let user_id = format!("{name} <{}@example.org>", name.to_lowercase());
+        let new = openpgp::generate(&user_id, None, profile).unwrap();
+        Person {
+            identity: Identity::unlock(&new.secret, None).unwrap(),
+            secret: new.secret.to_vec(),
+        }
+    }
+
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.identity.fingerprint()
+    }
+
+    pub fn certificate(&self) -> Certificate {
+        self.identity.certificate().clone()
+    }
+}
+
+/// What is put into the store, and how.
+pub struct Blob<'a> {
+    pub from: &'a Person,
+    /// Whose keys open it.
+    pub to: &'a [&'a Person],
+    /// Whom the signature names; nobody, as gpg writes it, if empty.
+    pub intended: Vec<Fingerprint>,
+    pub notations: Notations,
+    pub name: &'a str,
+    pub content: &'a [u8],
+    pub created: Option<SystemTime>,
+}
+
+impl<'a> Blob<'a> {
+    /// What the writer's own DDS would make.
+    pub fn new(kind: BlobKind, from: &'a Person, to: &'a [&'a Person], path: &'a str) -> Blob<'a> {
+        let doc = DocId::from_random(BlobId::of(path.as_bytes()).as_bytes()[..16].try_into().unwrap());
+        Blob {
+            from,
+            to,
+            intended: to.iter().map(|person| person.fingerprint()).collect(),
+            notations: Notations {
+                version: Some(Notations::VERSION),
+                kind: Some(kind),
+                path: Some(path.to_owned()),
+                doc: Some(doc),
+                mtime: Some(Timestamp::new(1_700_000_000, 123_456_789).unwrap()),
+                ..Notations::default()
+            },
+            name: path.rsplit('/').next().unwrap(),
+            content: b"",
+            created: None,
+        }
+    }
+
+    pub fn content(mut self, content: &'a [u8]) -> Self {
+        self.content = content;
+        self
+    }
+
+    pub fn seal(&self) -> Vec<u8> {
+        let recipients: Vec<_> = self.to.iter().map(|person| person.certificate()).collect();
+        let content = Plaintext::from(self.content);
+        let sealed = Sealed::prepare(SealRequest {
+            signer: &self.from.identity,
+            co_signers: &[],
+            recipients: &recipients,
+            intended: &self.intended,
+            named: false,
+            name: self.name,
+            notations: &self.notations,
+            content: &content,
+            created: self.created,
+        });
+        let mut bytes = Vec::new();
+        sealed.unwrap().write_to(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Puts it into a store as a syncer does: whole, by renaming. Returns its name.
+    pub fn deliver(&self, store: &Path, folder: Folder) -> BlobName {
+        deliver(store, folder, &self.seal())
+    }
+}
+
+/// Puts bytes into a store under their own name.
+pub fn deliver(store: &Path, folder: Folder, bytes: &[u8]) -> BlobName {
+    let name = BlobName::of(bytes);
+    let dir = store.join(folder.name());
+    let temporary = dir.join(".syncthing.test.tmp");
+    std::fs::write(&temporary, bytes).unwrap();
+    std::fs::rename(temporary, dir.join(name.file_name())).unwrap();
+    name
+}
+
+/// A store of the given people's certificates.
+pub fn make_store(dir: &Path, people: &[(&str, &Person)]) -> PathBuf {
+    let store = dir.join("store");
+    for folder in ["keys", "messages", "notes", "software"] {
+        std::fs::create_dir_all(store.join(folder)).unwrap();
+    }
+    for (name, person) in people {
+        let file = store.join("keys").join(format!("{name}.gpg"));
+        std::fs::write(file, person.certificate().to_bytes()).unwrap();
+    }
+    store
+}
+
+/// Names of the blobs in a folder of a store, in order.
+pub fn blobs(store: &Path, folder: Folder) -> Vec<String> {
+    let entries = std::fs::read_dir(store.join(folder.name())).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
