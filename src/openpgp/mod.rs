@@ -1,1 +1,59 @@
-//! Placeholder until the module lands in the next commits.
+//! Opens and seals blobs: bytes in, bytes out.
+//!
+//! This is the only module that names sequoia. It owns the format inside a blob (DESIGN 3):
+//! notations, padding, anonymous recipients, signatures judged one by one. It never touches
+//! files, prints, asks or reads the environment, and it knows neither contacts nor directories:
+//! it reports facts (who signed, for whom, what for), and its callers judge them.
+//!
+//! ```text
+//! seal:  Plaintext + Notations + Identity + [Certificate] -> Sealed -> armored bytes + Receipt
+//! open:  bytes -> armor -> packets -> outline -> session key -> Plaintext + Facts
+//! ```
+
+mod armor;
+mod certificate;
+mod generate;
+mod identity;
+mod notations;
+mod open;
+mod outline;
+mod packets;
+mod padding;
+mod seal;
+mod session_key;
+mod signatures;
+
+pub use certificate::{CertIndex, Certificate, UserId, holds_secret_key};
+pub use generate::{NewIdentity, Profile, generate};
+pub use identity::Identity;
+pub use notations::{Notations, RESERVED};
+pub use open::{Facts, Keyring, Limits, Opened, Outcome, open};
+pub use outline::{Outline, Refusal, outline};
+pub use seal::{Receipt, SealRequest, Sealed};
+pub use session_key::SessionKey;
+pub use signatures::{SignatureFacts, SignatureStatus};
+
+use sequoia_openpgp as pgp;
+
+use crate::error::{Error, Kind};
+
+/// Returns the rules by which keys and signatures are accepted.
+fn policy() -> pgp::policy::StandardPolicy<'static> {
+    pgp::policy::StandardPolicy::new()
+}
+
+/// Turns a failure inside the library into ours, saying what was tried.
+fn failed(kind: Kind, doing: &str, why: impl std::fmt::Display) -> Error {
+    Error::new(kind, format!("{doing}: {why}"))
+}
+
+/// Turns a fingerprint of the library into ours; `None` for other than versions 4 and 6.
+fn fingerprint_of(of: &pgp::Fingerprint) -> Option<crate::ids::Fingerprint> {
+    crate::ids::Fingerprint::from_bytes(of.as_bytes()).ok()
+}
+
+/// Turns our fingerprint into the library's.
+fn to_library(of: &crate::ids::Fingerprint) -> pgp::Fingerprint {
+    let version = if of.as_bytes().len() == 20 { 4 } else { 6 };
+    pgp::Fingerprint::from_bytes(version, of.as_bytes()).expect("its length fits the version")
+}

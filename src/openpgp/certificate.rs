@@ -1,0 +1,341 @@
+//! Certificates: the public half of a key pair, as others may see it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sequoia_openpgp as pgp;
+
+use pgp::cert::ValidCert;
+use pgp::cert::amalgamation::ValidAmalgamation as _;
+use pgp::cert::prelude::*;
+use pgp::packet::Key;
+use pgp::packet::key::{PublicParts, UnspecifiedRole};
+use pgp::parse::Parse as _;
+use pgp::serialize::SerializeInto as _;
+use pgp::types::RevocationStatus;
+
+use super::armor::{self, Label};
+use super::packets::{Frames, tag};
+use super::{failed, fingerprint_of, policy};
+use crate::error::{Error, Kind, Result};
+use crate::ids::Fingerprint;
+
+/// Largest certificate that is read, in bytes: what is larger was flooded with signatures.
+const LARGEST: usize = 1 << 20;
+/// How far ahead of our clock a certificate may have been made.
+pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(48 * 3600);
+
+/// A public key of an encryption target.
+pub(super) type PublicKey = Key<PublicParts, UnspecifiedRole>;
+
+/// The public parts of one certificate. Cloning is cheap.
+#[derive(Clone)]
+pub struct Certificate(Arc<Cert>);
+
+/// A user id that its own certificate vouches for (nobody else does).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserId {
+    /// The whole of it; hostile text.
+    pub text: String,
+    /// The part before the address, if there is one.
+    pub name: Option<String>,
+    /// The e-mail address in lower case, if there is one.
+    pub email: Option<String>,
+}
+
+impl Certificate {
+    /// Reads all certificates of a file, armored (also several blocks) or binary.
+    ///
+    /// # Errors
+    /// `Invalid` if the file holds a secret key or anything that is not a certificate, if it
+    /// holds none, or if one is larger than 1 MiB.
+    pub fn parse_all(bytes: &[u8]) -> Result<Vec<Certificate>> {
+        if holds_secret_key(bytes) {
+            return Err(invalid("holds a secret key, which must never be shared"));
+        }
+        let mut all = Vec::new();
+        for body in bodies(bytes) {
+            let body = body.ok_or_else(|| invalid("not a whole certificate"))?;
+            for cert in certs(&body)? {
+                all.push(Certificate::new(cert)?);
+            }
+        }
+        if all.is_empty() {
+            return Err(invalid("no certificate in it"));
+        }
+        Ok(all)
+    }
+
+    /// Keeps the public parts of a certificate.
+    pub(super) fn new(cert: Cert) -> Result<Certificate> {
+        let cert = cert.strip_secret_key_material();
+        fingerprint_of(&cert.fingerprint())
+            .ok_or_else(|| invalid("a certificate of an unsupported version"))?;
+        Ok(Certificate(Arc::new(cert)))
+    }
+
+    pub(super) fn cert(&self) -> &Cert {
+        &self.0
+    }
+
+    /// Returns the fingerprint of the primary key, which names the certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        fingerprint_of(&self.0.fingerprint()).expect("checked when it was made")
+    }
+
+    /// Returns the user ids that are bound by a valid self-signature and not revoked, the
+    /// primary one first.
+    pub fn user_ids(&self) -> Vec<UserId> {
+        let policy = policy();
+        let Ok(valid) = at_present(&self.0, &policy) else {
+            return Vec::new();
+        };
+        let ids = valid.userids();
+        let ids = ids.filter(|id| !revoked(&id.revocation_status()));
+        let ids = ids.map(|id| UserId {
+            text: String::from_utf8_lossy(id.userid().value()).into_owned(),
+            name: id.userid().name().ok().flatten().map(str::to_owned),
+            email: id.userid().email().ok().flatten().map(str::to_lowercase),
+        });
+        let mut ids: Vec<UserId> = ids.collect();
+        if let Ok(primary) = valid.primary_userid() {
+            let text = String::from_utf8_lossy(primary.userid().value());
+            ids.sort_by_key(|id| id.text != text);
+        }
+        ids
+    }
+
+    /// Tells whether messages can be encrypted for this certificate now.
+    ///
+    /// # Errors
+    /// `KeyRevoked`, `KeyExpired`, or `NoKey` if it never had a usable encryption key. The
+    /// sentence does not name the certificate's owner.
+    pub fn check_encryption(&self) -> Result<()> {
+        self.encryption_key().map(|_| ())
+    }
+
+    /// Picks the one key to encrypt for: the newest usable one, as gpg does.
+    pub(super) fn encryption_key(&self) -> Result<PublicKey> {
+        let policy = policy();
+        let valid = at_present(&self.0, &policy)?;
+        if revoked(&valid.revocation_status()) {
+            return Err(Error::new(Kind::KeyRevoked, "the certificate is revoked"));
+        }
+        if valid.alive().is_err() {
+            return Err(Error::new(Kind::KeyExpired, "the certificate is expired"));
+        }
+        let keys = valid.keys().supported();
+        let keys = keys.for_transport_encryption().for_storage_encryption();
+        let (mut lost, mut best) = (Kind::NoKey, None::<ValidErasedKeyAmalgamation<'_, _>>);
+        for key in keys {
+            if revoked(&key.revocation_status()) {
+                lost = Kind::KeyRevoked;
+            } else if key.alive().is_err() {
+                lost = if lost == Kind::NoKey {
+                    Kind::KeyExpired
+                } else {
+                    lost
+                };
+            } else if best.as_ref().is_none_or(|best| age(best) < age(&key)) {
+                best = Some(key);
+            }
+        }
+        let why = match lost {
+            Kind::KeyRevoked => "the encryption key is revoked",
+            Kind::KeyExpired => "the encryption key is expired",
+            _ => "the certificate has no encryption key that can be used",
+        };
+        let best = best.ok_or_else(|| Error::new(lost, why))?;
+        Ok(best.key().clone().role_into_unspecified())
+    }
+
+    /// Joins what two copies of one certificate know. No revocation is ever lost.
+    ///
+    /// # Errors
+    /// `KeyRejected` if the primary keys differ.
+    pub fn merge(&self, other: &Certificate) -> Result<Certificate> {
+        if self.0.fingerprint() != other.0.fingerprint() {
+            let why = "the certificate belongs to another key";
+            return Err(Error::new(Kind::KeyRejected, why));
+        }
+        let merged = Cert::clone(&self.0).merge_public(Cert::clone(&other.0));
+        let merged = merged.map_err(|why| failed(Kind::KeyRejected, "merging", why))?;
+        Ok(Certificate(Arc::new(merged)))
+    }
+
+    /// Tells whether its owner reads SEIPD version 2 (RFC 9580, 5.13.2).
+    pub fn announces_seipdv2(&self) -> bool {
+        let policy = policy();
+        let features = at_present(&self.0, &policy).ok();
+        let features = features.and_then(|valid| valid.features());
+        features.is_some_and(|features| features.supports_seipdv2())
+    }
+
+    /// Tells whether the certificate as a whole is revoked or expired now, or has no valid
+    /// self-signature at all.
+    ///
+    /// # Errors
+    /// `KeyRevoked`, `KeyExpired`, `NoKey`.
+    pub fn check_alive(&self) -> Result<()> {
+        let policy = policy();
+        let valid = at_present(&self.0, &policy)?;
+        if revoked(&valid.revocation_status()) {
+            return Err(Error::new(Kind::KeyRevoked, "the certificate is revoked"));
+        }
+        let expired = |_| Error::new(Kind::KeyExpired, "the certificate is expired");
+        valid.alive().map_err(expired)
+    }
+
+    /// Returns the certificate in binary form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_vec().expect("writing to a vector")
+    }
+
+    /// Returns the certificate as an armored block without comments.
+    pub fn to_armored(&self) -> Vec<u8> {
+        armored(pgp::armor::Kind::PublicKey, &[], &self.to_bytes())
+    }
+}
+
+/// Certificates by every key of theirs, made once for many blobs.
+#[derive(Default)]
+pub struct CertIndex {
+    certificates: Vec<Certificate>,
+    /// Key id (of the primary key or a subkey) to positions in `certificates`.
+    by_key: HashMap<pgp::KeyID, Vec<usize>>,
+}
+
+impl CertIndex {
+    /// Indexes certificates. Two copies of one certificate are both kept and tried in order.
+    pub fn new(certificates: impl IntoIterator<Item = Certificate>) -> Self {
+        let mut index = CertIndex::default();
+        for certificate in certificates {
+            let position = index.certificates.len();
+            for key in certificate.cert().keys() {
+                let positions = index.by_key.entry(key.key().keyid()).or_default();
+                if positions.last() != Some(&position) {
+                    positions.push(position);
+                }
+            }
+            index.certificates.push(certificate);
+        }
+        index
+    }
+
+    /// Returns the certificates that have a key of that id.
+    pub(super) fn with_key(&self, key: &pgp::KeyHandle) -> impl Iterator<Item = &Certificate> {
+        let positions = self.by_key.get(&pgp::KeyID::from(key.clone()));
+        let positions = positions.into_iter().flatten();
+        positions.map(|position| &self.certificates[*position])
+    }
+}
+
+/// Tells whether a file holds a secret key, armored or binary, whole or cut off.
+///
+/// Errs on the side of yes: the words of a private key's armor anywhere are enough.
+pub fn holds_secret_key(bytes: &[u8]) -> bool {
+    let says_so = |word: &[u8]| bytes.windows(word.len()).any(|found| found == word);
+    if says_so(b"PGP PRIVATE KEY BLOCK") || says_so(b"PGP SECRET KEY BLOCK") {
+        return true;
+    }
+    if armor::is_binary(bytes) {
+        return has_secret_packet(bytes);
+    }
+    let mut rest = bytes;
+    while let Some(block) = armor::next_block(rest) {
+        if block.label == Label::PrivateKey
+            || block.body.is_some_and(|body| has_secret_packet(&body))
+        {
+            return true;
+        }
+        rest = block.rest;
+    }
+    false
+}
+
+/// Looks for a secret key packet, even one that is cut off.
+fn has_secret_packet(bytes: &[u8]) -> bool {
+    let mut frames = Frames::new(bytes);
+    loop {
+        if matches!(
+            frames.peek_tag(),
+            Some(tag::SECRET_KEY | tag::SECRET_SUBKEY)
+        ) {
+            return true;
+        }
+        if !matches!(frames.next(), Some(Ok(_))) {
+            return false;
+        }
+    }
+}
+
+/// The packets of a file of keys, block by block; `None` for a block that cannot be read.
+pub(super) fn bodies(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
+    if armor::is_binary(bytes) {
+        return vec![Some(bytes.to_vec())];
+    }
+    let mut bodies = Vec::new();
+    let mut rest = bytes;
+    while let Some(block) = armor::next_block(rest) {
+        let keys = matches!(block.label, Label::PublicKey | Label::PrivateKey);
+        bodies.push(block.body.filter(|_| block.whole && keys));
+        rest = block.rest;
+    }
+    bodies
+}
+
+/// Reads the certificates (with secret keys, if any) of one binary file.
+pub(super) fn certs(bytes: &[u8]) -> Result<Vec<Cert>> {
+    if Frames::new(bytes).any(|frame| frame.is_err()) {
+        return Err(invalid("not a whole certificate"));
+    }
+    let unreadable = |why| failed(Kind::Invalid, "not a certificate", why);
+    let all = CertParser::from_bytes(bytes).map_err(unreadable)?;
+    let all: Vec<Cert> = all.collect::<pgp::Result<_>>().map_err(unreadable)?;
+    for cert in &all {
+        if cert.serialized_len() > LARGEST {
+            return Err(invalid("a certificate larger than 1 MiB"));
+        }
+    }
+    Ok(all)
+}
+
+/// Armors bytes with comment lines.
+pub(super) fn armored(kind: pgp::armor::Kind, comments: &[&str], bytes: &[u8]) -> Vec<u8> {
+    let headers = comments.iter().map(|comment| ("Comment", *comment));
+    let write = || -> std::io::Result<Vec<u8>> {
+        let mut out = pgp::armor::Writer::with_headers(Vec::new(), kind, headers)?;
+        std::io::Write::write_all(&mut out, bytes)?;
+        out.finalize()
+    };
+    write().expect("writing to a vector")
+}
+
+/// Returns the certificate as its self-signatures stand now.
+///
+/// A certificate from a clock somewhat ahead of ours counts as made now.
+fn at_present<'a>(
+    cert: &'a Cert,
+    policy: &'a pgp::policy::StandardPolicy<'static>,
+) -> Result<ValidCert<'a>> {
+    let now = SystemTime::now();
+    let made = cert.primary_key().key().creation_time();
+    let early = made > now && made <= now + CLOCK_SKEW;
+    let at = if early { now + CLOCK_SKEW } else { now };
+    let unusable = |why| failed(Kind::NoKey, "the certificate cannot be used", why);
+    cert.with_policy(policy, at).map_err(unusable)
+}
+
+fn revoked(status: &RevocationStatus<'_>) -> bool {
+    matches!(status, RevocationStatus::Revoked(_))
+}
+
+/// Orders keys by age, and keys made in the same second by fingerprint.
+fn age(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> (SystemTime, pgp::Fingerprint) {
+    (key.key().creation_time(), key.key().fingerprint())
+}
+
+fn invalid(why: &str) -> Error {
+    Error::new(Kind::Invalid, why)
+}

@@ -1,0 +1,178 @@
+//! My own keys, unlocked.
+
+use std::time::SystemTime;
+
+use sequoia_openpgp as pgp;
+
+use pgp::cert::prelude::*;
+use pgp::crypto::{KeyPair, Password, S2K};
+use pgp::packet::key::SecretKeyMaterial;
+use pgp::types::{KeyFlags, RevocationStatus};
+
+use super::certificate::{bodies, certs};
+use super::{Certificate, failed, policy};
+use crate::error::{Error, Kind, Result};
+use crate::ids::Fingerprint;
+use crate::plaintext::Passphrase;
+
+/// The unlocked secret keys of one certificate. Zeroed when dropped; neither shown nor copied.
+pub struct Identity {
+    certificate: Certificate,
+    keys: Vec<KeyPair>,
+    /// Fingerprints of those of `keys` that may decrypt, expired and revoked ones included.
+    decrypting: Vec<pgp::Fingerprint>,
+}
+
+impl Identity {
+    /// Tells whether a secret key needs a passphrase.
+    ///
+    /// # Errors
+    /// `Invalid` if the file cannot be read, `NoKey` if it holds no secret key.
+    pub fn is_locked(bytes: &[u8]) -> Result<bool> {
+        let cert = secret_cert(bytes)?;
+        let mut keys = cert.keys().secret();
+        Ok(keys.any(|key| usable(key.key().secret()) && key.key().secret().is_encrypted()))
+    }
+
+    /// Reads a secret key, armored or binary, and unlocks all of its subkeys.
+    ///
+    /// Secret keys that are elsewhere (on a card, or kept offline) are left out.
+    ///
+    /// # Errors
+    /// `WrongPassphrase` if one is needed and it does not open every key; `NoKey` if there is no
+    /// secret key; `Invalid` if the file cannot be read or holds several certificates.
+    pub fn unlock(bytes: &[u8], passphrase: Option<&Passphrase>) -> Result<Identity> {
+        let cert = secret_cert(bytes)?;
+        let password = passphrase.map(|passphrase| Password::from(passphrase.expose()));
+        let (mut keys, mut decrypting) = (Vec::new(), Vec::new());
+        for amalgamation in cert.keys().secret() {
+            if !usable(amalgamation.key().secret()) {
+                continue;
+            }
+            let mut key = amalgamation.key().clone();
+            if key.secret().is_encrypted() {
+                let wrong = |_| Error::new(Kind::WrongPassphrase, "the passphrase is wrong");
+                let needed = || Error::new(Kind::WrongPassphrase, "a passphrase is needed");
+                let password = password.as_ref().ok_or_else(needed)?;
+                key = key.decrypt_secret(password).map_err(wrong)?;
+            }
+            if may_decrypt(&amalgamation.into()) {
+                decrypting.push(key.fingerprint());
+            }
+            let unreadable = |why| failed(Kind::Invalid, "cannot use the secret key", why);
+            keys.push(
+                key.role_into_unspecified()
+                    .into_keypair()
+                    .map_err(unreadable)?,
+            );
+        }
+        if keys.is_empty() {
+            return Err(no_secret());
+        }
+        Ok(Identity {
+            certificate: Certificate::new(cert)?,
+            keys,
+            decrypting,
+        })
+    }
+
+    /// Returns the public part.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Returns the fingerprint of the primary key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.certificate.fingerprint()
+    }
+
+    /// Returns the keys that may open blobs.
+    pub(super) fn decryption_keys(&self) -> impl Iterator<Item = &KeyPair> {
+        let keys = self.keys.iter();
+        keys.filter(|key| self.decrypting.contains(&key.public().fingerprint()))
+    }
+
+    /// Returns the newest key that may sign at a time.
+    pub(super) fn signing_key(&self, at: SystemTime) -> Result<KeyPair> {
+        let policy = policy();
+        let unusable = |why| failed(Kind::NoKey, "my key cannot be used", why);
+        let valid = self.certificate.cert().with_policy(&policy, at);
+        let valid = valid.map_err(unusable)?;
+        if let RevocationStatus::Revoked(_) = valid.revocation_status() {
+            return Err(Error::new(Kind::KeyRevoked, "my key is revoked"));
+        }
+        if valid.alive().is_err() {
+            return Err(Error::new(Kind::KeyExpired, "my key is expired"));
+        }
+        let keys = valid
+            .keys()
+            .supported()
+            .alive()
+            .revoked(false)
+            .for_signing();
+        let mut keys: Vec<_> = keys.collect();
+        // Stable, so that a subkey made with its primary key is preferred to it.
+        keys.sort_by_key(|key| key.key().creation_time());
+        let mut secrets = keys.iter().rev().filter_map(|key| {
+            let wanted = key.key().fingerprint();
+            self.keys
+                .iter()
+                .find(|key| key.public().fingerprint() == wanted)
+        });
+        let none = || Error::new(Kind::NoKey, "my key cannot sign");
+        secrets.next().cloned().ok_or_else(none)
+    }
+}
+
+/// Reads the one certificate with secret keys of a file.
+fn secret_cert(bytes: &[u8]) -> Result<Cert> {
+    let mut all = Vec::new();
+    for body in bodies(bytes) {
+        let body = body.ok_or_else(|| Error::new(Kind::Invalid, "not a whole key"))?;
+        // A copy of the secret key, locked or not, is not left behind in memory.
+        let body = zeroize::Zeroizing::new(body);
+        all.extend(certs(&body)?);
+    }
+    if all.is_empty() {
+        return Err(Error::new(Kind::Invalid, "not a secret key"));
+    }
+    let mut secret = all.into_iter().filter(Cert::is_tsk);
+    match (secret.next(), secret.next()) {
+        (Some(cert), None) => Ok(cert),
+        (None, _) => Err(no_secret()),
+        (Some(_), Some(_)) => {
+            let why = "the file holds several secret keys; give each its own file";
+            Err(Error::new(Kind::Invalid, why))
+        }
+    }
+}
+
+/// Tells whether the secret is here, not just a note that it is on a card or offline.
+fn usable(secret: &SecretKeyMaterial) -> bool {
+    match secret {
+        SecretKeyMaterial::Unencrypted(_) => true,
+        SecretKeyMaterial::Encrypted(secret) => {
+            !matches!(secret.s2k(), S2K::Private { .. } | S2K::Unknown { .. })
+        }
+    }
+}
+
+/// Tells whether a key was ever meant to decrypt, whatever became of it since.
+fn may_decrypt(key: &ErasedKeyAmalgamation<'_, pgp::packet::key::PublicParts>) -> bool {
+    if !key.key().pk_algo().for_encryption() {
+        return false;
+    }
+    let ids = key.cert().userids().filter(|_| key.primary());
+    let ids = ids.flat_map(|id| id.self_signatures().collect::<Vec<_>>());
+    let signatures = key.self_signatures().chain(ids);
+    let flags: Vec<_> = signatures
+        .filter_map(|signature| signature.key_flags())
+        .collect();
+    let meant =
+        |flags: &KeyFlags| flags.for_storage_encryption() || flags.for_transport_encryption();
+    flags.is_empty() || flags.iter().any(meant)
+}
+
+fn no_secret() -> Error {
+    Error::new(Kind::NoKey, "no secret key in it")
+}

@@ -1,0 +1,428 @@
+//! Opens blobs, whoever made them.
+
+use std::io::Read as _;
+use std::time::SystemTime;
+
+use sequoia_openpgp as pgp;
+
+use pgp::packet::{PKESK, Packet, SEIP, Signature, Tag};
+use pgp::parse::{Dearmor, PacketParser, PacketParserBuilder, PacketParserResult, Parse as _};
+use pgp::policy::Policy as _;
+use pgp::types::SymmetricAlgorithm;
+use sha2::Digest as _;
+use zeroize::Zeroizing;
+
+use super::outline::{Outline, Refusal, outside};
+use super::signatures::{Judge, SignatureFacts};
+use super::{CertIndex, Identity, SessionKey, policy};
+use crate::plaintext::Plaintext;
+
+/// Bytes read at once from the content.
+const PIECE: usize = 64 * 1024;
+/// Expansion that is always allowed, in bytes, and as a multiple of the blob's length.
+const EXPANSION: (u64, u64) = (64 << 20, 100);
+/// Largest packet that is read whole (a signature, a session key), in bytes.
+const LARGEST_PACKET: u32 = 1 << 20;
+
+/// With which keys blobs are opened and judged.
+pub struct Keyring<'a> {
+    /// My own keys, tried in this order.
+    pub identities: &'a [Identity],
+    /// Certificates by which signatures are verified, besides my own.
+    pub certificates: &'a CertIndex,
+}
+
+/// How much work one blob may cause.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest content in bytes.
+    pub max_content: u64,
+    /// How many session key packets are tried with my keys.
+    pub max_tried: usize,
+    /// How many containers may be nested, the encryption included.
+    pub max_depth: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_content: 256 << 20,
+            max_tried: 64,
+            max_depth: 16,
+        }
+    }
+}
+
+/// What became of a blob.
+pub enum Outcome {
+    /// Opened and authenticated to its end.
+    Opened(Opened),
+    /// No key of mine opens it.
+    NotMine,
+    /// Not (yet) a whole OpenPGP message.
+    Incomplete,
+    /// Whole, but of a kind that is never opened.
+    Refused(Refusal),
+    /// A key of mine opens it, but it is not authentic, or malformed inside. Nothing of its
+    /// content is given out.
+    Damaged,
+    /// Its content is larger than the limits allow.
+    TooLarge,
+}
+
+/// A blob's content and what is known about it.
+pub struct Opened {
+    /// The content.
+    pub content: Plaintext,
+    /// What is known about it.
+    pub facts: Facts,
+}
+
+/// What is known about a blob that was opened: facts, not judgements.
+pub struct Facts {
+    /// Length of the content in bytes.
+    pub size: u64,
+    /// SHA-256 of the content.
+    pub digest: [u8; 32],
+    /// The literal's file name, if not empty. Not signed, hostile.
+    pub name: Option<Vec<u8>>,
+    /// The literal's date in seconds since 1970, if not 0. Not signed.
+    pub date: Option<u32>,
+    /// Number of recipients (public-key session key packets).
+    pub recipients: usize,
+    /// Each signature over the content, in their order in the blob.
+    pub signatures: Vec<SignatureFacts>,
+    /// Opens the blob again without a public-key operation.
+    pub session_key: SessionKey,
+    /// A good signature is more than a minute ahead of our clock (and at most 48 hours).
+    pub clock_ahead: bool,
+}
+
+/// Opens a blob, armored or binary.
+///
+/// A signature made up to 48 hours ahead of our clock is verified as if now were its time;
+/// expiry and revocation of keys are judged at the time of signing, expiry of signatures now.
+/// A `session_key` that does not fit is ignored.
+pub fn open(
+    bytes: &[u8],
+    keyring: &Keyring<'_>,
+    limits: &Limits,
+    session_key: Option<&SessionKey>,
+) -> Outcome {
+    let (packets, recipients) = match outside(bytes) {
+        (Some(packets), Outline::Message { recipients }) => (packets, recipients),
+        (_, Outline::Refused(refusal)) => return Outcome::Refused(refusal),
+        (_, Outline::Incomplete | Outline::Message { .. }) => return Outcome::Incomplete,
+    };
+    let expansion = EXPANSION
+        .0
+        .max(EXPANSION.1.saturating_mul(packets.len() as u64));
+    let reader = Reader {
+        keyring,
+        limits,
+        known: session_key,
+        most: limits.max_content.min(expansion),
+        spent: 0,
+        inside: Inside::default(),
+    };
+    let inside = match reader.read(&packets) {
+        Ok(inside) => inside,
+        Err(Stop::NotMine) => return Outcome::NotMine,
+        Err(Stop::Damaged) => return Outcome::Damaged,
+        Err(Stop::TooLarge) => return Outcome::TooLarge,
+    };
+    finish(inside, recipients, keyring)
+}
+
+/// Judges the signatures of a content that was read to its authenticated end.
+fn finish(inside: Inside, recipients: usize, keyring: &Keyring<'_>) -> Outcome {
+    let (Some(content), Some(session_key)) = (inside.content, inside.session_key) else {
+        return Outcome::Damaged;
+    };
+    let now = SystemTime::now();
+    let mut judge = Judge::new(&content, keyring, now);
+    let signatures = inside.signatures.iter();
+    let signatures = signatures.map(|signature| match signature {
+        Some(signature) => judge.judge(signature),
+        None => SignatureFacts::unreadable(),
+    });
+    let signatures: Vec<_> = signatures.collect();
+    let facts = Facts {
+        size: content.len(),
+        digest: inside.digest,
+        name: inside.name,
+        date: inside.date,
+        recipients,
+        clock_ahead: signatures.iter().any(|signature| signature.ahead_of(now)),
+        signatures,
+        session_key,
+    };
+    Outcome::Opened(Opened { content, facts })
+}
+
+/// Why reading ended before the end.
+enum Stop {
+    NotMine,
+    Damaged,
+    TooLarge,
+}
+
+/// Where in the message the reader is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    /// Session key packets.
+    #[default]
+    Keys,
+    /// In the container, before any signature.
+    Container,
+    /// After a one-pass or prefixed signature: the literal is next.
+    Signed,
+    /// After the literal.
+    After,
+    /// After the digest that ends a version 1 container.
+    Ended,
+}
+
+/// What was found in the container.
+#[derive(Default)]
+struct Inside {
+    stage: Stage,
+    /// Version 1, which must end by its digest.
+    needs_digest: bool,
+    /// One-pass signatures whose signature is still to come.
+    open_signatures: usize,
+    literal_depth: isize,
+    content: Option<Plaintext>,
+    digest: [u8; 32],
+    name: Option<Vec<u8>>,
+    date: Option<u32>,
+    /// `None` for a signature that cannot be read.
+    signatures: Vec<Option<Signature>>,
+    session_key: Option<SessionKey>,
+}
+
+struct Reader<'a> {
+    keyring: &'a Keyring<'a>,
+    limits: &'a Limits,
+    known: Option<&'a SessionKey>,
+    /// Bytes that may come out of the container.
+    most: u64,
+    spent: u64,
+    inside: Inside,
+}
+
+impl Reader<'_> {
+    fn read(mut self, packets: &[u8]) -> Result<Inside, Stop> {
+        let parser = PacketParserBuilder::from_bytes(packets).map_err(damaged)?;
+        let parser = parser
+            .dearmor(Dearmor::Disabled)
+            // Signatures are verified over the content afterwards.
+            .automatic_hashing(false)
+            .max_recursion_depth(self.limits.max_depth)
+            .max_packet_size(LARGEST_PACKET);
+        let mut next = parser.build().map_err(damaged)?;
+        let mut keys = Vec::new();
+        while let PacketParserResult::Some(mut packet) = next {
+            self.packet(&mut packet, &keys)?;
+            let (packet, following) = packet.recurse().map_err(damaged)?;
+            match packet {
+                Packet::PKESK(key) => keys.push(key),
+                Packet::Signature(signature) => self.inside.signatures.push(Some(signature)),
+                _ => {}
+            }
+            next = following;
+        }
+        let inside = self.inside;
+        let end = if inside.needs_digest {
+            Stage::Ended
+        } else {
+            Stage::After
+        };
+        if inside.stage == end && inside.open_signatures == 0 {
+            Ok(inside)
+        } else {
+            Err(Stop::Damaged)
+        }
+    }
+
+    /// Checks that a packet may be here, and consumes containers and content.
+    fn packet(&mut self, packet: &mut PacketParser<'_>, keys: &[PKESK]) -> Result<(), Stop> {
+        let depth = packet.recursion_depth();
+        let stage = self.inside.stage;
+        if (depth == 0) != (stage == Stage::Keys) || stage == Stage::Ended {
+            return Err(Stop::Damaged);
+        }
+        let tag = packet.packet.tag();
+        match (stage, tag) {
+            (Stage::Keys, Tag::PKESK | Tag::SKESK) | (_, Tag::Marker) => Ok(()),
+            (_, Tag::Padding) => self.skip(packet),
+            (Stage::Keys, Tag::SEIP) => self.decrypt(packet, keys),
+            (Stage::Container, Tag::CompressedData) => self.compressed(packet),
+            (Stage::Container | Stage::Signed, Tag::OnePassSig) => {
+                self.inside.stage = Stage::Signed;
+                self.inside.open_signatures += 1;
+                Ok(())
+            }
+            // A signature in front of what it signs, as old programs wrote it.
+            (Stage::Container | Stage::Signed, Tag::Signature) => {
+                self.inside.stage = Stage::Signed;
+                self.signature(packet)
+            }
+            (Stage::Container | Stage::Signed, Tag::Literal) => self.literal(packet),
+            (Stage::After, Tag::Signature)
+                if depth == self.inside.literal_depth && self.inside.open_signatures > 0 =>
+            {
+                self.inside.open_signatures -= 1;
+                self.signature(packet)
+            }
+            #[allow(deprecated)]
+            (Stage::After, Tag::MDC) if depth == 1 && self.inside.needs_digest => {
+                match &packet.packet {
+                    Packet::MDC(digest) if digest.valid() => {
+                        self.inside.stage = Stage::Ended;
+                        Ok(())
+                    }
+                    _ => Err(Stop::Damaged),
+                }
+            }
+            _ => Err(Stop::Damaged),
+        }
+    }
+
+    /// Notes a signature that cannot be read; [`Reader::read`] keeps the others.
+    fn signature(&mut self, packet: &PacketParser<'_>) -> Result<(), Stop> {
+        if !matches!(packet.packet, Packet::Signature(_)) {
+            self.inside.signatures.push(None);
+        }
+        Ok(())
+    }
+
+    fn compressed(&mut self, packet: &PacketParser<'_>) -> Result<(), Stop> {
+        // At this depth the parser no longer looks inside.
+        let deepest = packet.recursion_depth() >= isize::from(self.limits.max_depth);
+        if packet.processed() && !deepest {
+            Ok(())
+        } else {
+            Err(Stop::Damaged)
+        }
+    }
+
+    fn literal(&mut self, packet: &mut PacketParser<'_>) -> Result<(), Stop> {
+        let Packet::Literal(literal) = &packet.packet else {
+            return Err(Stop::Damaged);
+        };
+        self.inside.stage = Stage::After;
+        self.inside.literal_depth = packet.recursion_depth();
+        self.inside.name = literal.filename().map(<[u8]>::to_vec);
+        let date = literal
+            .date()
+            .map(|date| crate::ids::Timestamp::from(date).seconds());
+        self.inside.date = date.and_then(|date| u32::try_from(date).ok());
+        let mut content = Plaintext::new();
+        let mut digest = sha2::Sha256::new();
+        self.drain(packet, |piece| {
+            digest.update(piece);
+            content.append(piece);
+        })?;
+        self.inside.digest = digest.finalize().into();
+        self.inside.content = Some(content);
+        Ok(())
+    }
+
+    fn skip(&mut self, packet: &mut PacketParser<'_>) -> Result<(), Stop> {
+        self.drain(packet, |_| {})
+    }
+
+    /// Reads the rest of a packet's body, within the limits.
+    fn drain(
+        &mut self,
+        packet: &mut PacketParser<'_>,
+        mut sink: impl FnMut(&[u8]),
+    ) -> Result<(), Stop> {
+        let mut piece = Zeroizing::new(vec![0; PIECE]);
+        loop {
+            let count = packet.read(&mut piece).map_err(damaged)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.spent += count as u64;
+            if self.spent > self.most {
+                return Err(Stop::TooLarge);
+            }
+            sink(&piece[..count]);
+        }
+    }
+
+    fn decrypt(&mut self, packet: &mut PacketParser<'_>, keys: &[PKESK]) -> Result<(), Stop> {
+        let policy = policy();
+        let cipher = match &packet.packet {
+            Packet::SEIP(SEIP::V1(_)) => None,
+            Packet::SEIP(SEIP::V2(container)) => {
+                policy.aead_algorithm(container.aead()).map_err(damaged)?;
+                Some(container.symmetric_algo())
+            }
+            _ => return Err(Stop::Damaged),
+        };
+        let mut attempt = |found: Option<SymmetricAlgorithm>, key: &pgp::crypto::SessionKey| {
+            let cipher = cipher.or(found)?;
+            policy.symmetric_algorithm(cipher).ok()?;
+            packet.decrypt(cipher, key).ok()?;
+            Some(cipher)
+        };
+        let known = self.known.and_then(|known| {
+            let cipher = attempt(known.cipher, &known.key)?;
+            Some((cipher, known.key.clone()))
+        });
+        let opened = known.or_else(|| self.try_keys(keys, cipher, attempt));
+        let (used, key) = opened.ok_or(Stop::NotMine)?;
+        self.inside.needs_digest = cipher.is_none();
+        self.inside.stage = Stage::Container;
+        self.inside.session_key = Some(SessionKey {
+            cipher: cipher.is_none().then_some(used),
+            key,
+        });
+        Ok(())
+    }
+
+    /// Tries my keys: first on what names them, then on what names nobody.
+    fn try_keys(
+        &self,
+        keys: &[PKESK],
+        cipher: Option<SymmetricAlgorithm>,
+        mut attempt: impl FnMut(
+            Option<SymmetricAlgorithm>,
+            &pgp::crypto::SessionKey,
+        ) -> Option<SymmetricAlgorithm>,
+    ) -> Option<(SymmetricAlgorithm, pgp::crypto::SessionKey)> {
+        let named = keys.iter().filter(|key| key.recipient().is_some());
+        let hidden = keys.iter().filter(|key| key.recipient().is_none());
+        let mut tried = 0;
+        for packet in named.chain(hidden) {
+            let mut counted = false;
+            let identities = self.keyring.identities.iter();
+            for pair in identities.flat_map(Identity::decryption_keys) {
+                let handle = pgp::KeyHandle::from(pair.public().fingerprint());
+                let for_me = packet.recipient().is_none_or(|to| to.aliases(&handle));
+                if !for_me || packet.pk_algo() != pair.public().pk_algo() {
+                    continue;
+                }
+                tried += usize::from(!counted);
+                counted = true;
+                if tried > self.limits.max_tried {
+                    return None;
+                }
+                let Some((found, key)) = packet.decrypt(&mut pair.clone(), cipher) else {
+                    continue;
+                };
+                if let Some(used) = attempt(found, &key) {
+                    return Some((used, key));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn damaged<E>(_: E) -> Stop {
+    Stop::Damaged
+}

@@ -1,0 +1,369 @@
+//! Seals content into a blob (DESIGN 3, "Inside a blob").
+
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use sequoia_openpgp as pgp;
+
+use pgp::crypto::KeyPair;
+use pgp::crypto::Signer as _;
+use pgp::packet::Packet;
+use pgp::packet::one_pass_sig::{OnePassSig3, OnePassSig6};
+use pgp::packet::signature::SignatureBuilder;
+use pgp::serialize::SerializeInto as _;
+use pgp::serialize::stream::{Armorer, Encryptor, Message, Recipient};
+use pgp::types::{AEADAlgorithm, Features, HashAlgorithm, SignatureType, SymmetricAlgorithm};
+use sha1::Digest as _;
+use zeroize::Zeroizing;
+
+use super::certificate::PublicKey;
+use super::packets::tag;
+use super::padding::{StoredBlocks, padded, stored};
+use super::{Certificate, Identity, Notations, SessionKey, failed};
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobId, BlobName, Fingerprint, Timestamp};
+use crate::plaintext::Plaintext;
+
+const CIPHER: SymmetricAlgorithm = SymmetricAlgorithm::AES256;
+/// Bytes of a packet header as written here: the type and a five-byte length.
+const HEADER: u64 = 6;
+/// ZIP, as compressed data packets name raw deflate (RFC 9580, 9.4).
+const ZIP: u8 = 1;
+/// Longest literal file name in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// Some packets in their binary form.
+type Packets = Zeroizing<Vec<u8>>;
+
+/// What is to be sealed, by whom and for whom.
+pub struct SealRequest<'a, 'c> {
+    /// Who signs.
+    pub signer: &'a Identity,
+    /// Shared keys that add a signature each (DESIGN 4); mostly empty.
+    pub co_signers: &'a [&'a Identity],
+    /// Everybody who can open it, myself included. Each gets one session key packet.
+    pub recipients: &'a [Certificate],
+    /// Whom the signature says that it is for.
+    pub intended: &'a [Fingerprint],
+    /// Writes the recipients' key ids for everybody to see, instead of none.
+    pub named: bool,
+    /// Base name for other programs (not signed); left out if over 255 bytes.
+    pub name: &'a str,
+    /// What the signature says besides.
+    pub notations: &'a Notations,
+    /// The content, which outlives everything else here.
+    pub content: &'c Plaintext,
+    /// Signature time, rounded down to seconds; `None` for now.
+    pub created: Option<SystemTime>,
+}
+
+/// A signed message ready to be encrypted and written. Only this module can make one.
+pub struct Sealed<'c> {
+    content: &'c Plaintext,
+    recipients: Vec<PublicKey>,
+    named: bool,
+    /// SEIPD version 2 instead of 1.
+    aead: bool,
+    /// The packets before the content: one-pass signatures, header of the literal.
+    before: Packets,
+    /// The packets after the content: signatures.
+    after: Packets,
+    session_key: pgp::crypto::SessionKey,
+    created: SystemTime,
+}
+
+/// What was written.
+pub struct Receipt {
+    /// SHA-1 of the bytes: the blob's name.
+    pub name: BlobName,
+    /// SHA-256 of the bytes.
+    pub id: BlobId,
+    /// Length in bytes.
+    pub length: u64,
+    /// Opens the blob without a public-key operation.
+    pub session_key: SessionKey,
+    /// Signature time.
+    pub created: SystemTime,
+}
+
+impl<'c> Sealed<'c> {
+    /// Checks every recipient and signs the content.
+    ///
+    /// # Errors
+    /// `NoKey`, `KeyExpired` or `KeyRevoked` if the signer or any recipient cannot be used, or
+    /// if there is no recipient; `TooLarge` from 4 GiB on; `Invalid` if the notations do not
+    /// fit into a signature (64 KiB).
+    pub fn prepare(request: SealRequest<'_, 'c>) -> Result<Sealed<'c>> {
+        if request.recipients.is_empty() {
+            return Err(Error::new(Kind::NoKey, "nobody to encrypt for"));
+        }
+        let recipients = request.recipients.iter();
+        let recipients: Result<_> = recipients.map(Certificate::encryption_key).collect();
+        let recipients = recipients?;
+        let aead = request
+            .recipients
+            .iter()
+            .all(Certificate::announces_seipdv2);
+
+        let created = request.created.unwrap_or_else(SystemTime::now);
+        let created = Timestamp::from(created).openpgp_seconds();
+        let created = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(created.into());
+        let (mut before, after) = sign(&request, created)?;
+        literal_header(&request, &mut before)?;
+
+        let no_random = |why| failed(Kind::Io, "making a session key", why);
+        let session_key = pgp::crypto::SessionKey::new(32).map_err(no_random)?;
+        let sealed = Sealed {
+            content: request.content,
+            recipients,
+            named: request.named,
+            aead,
+            before,
+            after,
+            session_key,
+            created,
+        };
+        if padded(stored(sealed.length()) + HEADER + 1) > u32::MAX.into() {
+            return Err(too_large());
+        }
+        Ok(sealed)
+    }
+
+    /// Length of the signed message in bytes.
+    fn length(&self) -> u64 {
+        self.before.len() as u64 + self.content.len() + self.after.len() as u64
+    }
+
+    /// Encrypts, armors and writes the blob; needs constant memory.
+    ///
+    /// The blob is whole only if this succeeds. Written twice, the bytes differ.
+    ///
+    /// # Errors
+    /// What writing to `out` reports, as [`Error::io`] does.
+    pub fn write_to(&self, out: &mut (dyn Write + Send + Sync)) -> Result<Receipt> {
+        let mut tally = Tally {
+            out,
+            sha1: sha1::Sha1::new(),
+            sha256: sha2::Sha256::new(),
+            length: 0,
+            failure: None,
+        };
+        let done = self.encrypt(&mut tally);
+        if let Some(failure) = tally.failure {
+            return Err(Error::io("writing the blob", failure));
+        }
+        done.map_err(|why| failed(Kind::Io, "encrypting", why))?;
+        Ok(Receipt {
+            name: BlobName::from_digest(tally.sha1.finalize().into()),
+            id: BlobId::from_digest(tally.sha256.finalize().into()),
+            length: tally.length,
+            session_key: SessionKey {
+                cipher: (!self.aead).then_some(CIPHER),
+                key: self.session_key.clone(),
+            },
+            created: self.created,
+        })
+    }
+
+    fn encrypt(&self, out: &mut Tally<'_>) -> pgp::Result<()> {
+        // The armorer writes the CRC24 line for version 1, and leaves it out for version 2, as
+        // RFC 9580 (6.1) wants it.
+        let message = Armorer::new(Message::new(out)).build()?;
+        // The encryptor takes version 2 if all recipients announce it, so they say what was
+        // decided.
+        let features = Features::empty().set_seipdv1();
+        let features = if self.aead {
+            features.set_seipdv2()
+        } else {
+            features
+        };
+        let recipients = self.recipients.iter().map(|key| {
+            let handle: Option<pgp::KeyHandle> = match (self.named, self.aead) {
+                (false, _) => None,
+                (true, true) => Some(key.fingerprint().into()),
+                (true, false) => Some(key.keyid().into()),
+            };
+            Recipient::new(features.clone(), handle, key)
+        });
+        let session_key = self.session_key.clone();
+        let mut encryptor =
+            Encryptor::with_session_key(message, CIPHER, session_key)?.add_recipients(recipients);
+        if self.aead {
+            encryptor = encryptor.aead_algo(AEADAlgorithm::OCB);
+        }
+        let mut inside = encryptor.build()?;
+        if self.aead {
+            self.write_with_padding_packet(&mut inside)?;
+        } else {
+            self.write_as_stored_zip(&mut inside)?;
+        }
+        inside.finalize()
+    }
+
+    fn write_as_stored_zip(&self, out: &mut impl Write) -> pgp::Result<()> {
+        let plain = HEADER + 1 + stored(self.length());
+        let whole = padded(plain);
+        out.write_all(&header(tag::COMPRESSED, whole - HEADER)?)?;
+        out.write_all(&[ZIP])?;
+        let mut blocks = StoredBlocks::new(out);
+        self.write_message(&mut blocks)?;
+        blocks.finish(whole - plain)?;
+        Ok(())
+    }
+
+    fn write_with_padding_packet(&self, out: &mut impl Write) -> pgp::Result<()> {
+        self.write_message(out)?;
+        let mut filler = padded(self.length()) - self.length() - HEADER;
+        out.write_all(&header(tag::PADDING, filler)?)?;
+        let mut random = [0; 4096];
+        while filler > 0 {
+            let part = filler.min(random.len() as u64);
+            pgp::crypto::random(&mut random[..])?;
+            out.write_all(&random[..part as usize])?;
+            filler -= part;
+        }
+        Ok(())
+    }
+
+    fn write_message(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.before)?;
+        self.content.pieces(|piece| out.write_all(piece))?;
+        out.write_all(&self.after)
+    }
+}
+
+/// Signs the content; returns the packets that go before and after the literal.
+fn sign(request: &SealRequest<'_, '_>, created: SystemTime) -> Result<(Packets, Packets)> {
+    let identities = std::iter::once(&request.signer).chain(request.co_signers);
+    let mut signers = Vec::new();
+    for identity in identities {
+        signers.push(identity.signing_key(created)?);
+    }
+    let mut before = Zeroizing::new(Vec::new());
+    let mut signatures = Vec::new();
+    let last = signers.len() - 1;
+    for (i, signer) in signers.iter_mut().enumerate() {
+        let cannot = |why| failed(Kind::Invalid, "signing", why);
+        let (one_pass, signature) = sign_by(signer, request, created, i == last).map_err(cannot)?;
+        before.extend_from_slice(&one_pass);
+        signatures.push(signature);
+    }
+    // The signatures follow in reverse, so that they bracket the literal.
+    let after = Zeroizing::new(signatures.into_iter().rev().flatten().collect());
+    Ok((before, after))
+}
+
+/// Returns one signature's two packets.
+fn sign_by(
+    signer: &mut KeyPair,
+    request: &SealRequest<'_, '_>,
+    created: SystemTime,
+    last: bool,
+) -> pgp::Result<(Vec<u8>, Vec<u8>)> {
+    let accepted = signer.acceptable_hashes();
+    let algorithm = if accepted.is_empty() || accepted.contains(&HashAlgorithm::SHA256) {
+        HashAlgorithm::SHA256
+    } else {
+        accepted[0]
+    };
+    let version = signer.public().version();
+    let mut hash = algorithm.context()?.for_signature(version);
+    let mut signature = SignatureBuilder::new(SignatureType::Binary).set_hash_algo(algorithm);
+    let key = signer.public();
+    let one_pass = if version == 6 {
+        let mut salt = vec![0; algorithm.salt_size()?];
+        pgp::crypto::random(&mut salt)?;
+        hash.update(&salt);
+        signature = signature.set_prefix_salt(salt.clone()).0;
+        let mut packet = OnePassSig6::new(SignatureType::Binary, key.fingerprint());
+        packet.set_pk_algo(key.pk_algo());
+        packet.set_hash_algo(algorithm);
+        packet.set_salt(salt);
+        packet.set_last(last);
+        Packet::from(packet)
+    } else {
+        let mut packet = OnePassSig3::new(SignatureType::Binary);
+        packet.set_pk_algo(key.pk_algo());
+        packet.set_hash_algo(algorithm);
+        packet.set_issuer(key.keyid());
+        packet.set_last(last);
+        Packet::from(packet)
+    };
+    let intended = request.intended.iter();
+    let intended: Vec<_> = intended.map(super::to_library).collect();
+    signature = signature.set_signature_creation_time(created)?;
+    signature = signature.set_intended_recipients(intended)?;
+    signature = request.notations.write(signature)?;
+    request.content.pieces(|piece| {
+        hash.update(piece);
+        Ok::<(), pgp::anyhow::Error>(())
+    })?;
+    let signature = signature.sign_hash(signer, hash)?;
+    Ok((one_pass.to_vec()?, Packet::from(signature).to_vec()?))
+}
+
+/// Appends the header of the literal data packet (RFC 9580, 5.9).
+fn literal_header(request: &SealRequest<'_, '_>, to: &mut Vec<u8>) -> Result<()> {
+    let name = Some(request.name.as_bytes());
+    let name = name
+        .filter(|name| name.len() <= LONGEST_NAME)
+        .unwrap_or(&[]);
+    let time = request.notations.mtime.unwrap_or_else(Timestamp::now);
+    let fields = 1 + 1 + name.len() as u64 + 4;
+    let header = header(tag::LITERAL, fields + request.content.len());
+    to.extend_from_slice(&header.map_err(|_| too_large())?);
+    to.push(b'b');
+    to.push(name.len() as u8);
+    to.extend_from_slice(name);
+    to.extend_from_slice(&time.openpgp_seconds().to_be_bytes());
+    Ok(())
+}
+
+/// Returns a packet header with a five-byte length (RFC 9580, 4.2.1.3).
+fn header(tag: u8, length: u64) -> io::Result<[u8; HEADER as usize]> {
+    let length = u32::try_from(length).map_err(io::Error::other)?;
+    let [a, b, c, d] = length.to_be_bytes();
+    Ok([0xC0 | tag, 255, a, b, c, d])
+}
+
+fn too_large() -> Error {
+    Error::new(Kind::TooLarge, "larger than one blob can be (4 GiB)")
+}
+
+/// Counts and digests what is written, and keeps the first failure.
+struct Tally<'a> {
+    out: &'a mut (dyn Write + Send + Sync),
+    sha1: sha1::Sha1,
+    sha256: sha2::Sha256,
+    length: u64,
+    failure: Option<io::Error>,
+}
+
+impl Tally<'_> {
+    fn keep<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|why| {
+            let kind = why.kind();
+            if kind != io::ErrorKind::Interrupted && self.failure.is_none() {
+                self.failure = Some(why);
+            }
+            kind.into()
+        })
+    }
+}
+
+impl Write for Tally<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(data);
+        let written = self.keep(written)?;
+        let data = data.get(..written).unwrap_or(data);
+        self.sha1.update(data);
+        self.sha256.update(data);
+        self.length += data.len() as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.out.flush();
+        self.keep(flushed)
+    }
+}

@@ -1,0 +1,284 @@
+//! Judges each signature over a content by itself.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use sequoia_openpgp as pgp;
+
+use pgp::KeyHandle;
+use pgp::cert::amalgamation::ValidAmalgamation as _;
+use pgp::cert::prelude::*;
+use pgp::crypto::hash::Context;
+use pgp::packet::Signature;
+use pgp::packet::signature::subpacket::SubpacketValue;
+use pgp::policy::Policy as _;
+use pgp::types::{HashAlgorithm, RevocationStatus, SignatureType};
+
+use super::certificate::CLOCK_SKEW;
+use super::{Certificate, Keyring, Notations, fingerprint_of, policy};
+use crate::ids::Fingerprint;
+use crate::plaintext::Plaintext;
+
+/// How many signatures of one blob are verified.
+const MOST: usize = 16;
+/// A signature less ahead of our clock than this is not worth a word.
+const NOTEWORTHY: Duration = Duration::from_secs(60);
+
+/// What became of one signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignatureStatus {
+    /// Made over this content by a key that was valid when it signed.
+    Good,
+    /// No certificate of its maker is known.
+    UnknownKey,
+    /// Not valid, and why.
+    Bad(String),
+}
+
+/// What one signature says. All but `status` is a mere claim unless that is `Good`.
+#[derive(Clone, Debug)]
+pub struct SignatureFacts {
+    /// Whether it holds.
+    pub status: SignatureStatus,
+    /// Primary key of the certificate that made it, or, for a bad one, is said to have made it.
+    pub signer: Option<Fingerprint>,
+    /// When it was made, in whole seconds.
+    pub created: Option<SystemTime>,
+    /// For whom it was made: all intended recipients in its signed part, known to us or not.
+    pub intended: Vec<Fingerprint>,
+    /// What it says besides.
+    pub notations: Notations,
+}
+
+impl SignatureFacts {
+    /// Describes a signature packet that cannot be read.
+    pub(super) fn unreadable() -> Self {
+        SignatureFacts {
+            status: bad("the signature cannot be read"),
+            signer: None,
+            created: None,
+            intended: Vec::new(),
+            notations: Notations::default(),
+        }
+    }
+
+    /// Tells whether a good signature was made noticeably ahead of our clock.
+    pub(super) fn ahead_of(&self, now: SystemTime) -> bool {
+        let good = self.status == SignatureStatus::Good;
+        good && self
+            .created
+            .is_some_and(|created| created > now + NOTEWORTHY)
+    }
+}
+
+/// Judges signatures over one content.
+pub(super) struct Judge<'a> {
+    pub content: &'a Plaintext,
+    pub keyring: &'a Keyring<'a>,
+    pub now: SystemTime,
+    /// Digests of the content that need no salt, computed once.
+    digests: HashMap<(HashAlgorithm, bool, u8), Context>,
+    judged: usize,
+}
+
+impl<'a> Judge<'a> {
+    pub fn new(content: &'a Plaintext, keyring: &'a Keyring<'a>, now: SystemTime) -> Self {
+        Judge {
+            content,
+            keyring,
+            now,
+            digests: HashMap::new(),
+            judged: 0,
+        }
+    }
+
+    pub fn judge(&mut self, signature: &Signature) -> SignatureFacts {
+        let mut facts = SignatureFacts {
+            status: SignatureStatus::UnknownKey,
+            signer: None,
+            created: signature.signature_creation_time(),
+            intended: intended(signature),
+            notations: Notations::read(signature),
+        };
+        (facts.status, facts.signer) = self.status(signature);
+        facts
+    }
+
+    fn status(&mut self, signature: &Signature) -> (SignatureStatus, Option<Fingerprint>) {
+        let issuers = signature.get_issuers();
+        // Without issuers, every key would match.
+        if issuers.is_empty() {
+            return (SignatureStatus::UnknownKey, None);
+        }
+        let mut outcome = (SignatureStatus::UnknownKey, None);
+        for certificate in self.known(&issuers) {
+            let signer = certificate.fingerprint();
+            for key in certificate.cert().keys().key_handles(issuers.iter()) {
+                match self.verify(signature, &key) {
+                    Ok(()) => return (SignatureStatus::Good, Some(signer)),
+                    Err(why) => outcome = (SignatureStatus::Bad(why), Some(signer.clone())),
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Returns the certificates that may have made a signature: pinned ones and my own.
+    fn known(&self, issuers: &[KeyHandle]) -> Vec<Certificate> {
+        let keyring = self.keyring;
+        let pinned = issuers
+            .iter()
+            .flat_map(|issuer| keyring.certificates.with_key(issuer));
+        let own = keyring
+            .identities
+            .iter()
+            .map(|identity| identity.certificate());
+        let own = own.filter(|own| {
+            own.cert()
+                .keys()
+                .key_handles(issuers.iter())
+                .next()
+                .is_some()
+        });
+        let mut known: Vec<Certificate> = Vec::new();
+        for certificate in pinned.chain(own) {
+            let twice = known
+                .iter()
+                .any(|k| std::ptr::eq(k.cert(), certificate.cert()));
+            if !twice && known.len() < MOST {
+                known.push(certificate.clone());
+            }
+        }
+        known
+    }
+
+    fn verify(
+        &mut self,
+        signature: &Signature,
+        key: &ErasedKeyAmalgamation<'_, pgp::packet::key::PublicParts>,
+    ) -> Result<(), String> {
+        self.judged += 1;
+        if self.judged > MOST {
+            return Err("too many signatures".into());
+        }
+        let created = signature.signature_creation_time();
+        let created = created.ok_or("the signature has no time")?;
+        let at = self.now.max(created.min(self.now + CLOCK_SKEW));
+        let stale = |_| "the signature is expired or from the future".to_owned();
+        signature
+            .signature_alive(at, Duration::ZERO)
+            .map_err(stale)?;
+
+        let policy = policy();
+        let unbound = |why| format!("the key was not valid when it signed: {why}");
+        let key = key.clone().with_policy(&policy, created).map_err(unbound)?;
+        let whole = key.valid_cert();
+        let expired = |_| "the key was expired when it signed".to_owned();
+        whole.alive().map_err(expired)?;
+        key.alive().map_err(expired)?;
+        let statuses = [whole.revocation_status(), key.revocation_status()];
+        if statuses
+            .iter()
+            .any(|status| matches!(status, RevocationStatus::Revoked(_)))
+        {
+            return Err("the key is revoked".into());
+        }
+        if !key.for_signing() {
+            return Err("the key is not for signing".into());
+        }
+        let weak = |why| format!("the signature is too weak: {why}");
+        policy
+            .signature(signature, Default::default())
+            .map_err(weak)?;
+        let digest = self.digest(signature)?;
+        let wrong = |_| "the content is not what was signed".to_owned();
+        signature.verify_hash(key.key(), digest).map_err(wrong)
+    }
+
+    /// Digests the content as the signature wants it (RFC 9580, 5.2.4).
+    fn digest(&mut self, signature: &Signature) -> Result<Context, String> {
+        let text = match signature.typ() {
+            SignatureType::Binary => false,
+            SignatureType::Text => true,
+            _ => return Err("not a signature over content".into()),
+        };
+        let algorithm = signature.hash_algo();
+        let version = signature.version();
+        let key = (algorithm, text, version);
+        if let Some(digest) = self.digests.get(&key) {
+            return Ok(digest.clone());
+        }
+        let unknown = |_| "unknown digest".to_owned();
+        let mut digest = algorithm.context().map_err(unknown)?.for_signature(version);
+        if let Some(salt) = salt(signature) {
+            digest.update(salt);
+        }
+        let mut last = 0;
+        let fed: Result<(), String> = self.content.pieces(|piece| {
+            if text {
+                feed_text(piece, &mut last, |part| digest.update(part));
+            } else {
+                digest.update(piece);
+            }
+            Ok(())
+        });
+        fed?;
+        if version < 6 {
+            self.digests.insert(key, digest.clone());
+        }
+        Ok(digest)
+    }
+}
+
+/// Passes text on with every line end (CR, LF, CRLF) as CRLF. `last` is the byte before.
+fn feed_text(piece: &[u8], last: &mut u8, mut sink: impl FnMut(&[u8])) {
+    let mut start = 0;
+    for (i, byte) in piece.iter().enumerate() {
+        if matches!(byte, b'\r' | b'\n') {
+            sink(&piece[start..i]);
+            start = i + 1;
+            if !(*byte == b'\n' && *last == b'\r') {
+                sink(b"\r\n");
+            }
+        }
+        *last = *byte;
+    }
+    sink(&piece[start..]);
+}
+
+fn salt(signature: &Signature) -> Option<&[u8]> {
+    match signature {
+        Signature::V6(signature) => Some(signature.salt()),
+        _ => None,
+    }
+}
+
+fn intended(signature: &Signature) -> Vec<Fingerprint> {
+    let subpackets = signature.hashed_area().iter();
+    let intended = subpackets.filter_map(|subpacket| match subpacket.value() {
+        SubpacketValue::IntendedRecipient(fingerprint) => fingerprint_of(fingerprint),
+        _ => None,
+    });
+    intended.collect()
+}
+
+fn bad(why: &str) -> SignatureStatus {
+    SignatureStatus::Bad(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_digested_with_crlf_whatever_its_pieces() {
+        let text = b"a\nb\r\nc\rd\n\ne\r\r\n";
+        for cut in 0..text.len() {
+            let (mut last, mut out) = (0, Vec::new());
+            for piece in [&text[..cut], &text[cut..]] {
+                feed_text(piece, &mut last, |part| out.extend_from_slice(part));
+            }
+            assert_eq!(out, b"a\r\nb\r\nc\r\nd\r\n\r\ne\r\n\r\n", "cut at {cut}");
+        }
+    }
+}
