@@ -76,11 +76,11 @@ fn require_file(name: &FileName, stat: &Stat) -> Result<()> {
 /// `TooLarge` over `limit` bytes; `Busy` if it changed meanwhile; as [`open_file`].
 pub(super) fn read_file(dir: impl AsFd, name: &FileName, limit: u64) -> Result<(Vec<u8>, Stamp)> {
     let (file, before) = open_file(dir, name)?;
-    read_open_file(file, before, name, limit)
+    read_open_file(&file, before, name, limit)
 }
 
 fn read_open_file(
-    file: File,
+    file: &File,
     before: Stamp,
     name: &FileName,
     limit: u64,
@@ -97,14 +97,13 @@ fn read_open_file(
     // The size is only a claim, and one byte more shows that the file has ended.
     let size = usize::try_from(before.size).map_err(|_| too_large())?;
     bytes.try_reserve_exact(size + 1).map_err(|_| too_large())?;
-    (&file)
-        .take(limit.saturating_add(1))
+    file.take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| Error::io(&doing(), error))?;
     if bytes.len() as u64 > limit {
         return Err(too_large());
     }
-    let after = rustix::fs::fstat(&file).map_err(|errno| Error::io(&doing(), errno.into()))?;
+    let after = rustix::fs::fstat(file).map_err(|errno| Error::io(&doing(), errno.into()))?;
     if stamp(&after) != before || bytes.len() as u64 != before.size {
         let sentence = format!("{name} changed while it was read");
         return Err(Error::new(Kind::Busy, sentence));
@@ -186,5 +185,43 @@ pub(super) fn sync_directory(dir: impl AsFd) -> Result<()> {
             "cannot sync a directory of the store",
             errno.into(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.asc");
+        let name = FileName::new("a.asc").unwrap();
+        type Change = fn(&std::path::Path);
+        let changes: [(&str, Change); 3] = [
+            ("grown", |path| {
+                fs::write(path, "longer than before").unwrap()
+            }),
+            ("cut", |path| fs::write(path, "cut").unwrap()),
+            ("rewritten", |path| {
+                let file = File::options().write(true).open(path).unwrap();
+                let time = std::time::UNIX_EPOCH;
+                fs::write(path, "behind").unwrap();
+                file.set_modified(time).unwrap();
+            }),
+        ];
+        for (what, change) in changes {
+            fs::write(&path, "before").unwrap();
+            let (file, stamp) = open_file(File::open(dir.path()).unwrap(), &name).unwrap();
+            change(&path);
+            let busy = read_open_file(&file, stamp, &name, 100).unwrap_err();
+            assert_eq!(busy.kind(), Kind::Busy, "{what}");
+        }
+        fs::write(&path, "before").unwrap();
+        let (file, stamp) = open_file(File::open(dir.path()).unwrap(), &name).unwrap();
+        fs::write(&path, "x".repeat(101)).unwrap();
+        let large = read_open_file(&file, stamp, &name, 100).unwrap_err();
+        assert_eq!(large.kind(), Kind::TooLarge);
     }
 }

@@ -135,6 +135,12 @@ impl DirStore {
         Ok(removed)
     }
 
+    /// Does as on a file system without O_TMPFILE.
+    #[cfg(test)]
+    pub(super) fn forbid_nameless(&mut self) {
+        self.nameless = false;
+    }
+
     /// Returns the store's directory, or the one that took its place.
     fn root(&self) -> Result<Arc<OwnedFd>> {
         let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,7 +219,7 @@ impl DirStore {
     }
 
     /// Publishes a blob that `write` writes; `label` tells its name and length afterwards.
-    fn put_with<R>(
+    pub(super) fn put_with<R>(
         &self,
         folder: Folder,
         write: impl FnOnce(&mut Sink<'_>) -> Result<R>,

@@ -112,7 +112,7 @@ impl MemoryStore {
     }
 
     /// Publishes a blob that `write` writes; `label` tells its name and length afterwards.
-    fn put_with<R>(
+    pub(super) fn put_with<R>(
         &self,
         folder: Folder,
         write: impl FnOnce(&mut Sink<'_>) -> Result<R>,

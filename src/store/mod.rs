@@ -15,6 +15,8 @@ mod memory;
 mod names;
 #[allow(dead_code)]
 mod publish;
+#[cfg(test)]
+mod put_tests;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -176,6 +178,9 @@ pub trait Store: Send + Sync {
     fn list(&self, folder: Folder) -> Result<Vec<Entry>>;
 
     /// Reads a file whole, with the stamp that fits the bytes.
+    ///
+    /// A write that had begun before and still goes on leaves no trace, so the bytes may be a
+    /// mixture of two contents nevertheless: only authentication tells.
     ///
     /// # Errors
     /// `NotFound`; `TooLarge` if it is longer than `limit` bytes; `Busy` if it changed while it

@@ -1,0 +1,258 @@
+//! What is on disk of the contacts: kept, private, readable and editable by people (DESIGN 7).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use dds::contacts::{Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice, Trust};
+use dds::error::Kind;
+use dds::ids::Fingerprint;
+
+fn fpr(byte: u8) -> Fingerprint {
+    Fingerprint::from_bytes(&[byte; 20]).unwrap()
+}
+
+fn name(text: &str) -> ContactName {
+    text.parse().unwrap()
+}
+
+/// A certificate whose fingerprint is made of one byte, with these addresses.
+fn cert(byte: u8, emails: &[&str]) -> Claimed {
+    let user_id = |email: &&str| ClaimedUserId {
+        text: format!("Somebody <{email}>"),
+        email: Some(email.to_string()),
+        name: Some("Somebody".to_owned()),
+    };
+    Claimed {
+        fingerprint: fpr(byte),
+        user_ids: emails.iter().map(user_id).collect(),
+        certificate: vec![byte; 3],
+    }
+}
+
+fn see(contacts: &mut Contacts, seen: &[Claimed]) -> Vec<Notice> {
+    contacts
+        .observe(seen, &[], &[], Trust::FirstSight, 1000)
+        .unwrap()
+}
+
+/// Names in order, frozen ones with a `!`.
+fn listed(contacts: &Contacts) -> Vec<String> {
+    let mark = |c: &Contact| format!("{}{}", c.name, if c.frozen { "!" } else { "" });
+    contacts.iter().map(mark).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn pins(dir: &Path) -> String {
+    fs::read_to_string(dir.join("contacts.toml")).unwrap()
+}
+
+#[test]
+fn pins_are_kept_and_private() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("store/0a");
+    let mut contacts = Contacts::load(&dir).unwrap();
+    assert!(!dir.exists());
+    see(
+        &mut contacts,
+        &[
+            cert(1, &["bob@a.org"]),
+            cert(2, &["bob@a.org"]),
+            cert(3, &["c.d@x"]),
+        ],
+    );
+    contacts.trust(&name("bob")).unwrap();
+    contacts
+        .succeed(&name("bob"), &name("bob-02020202"))
+        .unwrap();
+
+    let again = Contacts::load(&dir).unwrap();
+    assert!(again.iter().eq(contacts.iter()));
+    for byte in 1..=3 {
+        assert_eq!(again.certificate(&fpr(byte)), Some(&[byte; 3][..]));
+    }
+    assert_eq!(mode(&dir), 0o700);
+    assert_eq!(mode(&dir.join("certificates")), 0o700);
+    assert_eq!(mode(&dir.join("contacts.toml")), 0o600);
+    let certificate = dir.join(format!("certificates/{}.pgp", fpr(1)));
+    assert_eq!(mode(&certificate), 0o600);
+    let mut names: Vec<_> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["certificates", "contacts.toml"]);
+}
+
+#[test]
+fn the_file_is_stable_text_for_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(
+        &mut contacts,
+        &[
+            cert(2, &["bob@a.org", "b@a.org"]),
+            cert(3, &["alice@a.org"]),
+        ],
+    );
+    let text = pins(dir.path());
+    assert!(text.starts_with("# Contacts of DDS"));
+    let records = "
+[[contact]]
+name = \"alice\"
+fingerprint = \"0303030303030303030303030303030303030303\"
+past = []
+since = 1000
+verified = false
+frozen = false
+addresses = [\"alice@a.org\"]
+
+[[contact]]
+name = \"bob\"
+fingerprint = \"0202020202020202020202020202020202020202\"
+past = []
+since = 1000
+verified = false
+frozen = false
+addresses = [\"b@a.org\", \"bob@a.org\"]
+";
+    assert!(text.ends_with(records), "{text}");
+    // Nothing changed: nothing written.
+    let before = fs::metadata(dir.path().join("contacts.toml")).unwrap();
+    see(&mut contacts, &[cert(2, &["bob@a.org"])]);
+    let after = fs::metadata(dir.path().join("contacts.toml")).unwrap();
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!(before.ino(), after.ino());
+    assert_eq!(pins(dir.path()), text);
+}
+
+#[test]
+fn hand_edits_work_also_while_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    let edited = pins(dir.path())
+        .replace("name = \"bob\"", "name = \"Robert\"")
+        .replace("verified = false", "verified = true # by phone")
+        + "[[contact]]\nname='dave'\nfingerprint='0707 0707 0707 0707 0707  0707 0707 0707 0707 0707'\n";
+    fs::write(dir.path().join("contacts.toml"), edited).unwrap();
+    assert!(contacts.refresh().unwrap());
+    assert!(!contacts.refresh().unwrap());
+    assert_eq!(listed(&contacts), ["Robert", "dave"]);
+    assert!(contacts.by_name("Robert").unwrap().verified);
+    assert_eq!(contacts.by_name("dave").unwrap().fingerprint, fpr(7));
+    assert!(contacts.certificate(&fpr(1)).is_some());
+
+    // A change of ours keeps theirs, although nobody called refresh.
+    let edited = pins(dir.path()).replace("dave", "david");
+    fs::write(dir.path().join("contacts.toml"), edited).unwrap();
+    see(&mut contacts, &[cert(3, &["carol@a.org"])]);
+    assert_eq!(
+        listed(&Contacts::load(dir.path()).unwrap()),
+        ["Robert", "carol", "david"]
+    );
+}
+
+#[test]
+fn damaged_pins_are_an_error_that_names_the_line() {
+    let f1 = "01".repeat(20);
+    let f2 = "02".repeat(20);
+    let one = format!("[[contact]]\nname = \"bob\"\nfingerprint = \"{f1}\"\n");
+    let second = |name: &str, f: &str| {
+        format!("{one}\n[[contact]]\nname = \"{name}\"\nfingerprint = \"{f}\"\n")
+    };
+    for (text, line) in [
+        ("x".to_owned(), 1),
+        (format!("{one}trusted = true\n"), 4),
+        (format!("\n\n[groups]\n{one}"), 3),
+        (format!("{one}since = -1\n"), 4),
+        (format!("{one}verified = \"yes\"\n"), 4),
+        (format!("{one}past = [\n  \"{f2}\",\n  \"0102\",\n]\n"), 6),
+        (format!("{one}addresses = [\"a@b\",\n \"a b\"]\n"), 5),
+        (second("me", &f2), 6),
+        (second("a/b", &f2), 6),
+        (second("bob", &f2), 6),
+        (second("BOB", &f2), 6),
+        (second("carol", &f1), 7),
+        (second("carol", "DEADBEEF"), 7),
+        (format!("{one}past = [\"{f1}\"]\n"), 4),
+        ("[[contact]]\nname = \"bob\"\n".to_owned(), 1),
+        (format!("{one}name = \"bob\"\n"), 4),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("contacts.toml");
+        fs::write(&path, &text).unwrap();
+        let error = Contacts::load(dir.path()).err().expect(&text);
+        assert_eq!(error.kind(), Kind::BadConfig, "{text}");
+        let expected = format!("{}, line {line}: ", path.display());
+        assert!(error.to_string().starts_with(&expected), "{error}\n{text}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("contacts.toml"), b"# ok\n# \xff\n").unwrap();
+    let error = Contacts::load(dir.path()).err().unwrap();
+    assert_eq!(error.kind(), Kind::BadConfig);
+    assert!(error.to_string().contains("line 2"));
+}
+
+#[test]
+fn a_damaged_edit_changes_nothing_and_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    let broken = pins(dir.path()) + "oops";
+    fs::write(dir.path().join("contacts.toml"), &broken).unwrap();
+    let result = contacts.observe(&[cert(2, &["carol@a.org"])], &[], &[], Trust::FirstSight, 0);
+    assert_eq!(result.unwrap_err().kind(), Kind::BadConfig);
+    assert_eq!(listed(&contacts), ["bob"]);
+    assert_eq!(pins(dir.path()), broken);
+}
+
+#[test]
+fn certificates_are_updated_for_contacts_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    contacts.set_certificate(&fpr(1), b"merged").unwrap();
+    let unknown = contacts.set_certificate(&fpr(2), b"x").unwrap_err();
+    assert_eq!(unknown.kind(), Kind::NotFound);
+    // What is in the store does not replace the merged copy.
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    let again = Contacts::load(dir.path()).unwrap();
+    assert_eq!(again.certificate(&fpr(1)), Some(&b"merged"[..]));
+}
+
+#[test]
+fn if_pins_cannot_be_saved_nothing_is_pinned_but_disputes_freeze() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(5, &["bob@a.org"])]);
+    // A directory in the way of the temporary file fails also for root.
+    let blocked = dir.path().join("contacts.new");
+    fs::create_dir(&blocked).unwrap();
+    let seen = [cert(1, &["bob@a.org"]), cert(2, &["carol@a.org"])];
+    assert!(
+        contacts
+            .observe(&seen, &[], &[], Trust::FirstSight, 0)
+            .is_err()
+    );
+    assert_eq!(listed(&contacts), ["bob!"]);
+    fs::remove_dir(&blocked).unwrap();
+    see(&mut contacts, &seen);
+    let again = Contacts::load(dir.path()).unwrap();
+    assert_eq!(listed(&again), ["bob!", "bob-01010101!", "carol"]);
+}
+
+#[test]
+fn what_an_interrupted_save_left_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("contacts.new"), "half").unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    assert!(!dir.path().join("contacts.new").exists());
+    assert_eq!(listed(&Contacts::load(dir.path()).unwrap()), ["bob"]);
+}
