@@ -160,7 +160,7 @@ impl DirStore {
             Ok(dir) => Ok(Some(dir)),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
-                let sentence = format!("{folder}/ in the store is not a directory of its own");
+                let sentence = format!("{folder}/ in the store is a link, a file or a mount point");
                 Err(Error::new(Kind::NotDirectory, sentence))
             }
             Err(errno) => Err(failed_listing(folder, errno)),
