@@ -80,6 +80,20 @@ fn who_claims_my_address_is_frozen() {
 }
 
 #[test]
+fn who_claims_my_address_and_anothers_freezes_that_one_too() {
+    let mut contacts = Contacts::in_memory();
+    let seen = [
+        cert(9, &["i@example.org"]),
+        cert(1, &["bob@example.org"]),
+        cert(2, &["i@example.org", "bob@example.org"]),
+    ];
+    contacts
+        .observe(&seen, &[fpr(9)], &[], Trust::FirstSight, 0)
+        .unwrap();
+    assert_eq!(listed(&contacts), ["bob!", "i-02020202!"]);
+}
+
+#[test]
 fn who_claims_the_address_of_an_unverified_pin_freezes_both() {
     let mut contacts = Contacts::in_memory();
     see(&mut contacts, &[cert(5, &["bob@example.org"])]);

@@ -7,7 +7,9 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use dds::error::Kind;
-use dds::ids::Folder;
+use dds::ids::{BlobId, BlobName, Folder};
+use dds::openpgp::{Identity, Notations, Profile, SealRequest, Sealed, generate};
+use dds::plaintext::Plaintext;
 use dds::store::{DirStore, Entry, FileName, MemoryStore, SoftwareKind, Store};
 
 /// A store and the syncer that brings files to it.
@@ -111,6 +113,7 @@ macro_rules! contract {
 }
 
 contract! {
+    a_sealed_blob_is_published_under_its_hash
     an_empty_store_has_nothing
     blobs_are_listed_by_folder_and_read_whole
     names_of_syncers_and_other_files_are_not_listed
@@ -123,6 +126,37 @@ contract! {
     software_is_a_tree_of_plain_files
     software_of_syncers_is_hidden
     software_keeps_file_and_directory_apart
+}
+
+fn a_sealed_blob_is_published_under_its_hash(rig: &dyn Rig) {
+    let me = generate("me", None, Profile::Compatible).unwrap();
+    let signer = Identity::unlock(&me.secret, None).unwrap();
+    let content = Plaintext::from(&b"lunch at noon"[..]);
+    let sealed = Sealed::prepare(SealRequest {
+        signer: &signer,
+        co_signers: &[],
+        recipients: std::slice::from_ref(&me.certificate),
+        intended: &[signer.fingerprint()],
+        named: false,
+        name: "lunch.txt",
+        notations: &Notations::default(),
+        content: &content,
+        created: None,
+    })
+    .unwrap();
+    let store = rig.store();
+    for folder in Folder::ALL {
+        let (receipt, put) = store.put(folder, &sealed).unwrap();
+        store.sync(folder).unwrap();
+        assert_eq!(put.name, name(receipt.name.file_name()));
+        assert_eq!(put.stamp.size, receipt.length);
+        assert_eq!(store.list(folder).unwrap(), std::slice::from_ref(&put));
+        let (bytes, stamp) = store.read(&put, receipt.length).unwrap();
+        assert_eq!(stamp, put.stamp);
+        assert_eq!(BlobName::of(&bytes), receipt.name);
+        assert_eq!(BlobId::of(&bytes), receipt.id);
+        assert!(bytes.starts_with(b"-----BEGIN PGP MESSAGE-----"));
+    }
 }
 
 fn an_empty_store_has_nothing(rig: &dyn Rig) {

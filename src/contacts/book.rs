@@ -143,8 +143,10 @@ impl Book {
         name: &ContactName,
         addresses: Vec<String>,
         my_addresses: &[String],
-    ) -> Option<Notice> {
-        let contact = self.contacts.get_mut(name)?;
+    ) -> Vec<Notice> {
+        let Some(contact) = self.contacts.get_mut(name) else {
+            return Vec::new();
+        };
         let fingerprint = contact.fingerprint.clone();
         let room = MOST_ADDRESSES.saturating_sub(contact.addresses.len());
         let fresh: Vec<String> = addresses
@@ -154,17 +156,18 @@ impl Book {
             .collect();
         contact.addresses.extend_from_slice(&fresh);
         contact.addresses.sort();
-        let verified = contact.verified;
+        let mut notices = Vec::new();
         let of_me = fresh.iter().find(|address| my_addresses.contains(address));
-        if let (Some(address), false) = (of_me, verified) {
-            self.contacts.get_mut(name)?.frozen = true;
-            return Some(Notice::Disputed {
-                claimant: fingerprint,
+        if let (Some(address), false) = (of_me, contact.verified || contact.frozen) {
+            contact.frozen = true;
+            notices.push(Notice::Disputed {
+                claimant: fingerprint.clone(),
                 address: address.clone(),
                 frozen: vec![name.clone()],
             });
         }
-        self.dispute(&fingerprint, &fresh, Some(name))
+        notices.extend(self.dispute(&fingerprint, &fresh, Some(name)));
+        notices
     }
 
     /// Freezes everybody unverified who has one of these addresses, if there is anybody besides

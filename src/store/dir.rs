@@ -12,10 +12,11 @@ use rustix::io::Errno;
 use super::publish::{self, Sink, Staged};
 use super::{
     Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Stamp, Store, beneath,
-    names,
+    label, names,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
+use crate::openpgp::{Receipt, Sealed};
 
 const KEYS: &str = "keys";
 const SOFTWARE: &str = "software";
@@ -159,7 +160,7 @@ impl DirStore {
             Ok(dir) => Ok(Some(dir)),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
-                let sentence = format!("{folder}/ in the store is not a directory of its own");
+                let sentence = format!("{folder}/ in the store is a link, a file or a mount point");
                 Err(Error::new(Kind::NotDirectory, sentence))
             }
             Err(errno) => Err(failed_listing(folder, errno)),
@@ -306,6 +307,10 @@ impl Store for DirStore {
     fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)> {
         let dir = self.require_folder(entry.folder.name())?;
         beneath::read_file(&dir, &entry.name, limit)
+    }
+
+    fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)> {
+        self.put_with(folder, |sink| sealed.write_to(sink), label)
     }
 
     fn sync(&self, folder: Folder) -> Result<()> {

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::publish::Sink;
 use super::{
-    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Stamp, Store, names,
+    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Stamp, Store, label, names,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
+use crate::openpgp::{Receipt, Sealed};
 
 /// The store in RAM: the same contract as [`super::DirStore`], and failures on demand.
 #[derive(Default)]
@@ -220,6 +221,10 @@ impl Store for MemoryStore {
 
     fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)> {
         read(self.lock().files(entry.folder), &entry.name, limit)
+    }
+
+    fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)> {
+        self.put_with(folder, |sink| sealed.write_to(sink), label)
     }
 
     fn sync(&self, _folder: Folder) -> Result<()> {

@@ -8,12 +8,9 @@
 //! and any folder at any time. So no call trusts what an earlier one saw.
 
 mod beneath;
-#[allow(dead_code)] // put_with: until Store::put lands
 mod dir;
-#[allow(dead_code)]
 mod memory;
 mod names;
-#[allow(dead_code)]
 mod publish;
 #[cfg(test)]
 mod put_tests;
@@ -24,6 +21,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{Folder, Timestamp};
+use crate::openpgp::{Receipt, Sealed};
 pub use dir::DirStore;
 pub use memory::MemoryStore;
 pub use names::{is_candidate, is_syncers};
@@ -127,6 +125,12 @@ pub enum SoftwareKind {
     Directory,
 }
 
+/// Tells what a written blob is called and how long it is.
+fn label(receipt: &Receipt) -> (FileName, u64) {
+    let name = FileName::new(receipt.name.file_name());
+    (name.expect("hex digits and .asc"), receipt.length)
+}
+
 /// Metadata of a plain file or directory below `software/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SoftwareEntry {
@@ -186,6 +190,17 @@ pub trait Store: Send + Sync {
     /// `NotFound`; `TooLarge` if it is longer than `limit` bytes; `Busy` if it changed while it
     /// was read; `Invalid` if it is not a plain file.
     fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)>;
+
+    /// Publishes a blob: writes it, brings it to the disk, and only then gives it its name.
+    ///
+    /// A missing folder is made. The directory is not synced: until [`Store::sync`] a power cut
+    /// may take the name away again, but never leaves a part. A plain file of that name with the
+    /// same bytes is success, too.
+    ///
+    /// # Errors
+    /// `NoSpace`, and whatever the disk or the sealing says; `Exists` if something else has
+    /// that name. Then nothing is left behind.
+    fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)>;
 
     /// Makes the directory's present entries survive a power cut.
     ///
