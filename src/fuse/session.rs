@@ -48,7 +48,8 @@ pub fn mount(view: Arc<View>, mountpoint: &Path, options: &[String]) -> Result<M
     config.n_threads = Some(threads.max(MIN_THREADS));
     config.mount_options = vec![
         MountOption::FSName("dds".to_owned()),
-        MountOption::Subtype("dds-mount".to_owned()),
+        // As a plain option it reaches the kernel on both ways, mount(2) and fusermount3.
+        MountOption::CUSTOM("subtype=dds-mount".to_owned()),
         MountOption::NoDev,
         MountOption::NoSuid,
         MountOption::NoAtime,

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use super::publish::{self, Sink, Staged};
 use super::{
-    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Stamp, Store, beneath,
-    label, names,
+    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp, Store,
+    beneath, label, names,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
@@ -307,6 +307,20 @@ impl Store for DirStore {
     fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)> {
         let dir = self.require_folder(entry.folder.name())?;
         beneath::read_file(&dir, &entry.name, limit)
+    }
+
+    fn space(&self) -> Result<Space> {
+        let root = self.root()?;
+        let found = rustix::fs::fstatvfs(&*root)
+            .map_err(|errno| Error::io("cannot ask the disk for its room", errno.into()))?;
+        Ok(Space {
+            block_size: u32::try_from(found.f_frsize).unwrap_or(u32::MAX),
+            blocks: found.f_blocks,
+            free: found.f_bfree,
+            available: found.f_bavail,
+            files: found.f_files,
+            free_files: found.f_ffree,
+        })
     }
 
     fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)> {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::publish::Sink;
 use super::{
-    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Stamp, Store, label, names,
+    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp, Store,
+    label, names,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
@@ -221,6 +222,10 @@ impl Store for MemoryStore {
 
     fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)> {
         read(self.lock().files(entry.folder), &entry.name, limit)
+    }
+
+    fn space(&self) -> Result<Space> {
+        Ok(Space::default())
     }
 
     fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)> {

@@ -255,6 +255,29 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// As [`Store::software_metadata`]; `IsDirectory` for a directory.
     fn software_open(&self, path: &[FileName]) -> Result<Box<dyn SoftwareFile>>;
+
+    /// Returns how much room the disk has.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn space(&self) -> Result<Space>;
+}
+
+/// Room on a disk, as `statvfs(3)` tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes in the unit of the block counts.
+    pub block_size: u32,
+    /// Blocks in all.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Free blocks for ordinary users.
+    pub available: u64,
+    /// Inodes in all.
+    pub files: u64,
+    /// Free inodes.
+    pub free_files: u64,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nothing that a test waits for may take longer.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until a condition holds; panics with `what` when patience ends.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
@@ -19,7 +19,10 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Tells whether mounts can be made here; says loudly if not.
 pub fn can_mount() -> bool {
-    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let device = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse");
     if device.is_ok() {
         return true;
     }
@@ -39,7 +42,10 @@ pub struct Home {
 impl Home {
     pub fn new() -> Home {
         // Short: gpg's sockets must have short paths.
-        let dir = tempfile::Builder::new().prefix("dds").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("dds")
+            .tempdir_in("/tmp")
+            .unwrap();
         Home { dir }
     }
 
@@ -78,13 +84,21 @@ pub struct Mount {
 impl Mount {
     /// Mounts in the foreground mode, in a subprocess, and waits until the mount answers.
     pub fn start(mut command: Command, mountpoint: &Path) -> Mount {
-        command.arg("--foreground").arg(mountpoint).stderr(Stdio::piped());
+        command
+            .arg("--foreground")
+            .arg(mountpoint)
+            .stderr(Stdio::piped());
         let mut daemon = command.spawn().unwrap();
         let begun = Instant::now();
         while !is_mounted(mountpoint) {
             if let Some(status) = daemon.try_wait().unwrap() {
                 let mut said = String::new();
-                daemon.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+                daemon
+                    .stderr
+                    .take()
+                    .unwrap()
+                    .read_to_string(&mut said)
+                    .unwrap();
                 panic!("dds-mount ended with {status}: {said}");
             }
             if begun.elapsed() > PATIENCE {
@@ -117,7 +131,11 @@ impl Mount {
 
     /// Unmounts from outside and waits for the daemon's end.
     pub fn unmount(mut self) -> (Option<i32>, String) {
-        let done = Command::new("fusermount3").arg("-u").arg(&self.mountpoint).status().unwrap();
+        let done = Command::new("fusermount3")
+            .arg("-u")
+            .arg(&self.mountpoint)
+            .status()
+            .unwrap();
         assert!(done.success(), "fusermount3 -u: {done}");
         self.wait()
     }
@@ -126,7 +144,10 @@ impl Mount {
     pub fn kill(mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
-        let _ = Command::new("fusermount3").args(["-u", "-z", "-q"]).arg(&self.mountpoint).status();
+        let _ = Command::new("fusermount3")
+            .args(["-u", "-z", "-q"])
+            .arg(&self.mountpoint)
+            .status();
     }
 
     fn wait(&mut self) -> (Option<i32>, String) {
@@ -139,7 +160,12 @@ impl Mount {
             std::thread::sleep(Duration::from_millis(5));
         };
         let mut said = String::new();
-        self.daemon.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        self.daemon
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
         (status.code(), said)
     }
 }
@@ -149,7 +175,10 @@ impl Drop for Mount {
         if matches!(self.daemon.try_wait(), Ok(Some(_))) {
             return;
         }
-        let _ = Command::new("fusermount3").args(["-u", "-z", "-q"]).arg(&self.mountpoint).status();
+        let _ = Command::new("fusermount3")
+            .args(["-u", "-z", "-q"])
+            .arg(&self.mountpoint)
+            .status();
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }

@@ -40,7 +40,7 @@ impl Person {
 pub struct Blob<'a> {
     pub from: &'a Person,
     /// Whose keys open it.
-    pub to: &'a [&'a Person],
+    pub to: Vec<&'a Person>,
     /// Whom the signature names; nobody, as gpg writes it, if empty.
     pub intended: Vec<Fingerprint>,
     pub notations: Notations,
@@ -51,11 +51,15 @@ pub struct Blob<'a> {
 
 impl<'a> Blob<'a> {
     /// What the writer's own DDS would make.
-    pub fn new(kind: BlobKind, from: &'a Person, to: &'a [&'a Person], path: &'a str) -> Blob<'a> {
-        let doc = DocId::from_random(BlobId::of(path.as_bytes()).as_bytes()[..16].try_into().unwrap());
+    pub fn new(kind: BlobKind, from: &'a Person, to: &[&'a Person], path: &'a str) -> Blob<'a> {
+        let doc = DocId::from_random(
+            BlobId::of(path.as_bytes()).as_bytes()[..16]
+                .try_into()
+                .unwrap(),
+        );
         Blob {
             from,
-            to,
+            to: to.to_vec(),
             intended: to.iter().map(|person| person.fingerprint()).collect(),
             notations: Notations {
                 version: Some(Notations::VERSION),

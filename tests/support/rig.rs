@@ -79,7 +79,11 @@ pub fn on_both(scenario: impl Fn(&mut dyn Rig, &Cast)) {
 }
 
 fn members(cast: &Cast) -> [(&str, &Person); 3] {
-    [("one", &cast.me), ("two", &cast.bob), ("three", &cast.carol)]
+    [
+        ("one", &cast.me),
+        ("two", &cast.bob),
+        ("three", &cast.carol),
+    ]
 }
 
 /// The view in this process.
@@ -141,7 +145,10 @@ impl InProcess {
     /// Opens for writing as `open(2)` does, creating the file if it is missing.
     fn open_for_writing(&self, path: &str, access: Access) -> Done<HandleId> {
         let (parent, name) = self.parent(path)?;
-        let access = Access { write: true, ..access };
+        let access = Access {
+            write: true,
+            ..access
+        };
         match self.view().lookup(parent, name) {
             Ok(attr) if attr.kind == NodeKind::Directory => Err(libc::EISDIR),
             Ok(attr) => self.view().open(attr.ino, access, caller()).map_err(number),
@@ -181,16 +188,29 @@ impl Rig for InProcess {
     }
 
     fn read(&self, path: &str) -> Done<Vec<u8>> {
-        let access = Access { read: true, ..Access::default() };
+        let access = Access {
+            read: true,
+            ..Access::default()
+        };
         let ino = self.find(path)?;
         let handle = self.view().open(ino, access, caller()).map_err(number)?;
-        let bytes = self.view().read(handle, 0, usize::MAX).map_err(number)?.to_vec();
+        let bytes = self
+            .view()
+            .read(handle, 0, usize::MAX)
+            .map_err(number)?
+            .to_vec();
         self.close(handle, Ok(()))?;
         Ok(bytes)
     }
 
     fn write(&self, path: &str, bytes: &[u8]) -> Done<()> {
-        let handle = self.open_for_writing(path, Access { truncate: true, ..Access::default() })?;
+        let handle = self.open_for_writing(
+            path,
+            Access {
+                truncate: true,
+                ..Access::default()
+            },
+        )?;
         let written = match bytes {
             [] => Ok(()),
             bytes => self.view().write(handle, 0, bytes).map_err(number),
@@ -199,7 +219,13 @@ impl Rig for InProcess {
     }
 
     fn append(&self, path: &str, bytes: &[u8]) -> Done<()> {
-        let handle = self.open_for_writing(path, Access { append: true, ..Access::default() })?;
+        let handle = self.open_for_writing(
+            path,
+            Access {
+                append: true,
+                ..Access::default()
+            },
+        )?;
         let written = self.view().write(handle, 0, bytes).map_err(number);
         self.close(handle, written)
     }
@@ -212,19 +238,32 @@ impl Rig for InProcess {
     }
 
     fn truncate(&self, path: &str, size: u64) -> Done<()> {
-        let set = SetAttr { size: Some(size), ..SetAttr::default() };
-        self.view().setattr(self.find(path)?, None, set, caller()).map(drop).map_err(number)
+        let set = SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        };
+        self.view()
+            .setattr(self.find(path)?, None, set, caller())
+            .map(drop)
+            .map_err(number)
     }
 
     fn list(&self, path: &str) -> Done<Vec<String>> {
-        let ino = if path.is_empty() { Ino::ROOT } else { self.find(path)? };
+        let ino = if path.is_empty() {
+            Ino::ROOT
+        } else {
+            self.find(path)?
+        };
         let entries = self.view().list(ino).map_err(number)?.into_iter();
         let names = entries.map(|entry| entry.name.into_string().unwrap());
         Ok(names.filter(|name| name != "." && name != "..").collect())
     }
 
     fn size(&self, path: &str) -> Done<u64> {
-        self.view().getattr(self.find(path)?).map(|attr| attr.size).map_err(number)
+        self.view()
+            .getattr(self.find(path)?)
+            .map(|attr| attr.size)
+            .map_err(number)
     }
 
     fn stat(&self, path: &str) -> Done<(u32, i64)> {
@@ -233,8 +272,14 @@ impl Rig for InProcess {
     }
 
     fn chmod(&self, path: &str, mode: u32) -> Done<()> {
-        let set = SetAttr { mode: Some(mode), ..SetAttr::default() };
-        self.view().setattr(self.find(path)?, None, set, caller()).map(drop).map_err(number)
+        let set = SetAttr {
+            mode: Some(mode),
+            ..SetAttr::default()
+        };
+        self.view()
+            .setattr(self.find(path)?, None, set, caller())
+            .map(drop)
+            .map_err(number)
     }
 
     fn remove(&self, path: &str) -> Done<()> {
@@ -262,7 +307,9 @@ impl Rig for InProcess {
     }
 
     fn xattr(&self, path: &str, name: &str) -> Done<String> {
-        self.view().xattr(self.find(path)?, OsStr::new(name)).map_err(number)
+        self.view()
+            .xattr(self.find(path)?, OsStr::new(name))
+            .map_err(number)
     }
 
     fn rename(&self, from: &str, _to: &str) -> Done<()> {
@@ -301,7 +348,11 @@ impl Mounted {
         std::fs::create_dir_all(&config).unwrap();
         std::fs::write(config.join("identity.asc"), &cast.me.secret).unwrap();
         std::fs::write(config.join("config.toml"), configuration).unwrap();
-        let mut rig = Mounted { home, store, mount: None };
+        let mut rig = Mounted {
+            home,
+            store,
+            mount: None,
+        };
         rig.start();
         rig
     }
@@ -344,7 +395,11 @@ fn write_and_close(file: std::fs::File, offset: Option<u64>, bytes: &[u8], sync:
     let closed = unsafe { libc::close(file.into_raw_fd()) };
     let close_error = std::io::Error::last_os_error();
     synced.map_err(errno)?;
-    if closed == 0 { Ok(()) } else { Err(errno(close_error)) }
+    if closed == 0 {
+        Ok(())
+    } else {
+        Err(errno(close_error))
+    }
 }
 
 impl Rig for Mounted {
@@ -363,7 +418,11 @@ impl Rig for Mounted {
 
     fn append(&self, path: &str, bytes: &[u8]) -> Done<()> {
         let mut options = std::fs::File::options();
-        let file = options.append(true).create(true).open(self.path(path)).map_err(errno)?;
+        let file = options
+            .append(true)
+            .create(true)
+            .open(self.path(path))
+            .map_err(errno)?;
         write_and_close(file, None, bytes, false)
     }
 
@@ -386,14 +445,17 @@ impl Rig for Mounted {
 
     fn list(&self, path: &str) -> Done<Vec<String>> {
         let entries = std::fs::read_dir(self.path(path)).map_err(errno)?;
-        let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().unwrap()));
+        let names =
+            entries.map(|entry| entry.map(|entry| entry.file_name().into_string().unwrap()));
         let mut names: Vec<_> = names.collect::<Result<_, _>>().map_err(errno)?;
         names.sort();
         Ok(names)
     }
 
     fn size(&self, path: &str) -> Done<u64> {
-        std::fs::metadata(self.path(path)).map(|found| found.len()).map_err(errno)
+        std::fs::metadata(self.path(path))
+            .map(|found| found.len())
+            .map_err(errno)
     }
 
     fn stat(&self, path: &str) -> Done<(u32, i64)> {

@@ -1,0 +1,589 @@
+//! What a user does, on both rigs: calls on the view in this process, and system calls on the
+//! real binary's mount. Each test proves a sentence of the semantics.
+
+mod support;
+
+use std::time::{Duration, SystemTime};
+
+use dds::ids::{BlobKind, BlobName, Folder};
+use support::people::{Blob, blobs, deliver};
+use support::rig::on_both;
+
+const MESSAGE: BlobKind = BlobKind::Message;
+const NOTE: BlobKind = BlobKind::Note;
+
+#[test]
+fn the_root_holds_the_four_folders_and_dds() {
+    on_both(|rig, _| {
+        assert_eq!(
+            rig.list("").unwrap(),
+            [".dds", "keys", "messages", "notes", "software"]
+        );
+        assert_eq!(
+            rig.list("messages").unwrap(),
+            ["bob", "carol", "unverified"]
+        );
+        assert_eq!(
+            rig.list("notes").unwrap(),
+            ["bob", "carol", "me", "unverified"]
+        );
+        assert_eq!(rig.list(".dds").unwrap(), ["errors", "rescued", "status"]);
+    });
+}
+
+#[test]
+fn a_message_to_a_contact_is_one_blob_of_its_own_name() {
+    on_both(|rig, _| {
+        rig.write("messages/bob/hello.txt", b"hi\n").unwrap();
+        assert_eq!(rig.read("messages/bob/hello.txt").unwrap(), b"hi\n");
+        assert_eq!(rig.size("messages/bob/hello.txt").unwrap(), 3);
+        let names = blobs(rig.store(), Folder::Messages);
+        assert_eq!(names.len(), 1);
+        let bytes = std::fs::read(rig.store().join("messages").join(&names[0])).unwrap();
+        assert_eq!(names[0], BlobName::of(&bytes).file_name());
+        assert!(bytes.starts_with(b"-----BEGIN PGP MESSAGE-----\n"));
+        assert_eq!(
+            rig.xattr("messages/bob/hello.txt", "user.dds.pending")
+                .unwrap(),
+            "bob"
+        );
+        assert_eq!(
+            rig.xattr("messages/bob/hello.txt", "user.dds.blob")
+                .unwrap(),
+            names[0][..40]
+        );
+    });
+}
+
+#[test]
+fn everything_written_is_there_after_a_remount() {
+    on_both(|rig, _| {
+        rig.write("messages/bob/hello.txt", b"hi").unwrap();
+        rig.mkdir("notes/me/trip").unwrap();
+        rig.mkdir("notes/me/trip/empty").unwrap();
+        let large: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        rig.write("notes/me/trip/plan.bin", &large).unwrap();
+        rig.write("notes/bob,carol/shared.md", b"us").unwrap();
+        rig.write("notes/me/empty.txt", b"").unwrap();
+        rig.remount();
+        assert_eq!(rig.read("messages/bob/hello.txt").unwrap(), b"hi");
+        assert_eq!(rig.list("notes/me/trip").unwrap(), ["empty", "plan.bin"]);
+        assert!(rig.read("notes/me/trip/plan.bin").unwrap() == large);
+        assert_eq!(rig.read("notes/bob,carol/shared.md").unwrap(), b"us");
+        assert_eq!(rig.read("notes/me/empty.txt").unwrap(), b"");
+        assert_eq!(
+            rig.list("notes").unwrap(),
+            ["bob", "bob,carol", "carol", "me", "unverified"]
+        );
+    });
+}
+
+#[test]
+fn editing_a_note_leaves_one_blob_that_names_the_old_one() {
+    on_both(|rig, _| {
+        rig.write("notes/bob/plan.md", b"one\n").unwrap();
+        rig.settle();
+        let before = blobs(rig.store(), Folder::Notes);
+        rig.append("notes/bob/plan.md", b"two\n").unwrap();
+        rig.settle();
+        let after = blobs(rig.store(), Folder::Notes);
+        assert_eq!((before.len(), after.len()), (1, 1));
+        assert_ne!(before, after);
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"one\ntwo\n");
+        rig.write_at("notes/bob/plan.md", 1, b"N").unwrap();
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"oNe\ntwo\n");
+        rig.truncate("notes/bob/plan.md", 3).unwrap();
+        rig.settle();
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"oNe");
+        assert_eq!(blobs(rig.store(), Folder::Notes).len(), 1);
+        rig.remount();
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"oNe");
+    });
+}
+
+#[test]
+fn saving_my_own_message_again_replaces_it() {
+    on_both(|rig, _| {
+        rig.write("messages/bob/hello.txt", b"one").unwrap();
+        rig.write("messages/bob/hello.txt", b"two").unwrap();
+        rig.settle();
+        assert_eq!(blobs(rig.store(), Folder::Messages).len(), 1);
+        assert_eq!(rig.read("messages/bob/hello.txt").unwrap(), b"two");
+    });
+}
+
+#[test]
+fn a_save_that_leaves_the_bytes_unchanged_publishes_nothing() {
+    on_both(|rig, _| {
+        rig.write("notes/me/plan.md", b"same").unwrap();
+        rig.settle();
+        let before = blobs(rig.store(), Folder::Notes);
+        rig.write("notes/me/plan.md", b"same").unwrap();
+        rig.settle();
+        assert_eq!(blobs(rig.store(), Folder::Notes), before);
+    });
+}
+
+#[test]
+fn chmod_of_a_note_is_kept_and_of_a_message_resends_nothing() {
+    on_both(|rig, _| {
+        rig.write("notes/me/run.sh", b"#!/bin/sh\n").unwrap();
+        rig.chmod("notes/me/run.sh", 0o755).unwrap();
+        rig.write("messages/bob/hello.txt", b"hi").unwrap();
+        rig.settle();
+        let before = blobs(rig.store(), Folder::Messages);
+        rig.chmod("messages/bob/hello.txt", 0o700).unwrap();
+        rig.settle();
+        assert_eq!(blobs(rig.store(), Folder::Messages), before);
+        rig.remount();
+        assert_eq!(rig.stat("notes/me/run.sh").unwrap().0, 0o700);
+        assert_eq!(rig.stat("messages/bob/hello.txt").unwrap().0, 0o600);
+        assert_eq!(blobs(rig.store(), Folder::Notes).len(), 1);
+    });
+}
+
+#[test]
+fn a_received_message_is_read_only_and_can_be_removed() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        Blob::new(MESSAGE, &cast.bob, &to, "lunch.txt")
+            .content(b"at noon")
+            .deliver(rig.store(), Folder::Messages);
+        assert_eq!(rig.list("messages/bob").unwrap(), ["lunch.txt"]);
+        assert_eq!(rig.read("messages/bob/lunch.txt").unwrap(), b"at noon");
+        assert_eq!(
+            rig.stat("messages/bob/lunch.txt").unwrap(),
+            (0o400, 1_700_000_000)
+        );
+        let xattr = |name| rig.xattr("messages/bob/lunch.txt", name).unwrap();
+        assert_eq!(xattr("user.dds.signature"), "good-unverified");
+        assert_eq!(xattr("user.dds.from"), "bob");
+        assert_eq!(xattr("user.dds.addressee"), "proven");
+        assert_eq!(
+            rig.write("messages/bob/lunch.txt", b"no"),
+            Err(libc::EACCES)
+        );
+        assert_eq!(
+            rig.append("messages/bob/lunch.txt", b"no"),
+            Err(libc::EACCES)
+        );
+        assert_eq!(rig.truncate("messages/bob/lunch.txt", 0), Err(libc::EACCES));
+        assert_eq!(rig.read("messages/bob/lunch.txt").unwrap(), b"at noon");
+        rig.remove("messages/bob/lunch.txt").unwrap();
+        assert!(blobs(rig.store(), Folder::Messages).is_empty());
+        assert!(rig.list("messages/bob").unwrap().is_empty());
+    });
+}
+
+#[test]
+fn notes_shared_with_others_are_kept() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob, &cast.carol];
+        Blob::new(NOTE, &cast.bob, &to, "trip/plan.md").deliver(rig.store(), Folder::Notes);
+        assert_eq!(rig.list("notes/bob,carol/trip").unwrap(), ["plan.md"]);
+        assert_eq!(rig.remove("notes/bob,carol/trip/plan.md"), Err(libc::EPERM));
+        rig.write("notes/me/own.md", b"mine").unwrap();
+        rig.remove("notes/me/own.md").unwrap();
+        // mv to a larger audience: the copy is published, then the original may go.
+        rig.write("notes/bob/x.md", b"for all").unwrap();
+        assert_eq!(rig.remove("notes/bob/x.md"), Err(libc::EPERM));
+        rig.write("notes/bob,carol/x.md", b"for all").unwrap();
+        rig.remove("notes/bob/x.md").unwrap();
+        assert_eq!(rig.remove("notes/bob,carol/x.md"), Err(libc::EPERM));
+    });
+}
+
+#[test]
+fn a_directory_is_found_under_every_spelling_and_has_one_name() {
+    on_both(|rig, cast| {
+        let spellings = [
+            "carol,bob".to_owned(),
+            "bob@example.org,carol".to_owned(),
+            format!("{},bob", cast.carol.fingerprint()),
+        ];
+        for spelled in spellings {
+            assert_eq!(
+                rig.readlink(&format!("messages/{spelled}")).unwrap(),
+                "bob,carol"
+            );
+            assert_eq!(rig.remove(&format!("messages/{spelled}")), Err(libc::EPERM));
+        }
+        assert_eq!(rig.mkdir("messages/bob,carol"), Err(libc::EEXIST));
+        assert_eq!(rig.mkdir("messages/carol,bob"), Err(libc::EEXIST));
+        rig.write("notes/carol,bob/x", b"1").unwrap();
+        assert_eq!(rig.read("notes/bob,carol/x").unwrap(), b"1");
+        let short = cast.bob.fingerprint().to_string()[24..].to_owned();
+        for unknown in ["dave", "bob,dave", "dave@example.org", &short, "bob,", ""] {
+            let path = format!("messages/{unknown}/x");
+            let expected = if unknown.is_empty() {
+                libc::EPERM
+            } else {
+                libc::ENOENT
+            };
+            if !unknown.is_empty() {
+                assert_eq!(rig.write(&path, b"1"), Err(expected), "{unknown}");
+            }
+        }
+        assert_eq!(rig.mkdir("messages/dave"), Err(libc::ENOENT));
+        assert_eq!(rig.list("messages/me"), Err(libc::ENOENT));
+        assert_eq!(rig.rmdir("messages/bob"), Err(libc::EBUSY));
+        assert_eq!(rig.rmdir("notes/me"), Err(libc::EBUSY));
+    });
+}
+
+#[test]
+fn what_nobody_vouches_for_is_unverified() {
+    on_both(|rig, cast| {
+        let me = &cast.me;
+        // Signed by somebody I do not know.
+        Blob::new(MESSAGE, &cast.mallory, &[me], "stranger.txt")
+            .deliver(rig.store(), Folder::Messages);
+        // Bob's message to Carol, encrypted anew to me: surreptitious forwarding.
+        let mut forwarded = Blob::new(MESSAGE, &cast.bob, &[me], "forwarded.txt");
+        forwarded.intended = vec![cast.carol.fingerprint(), cast.bob.fingerprint()];
+        forwarded.deliver(rig.store(), Folder::Messages);
+        // Carol claims that Bob and I talk; she is not among us.
+        let mut outside = Blob::new(MESSAGE, &cast.carol, &[me], "outside.txt");
+        outside.intended = vec![me.fingerprint(), cast.bob.fingerprint()];
+        outside.deliver(rig.store(), Folder::Messages);
+        // A note among the messages.
+        Blob::new(NOTE, &cast.bob, &[me, &cast.bob], "note.txt")
+            .deliver(rig.store(), Folder::Messages);
+        // Mine, without saying for whom.
+        let mut mine = Blob::new(MESSAGE, me, &[me], "mine.txt");
+        mine.intended.clear();
+        mine.deliver(rig.store(), Folder::Messages);
+        let names = [
+            "forwarded.txt",
+            "mine.txt",
+            "note.txt",
+            "outside.txt",
+            "stranger.txt",
+        ];
+        assert_eq!(rig.list("messages/unverified").unwrap(), names);
+        assert!(rig.list("messages/bob").unwrap().is_empty());
+        assert!(rig.list("messages/carol").unwrap().is_empty());
+        let label = rig
+            .xattr("messages/unverified/stranger.txt", "user.dds.signature")
+            .unwrap();
+        assert_eq!(label, "unknown-key");
+        assert_eq!(
+            rig.write("messages/unverified/stranger.txt", b""),
+            Err(libc::EPERM)
+        );
+        assert_eq!(
+            rig.write("messages/unverified/new.txt", b""),
+            Err(libc::EPERM)
+        );
+        rig.remove("messages/unverified/stranger.txt").unwrap();
+        assert_eq!(rig.list("messages/unverified").unwrap().len(), 4);
+    });
+}
+
+#[test]
+fn a_signature_without_intended_recipients_shows_under_its_signer() {
+    on_both(|rig, cast| {
+        let mut plain = Blob::new(MESSAGE, &cast.bob, &[&cast.me], "from-gpg.txt");
+        plain.intended.clear();
+        plain.notations = dds::openpgp::Notations::default();
+        plain.deliver(rig.store(), Folder::Messages);
+        assert_eq!(rig.list("messages/bob").unwrap(), ["from-gpg.txt"]);
+        let addressee = rig
+            .xattr("messages/bob/from-gpg.txt", "user.dds.addressee")
+            .unwrap();
+        assert_eq!(addressee, "unproven");
+        // As sq writes: only I am named.
+        let mut sq = Blob::new(NOTE, &cast.carol, &[&cast.me], "");
+        sq.notations = dds::openpgp::Notations::default();
+        let name = sq.deliver(rig.store(), Folder::Notes);
+        assert_eq!(rig.list("notes/carol").unwrap(), [name.short()]);
+    });
+}
+
+#[test]
+fn two_documents_with_one_path_both_show() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let now = SystemTime::now();
+        let mut first = Blob::new(MESSAGE, &cast.bob, &to, "lunch.txt").content(b"first");
+        first.created = Some(now + Duration::from_secs(100));
+        let mut second = Blob::new(MESSAGE, &cast.bob, &to, "lunch.txt").content(b"second");
+        second.created = Some(now + Duration::from_secs(150));
+        second.notations.doc = Some(dds::ids::DocId::from_random([7; 16]));
+        // Delivered in the wrong order, seen at once.
+        second.deliver(rig.store(), Folder::Messages);
+        first.deliver(rig.store(), Folder::Messages);
+        assert_eq!(
+            rig.list("messages/bob").unwrap(),
+            ["lunch (bob).txt", "lunch.txt"]
+        );
+        assert_eq!(rig.read("messages/bob/lunch.txt").unwrap(), b"first");
+        assert_eq!(rig.read("messages/bob/lunch (bob).txt").unwrap(), b"second");
+        // Names are sticky: what is shown keeps its name when an older one arrives.
+        let mut oldest = Blob::new(MESSAGE, &cast.bob, &to, "lunch.txt").content(b"oldest");
+        oldest.created = Some(now + Duration::from_secs(50));
+        oldest.notations.doc = Some(dds::ids::DocId::from_random([8; 16]));
+        oldest.deliver(rig.store(), Folder::Messages);
+        assert_eq!(rig.list("messages/bob").unwrap().len(), 3);
+        assert_eq!(rig.read("messages/bob/lunch.txt").unwrap(), b"first");
+    });
+}
+
+#[test]
+fn concurrent_versions_both_show_and_a_directory_beats_a_file() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let now = SystemTime::now();
+        let mut one = Blob::new(NOTE, &cast.bob, &to, "plan.md").content(b"older");
+        one.created = Some(now + Duration::from_secs(100));
+        let mut two = Blob::new(NOTE, &cast.bob, &to, "plan.md").content(b"newer");
+        two.created = Some(now + Duration::from_secs(150));
+        one.deliver(rig.store(), Folder::Notes);
+        two.deliver(rig.store(), Folder::Notes);
+        Blob::new(NOTE, &cast.bob, &to, "trip").deliver(rig.store(), Folder::Notes);
+        Blob::new(NOTE, &cast.bob, &to, "trip/x").deliver(rig.store(), Folder::Notes);
+        let names = rig.list("notes/bob").unwrap();
+        assert_eq!(names.len(), 4, "{names:?}");
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"newer");
+        let conflict = names
+            .iter()
+            .find(|name| name.starts_with("plan (conflict, bob 20"));
+        let conflict = format!("notes/bob/{}", conflict.unwrap());
+        assert_eq!(rig.read(&conflict).unwrap(), b"older");
+        assert_eq!(rig.xattr(&conflict, "user.dds.conflict").unwrap(), "yes");
+        assert_eq!(rig.list("notes/bob/trip").unwrap(), ["x"]);
+        assert_eq!(rig.read("notes/bob/trip (bob)").unwrap(), b"");
+        // A conflict copy may be removed; that settles it.
+        rig.remove(&conflict).unwrap();
+        assert_eq!(rig.list("notes/bob").unwrap().len(), 3);
+    });
+}
+
+#[test]
+fn hostile_names_from_inside_blobs_are_made_safe() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        for path in [
+            "../../etc/passwd",
+            "a\nb",
+            "exe.\u{202e}txt",
+            "..",
+            "x/../y",
+        ] {
+            Blob::new(NOTE, &cast.bob, &to, path)
+                .content(path.as_bytes())
+                .deliver(rig.store(), Folder::Notes);
+        }
+        let mut found = 0;
+        let mut waiting = vec!["notes/bob".to_owned()];
+        while let Some(dir) = waiting.pop() {
+            for name in rig.list(&dir).unwrap() {
+                assert!(
+                    name != ".." && !name.contains(['\n', '\u{202e}']),
+                    "{name:?}"
+                );
+                let path = format!("{dir}/{name}");
+                match rig.read(&path) {
+                    Ok(_) => found += 1,
+                    Err(libc::EISDIR) => waiting.push(path),
+                    Err(errno) => panic!("{path}: {errno}"),
+                }
+            }
+        }
+        assert_eq!(found, 5);
+    });
+}
+
+#[test]
+fn messages_to_several_readers_renaming_and_links_are_not_offered_yet() {
+    on_both(|rig, _| {
+        assert_eq!(
+            rig.write("messages/bob,carol/x", b"1"),
+            Err(libc::EOPNOTSUPP)
+        );
+        rig.write("notes/me/x", b"1").unwrap();
+        assert_eq!(
+            rig.rename("notes/me/x", "notes/me/y"),
+            Err(libc::EOPNOTSUPP)
+        );
+        assert_eq!(rig.symlink("notes/me/l"), Err(libc::EOPNOTSUPP));
+        let told = String::from_utf8(rig.read(".dds/errors").unwrap()).unwrap();
+        assert!(
+            told.contains("messages/bob,carol/x: messages to several readers"),
+            "{told}"
+        );
+        assert!(
+            told.contains("notes/me/x: renaming is not offered yet"),
+            "{told}"
+        );
+        assert!(blobs(rig.store(), Folder::Messages).is_empty());
+    });
+}
+
+#[test]
+fn writing_elsewhere_is_refused() {
+    on_both(|rig, _| {
+        std::fs::write(rig.store().join("software/tool"), "#!").unwrap();
+        for (path, errno) in [
+            ("x", libc::EPERM),
+            ("messages/x", libc::EPERM),
+            ("notes/x", libc::EPERM),
+            (".dds/x", libc::EPERM),
+            (".dds/status", libc::EPERM),
+            ("software/x", libc::EROFS),
+            ("software/tool", libc::EROFS),
+            ("notes/me/.Trash-1000", libc::EPERM),
+            ("keys/readme.txt", libc::EPERM),
+        ] {
+            assert_eq!(rig.write(path, b"x"), Err(errno), "{path}");
+        }
+        assert_eq!(rig.mkdir("x"), Err(libc::EPERM));
+        assert_eq!(rig.mkdir("messages/bob/x"), Err(libc::EPERM));
+        assert_eq!(rig.mkdir("notes/me/.Trash-0"), Err(libc::EPERM));
+        assert_eq!(rig.mkdir("software/x"), Err(libc::EROFS));
+        assert_eq!(rig.remove("software/tool"), Err(libc::EROFS));
+        assert_eq!(rig.remove(".dds/status"), Err(libc::EPERM));
+        assert_eq!(rig.read("software/tool").unwrap(), b"#!");
+        assert_eq!(rig.stat("software/tool").unwrap().0, 0o400);
+        assert_eq!(rig.write("notes/me/a\u{1}b", b"x"), Err(libc::EINVAL));
+        assert_eq!(
+            rig.write(&format!("notes/me/{}", "x".repeat(256)), b""),
+            Err(libc::ENAMETOOLONG)
+        );
+    });
+}
+
+#[test]
+fn scratch_stays_in_ram() {
+    on_both(|rig, _| {
+        for name in [
+            ".plan.md.swp",
+            "4913",
+            "plan.md~",
+            "#plan.md#",
+            ".~lock.a.odt#",
+        ] {
+            let path = format!("notes/bob/{name}");
+            rig.write(&path, b"needle").unwrap();
+            assert_eq!(rig.read(&path).unwrap(), b"needle");
+        }
+        rig.remove("notes/bob/4913").unwrap();
+        rig.settle();
+        assert!(blobs(rig.store(), Folder::Notes).is_empty());
+        rig.remount();
+        assert!(rig.list("notes/bob").unwrap().is_empty());
+    });
+}
+
+#[test]
+fn directories_among_notes_come_and_go() {
+    on_both(|rig, _| {
+        rig.mkdir("notes/bob/a").unwrap();
+        assert_eq!(rig.mkdir("notes/bob/a"), Err(libc::EEXIST));
+        rig.mkdir("notes/bob/a/b").unwrap();
+        rig.write("notes/bob/a/b/f", b"1").unwrap();
+        assert_eq!(rig.rmdir("notes/bob/a"), Err(libc::ENOTEMPTY));
+        assert_eq!(rig.rmdir("notes/bob/a/b/f"), Err(libc::ENOTDIR));
+        assert_eq!(rig.remove("notes/bob/a"), Err(libc::EISDIR));
+        rig.mkdir("notes/me/d").unwrap();
+        rig.write("notes/me/d/f", b"1").unwrap();
+        rig.remove("notes/me/d/f").unwrap();
+        rig.rmdir("notes/me/d").unwrap();
+        assert!(rig.list("notes/me").unwrap().is_empty());
+        rig.remount();
+        assert!(rig.list("notes/me").unwrap().is_empty());
+        assert_eq!(rig.list("notes/bob/a/b").unwrap(), ["f"]);
+    });
+}
+
+#[test]
+fn certificates_go_in_and_secret_keys_do_not() {
+    on_both(|rig, cast| {
+        let stranger = Blob::new(MESSAGE, &cast.mallory, &[&cast.me, &cast.mallory], "hi.txt");
+        stranger.deliver(rig.store(), Folder::Messages);
+        assert_eq!(rig.list("messages/unverified").unwrap(), ["hi.txt"]);
+        let keys = rig.list("keys").unwrap();
+        assert_eq!(keys, ["one.gpg", "three.gpg", "two.gpg"]);
+        assert_eq!(
+            rig.write("keys/m.asc", &cast.mallory.secret),
+            Err(libc::EINVAL)
+        );
+        assert_eq!(rig.write("keys/m.asc", b"no key"), Err(libc::EINVAL));
+        assert_eq!(rig.list("keys").unwrap(), keys);
+        assert_eq!(
+            std::fs::read_dir(rig.store().join("keys")).unwrap().count(),
+            3
+        );
+        rig.write("keys/m.asc", &cast.mallory.certificate().to_armored())
+            .unwrap();
+        assert_eq!(rig.list("keys").unwrap().len(), 4);
+        // Once the key is known, her message stands under her name.
+        assert_eq!(
+            rig.list("messages").unwrap(),
+            ["bob", "carol", "mallory", "unverified"]
+        );
+        assert_eq!(rig.list("messages/mallory").unwrap(), ["hi.txt"]);
+        assert!(rig.list("messages/unverified").unwrap().is_empty());
+        // A file is only overwritten by the same key.
+        let carol = cast.carol.certificate().to_bytes();
+        assert_eq!(rig.write("keys/two.gpg", &carol), Err(libc::EINVAL));
+        rig.write("keys/two.gpg", &cast.bob.certificate().to_bytes())
+            .unwrap();
+        // Removing the file keeps the contact.
+        rig.remove("keys/two.gpg").unwrap();
+        rig.write("messages/bob/still.txt", b"here").unwrap();
+        rig.remount();
+        assert_eq!(rig.read("messages/bob/still.txt").unwrap(), b"here");
+    });
+}
+
+#[test]
+fn a_blob_that_goes_or_is_replaced_goes_from_the_view() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let blob = Blob::new(MESSAGE, &cast.bob, &to, "gone.txt").content(b"soon gone");
+        let name = blob.deliver(rig.store(), Folder::Messages);
+        assert_eq!(rig.read("messages/bob/gone.txt").unwrap(), b"soon gone");
+        std::fs::remove_file(rig.store().join("messages").join(name.file_name())).unwrap();
+        assert!(rig.list("messages/bob").unwrap().is_empty());
+        assert_eq!(rig.read("messages/bob/gone.txt"), Err(libc::ENOENT));
+    });
+}
+
+#[test]
+fn half_a_blob_is_invisible_until_it_is_whole() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let whole = Blob::new(MESSAGE, &cast.bob, &to, "whole.txt")
+            .content(b"all of it")
+            .seal();
+        let file = rig.store().join("messages/anything.asc");
+        std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+        assert!(rig.list("messages/bob").unwrap().is_empty());
+        assert!(rig.list("messages/unverified").unwrap().is_empty());
+        std::fs::write(&file, &whole).unwrap();
+        assert_eq!(rig.list("messages/bob").unwrap(), ["whole.txt"]);
+        assert_eq!(rig.read("messages/bob/whole.txt").unwrap(), b"all of it");
+    });
+}
+
+#[test]
+fn a_damaged_blob_shows_nothing_of_itself() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let mut bytes = Blob::new(MESSAGE, &cast.bob, &to, "x.txt")
+            .content(b"needle")
+            .seal();
+        // Damage the last line of base64 before the checksum: the end of the ciphertext.
+        let end = bytes.windows(2).rposition(|pair| pair == b"\n=").unwrap();
+        bytes[end - 8] = if bytes[end - 8] == b'A' { b'B' } else { b'A' };
+        let name = deliver(rig.store(), Folder::Messages, &bytes);
+        assert_eq!(rig.list("messages/unverified").unwrap(), [name.short()]);
+        let path = format!("messages/unverified/{}", name.short());
+        assert_eq!(rig.size(&path).unwrap(), 0);
+        assert_eq!(rig.read(&path), Err(libc::EBADMSG));
+        let told = String::from_utf8(rig.read(".dds/errors").unwrap()).unwrap();
+        assert!(told.contains(&name.to_string()), "{told}");
+        assert!(rig.list("messages/bob").unwrap().is_empty());
+    });
+}
