@@ -73,6 +73,9 @@ const TABLE: &[(&str, &str, Expected)] = &[
     ("bob", "hidden-several.asc", Opens(BOB, 3)),
     ("carol", "to-carol.asc", Opens(ALICE, 1)),
     ("carol", "several.asc", Opens(BOB, 3)),
+    ("alice", "by-erin.asc", Opens(&["erin"], 2)),
+    // An expired key still reads.
+    ("erin", "by-erin.asc", Opens(&["erin"], 2)),
     ("alice", "not-mine.asc", NotMine),
     ("alice", "not-mine-hidden.asc", NotMine),
     ("bob", "hidden.asc", NotMine),
@@ -108,7 +111,7 @@ fn every_message_of_gpg_is_what_it_should_be() {
     let canonical = String::from_utf8(lunch.clone())
         .unwrap()
         .replace('\n', "\r\n");
-    let known = CertIndex::new(["alice", "bob"].map(certificate));
+    let known = CertIndex::new(["alice", "bob", "erin"].map(certificate));
     for (holder, name, expected) in TABLE {
         let secret = (*holder == "carol").then_some("corpus");
         let identities = [identity(holder, secret)];
@@ -221,5 +224,30 @@ fn keys_of_gpg_are_read() {
     assert!(Certificate::parse_all(&hidden).is_err());
     for cut in [20, 300] {
         assert!(Certificate::parse_all(&file("alice.cert.asc")[..cut]).is_err());
+    }
+}
+
+#[test]
+fn what_a_key_signed_before_it_expired_or_was_renewed_stays_good() {
+    let (expired, renewed) = (certificate("erin"), certificate("erin-renewed"));
+    assert_eq!(expired.fingerprint(), renewed.fingerprint());
+    let why = expired.check_encryption().unwrap_err();
+    assert_eq!(why.kind(), Kind::KeyExpired);
+    renewed.check_encryption().unwrap();
+    expired.merge(&renewed).unwrap().check_encryption().unwrap();
+
+    let alice = [identity("alice", None)];
+    for certificate in [&expired, &renewed, &expired.merge(&renewed).unwrap()] {
+        let keyring = Keyring {
+            identities: &alice,
+            certificates: &CertIndex::new([certificate.clone()]),
+        };
+        let outcome = open(&file("by-erin.asc"), &keyring, &Limits::default(), None);
+        let Outcome::Opened(opened) = outcome else {
+            panic!("not opened");
+        };
+        let signature = &opened.facts.signatures[0];
+        assert_eq!(signature.status, SignatureStatus::Good);
+        assert_eq!(signature.signer, Some(expired.fingerprint()));
     }
 }

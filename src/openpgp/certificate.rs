@@ -305,7 +305,9 @@ pub(super) fn certs(bytes: &[u8]) -> Result<Vec<Cert>> {
 pub(super) fn armored(kind: pgp::armor::Kind, comments: &[&str], bytes: &[u8]) -> Vec<u8> {
     let headers = comments.iter().map(|comment| ("Comment", *comment));
     let write = || -> std::io::Result<Vec<u8>> {
-        let mut out = pgp::armor::Writer::with_headers(Vec::new(), kind, headers)?;
+        // Large enough from the start, so that growing leaves no copy of a secret key behind.
+        let room = Vec::with_capacity(2 * bytes.len() + 1024);
+        let mut out = pgp::armor::Writer::with_headers(room, kind, headers)?;
         std::io::Write::write_all(&mut out, bytes)?;
         out.finalize()
     };

@@ -373,8 +373,10 @@ impl Reader<'_> {
             let cipher = attempt(known.cipher, &known.key)?;
             Some((cipher, known.key.clone()))
         });
-        let opened = known.or_else(|| self.try_keys(keys, cipher, attempt));
-        let (used, key) = opened.ok_or(Stop::NotMine)?;
+        let (used, key) = match known {
+            Some(known) => known,
+            None => self.try_keys(keys, cipher, attempt)?,
+        };
         self.inside.needs_digest = cipher.is_none();
         self.inside.stage = Stage::Container;
         self.inside.session_key = Some(SessionKey {
@@ -393,7 +395,8 @@ impl Reader<'_> {
             Option<SymmetricAlgorithm>,
             &pgp::crypto::SessionKey,
         ) -> Option<SymmetricAlgorithm>,
-    ) -> Option<(SymmetricAlgorithm, pgp::crypto::SessionKey)> {
+    ) -> Result<(SymmetricAlgorithm, pgp::crypto::SessionKey), Stop> {
+        let mut failure = Stop::NotMine;
         let named = keys.iter().filter(|key| key.recipient().is_some());
         let hidden = keys.iter().filter(|key| key.recipient().is_none());
         let mut tried = 0;
@@ -409,17 +412,19 @@ impl Reader<'_> {
                 tried += usize::from(!counted);
                 counted = true;
                 if tried > self.limits.max_tried {
-                    return None;
+                    return Err(failure);
                 }
                 let Some((found, key)) = packet.decrypt(&mut pair.clone(), cipher) else {
                     continue;
                 };
                 if let Some(used) = attempt(found, &key) {
-                    return Some((used, key));
+                    return Ok((used, key));
                 }
+                // The session key was meant for me, so the container must be broken.
+                failure = Stop::Damaged;
             }
         }
-        None
+        Err(failure)
     }
 }
 

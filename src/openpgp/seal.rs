@@ -249,8 +249,12 @@ fn sign(request: &SealRequest<'_, '_>, created: SystemTime) -> Result<(Packets, 
         signatures.push(signature);
     }
     // The signatures follow in reverse, so that they bracket the literal.
-    let after = Zeroizing::new(signatures.into_iter().rev().flatten().collect());
-    Ok((before, after))
+    let parts: Vec<&[u8]> = signatures
+        .iter()
+        .rev()
+        .map(|part| part.as_slice())
+        .collect();
+    Ok((before, Zeroizing::new(parts.concat())))
 }
 
 /// Returns one signature's two packets.
@@ -259,7 +263,7 @@ fn sign_by(
     request: &SealRequest<'_, '_>,
     created: SystemTime,
     last: bool,
-) -> pgp::Result<(Vec<u8>, Vec<u8>)> {
+) -> pgp::Result<(Packets, Packets)> {
     let accepted = signer.acceptable_hashes();
     let algorithm = if accepted.is_empty() || accepted.contains(&HashAlgorithm::SHA256) {
         HashAlgorithm::SHA256
@@ -299,7 +303,11 @@ fn sign_by(
         Ok::<(), pgp::anyhow::Error>(())
     })?;
     let signature = signature.sign_hash(signer, hash)?;
-    Ok((one_pass.to_vec()?, Packet::from(signature).to_vec()?))
+    let signature = Packet::from(signature).to_vec()?;
+    Ok((
+        Zeroizing::new(one_pass.to_vec()?),
+        Zeroizing::new(signature),
+    ))
 }
 
 /// Appends the header of the literal data packet (RFC 9580, 5.9).
