@@ -179,6 +179,30 @@ fn gpg_reads_what_is_sealed() {
 }
 
 #[test]
+fn gpg_reads_what_is_sealed_for_rsa() {
+    let Some(gpg) = Gpg::new() else { return };
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let bob = fs::read(corpus.join("bob.key.asc")).unwrap();
+    let bob_file = gpg.file("bob.asc", &bob);
+    gpg.run(&["--import", &bob_file]);
+    let bob = Identity::unlock(&bob, None).unwrap();
+    let (_, alice) = person("alice", false);
+    // Signed by RSA, and for RSA and Curve25519.
+    let blob = seal(&bob, &[&bob, &alice], b"at noon\n", false);
+    let opened = open_with(&blob, &[alice], &[bob.certificate().clone()]);
+    let opened = opened.expect("opened");
+    assert_eq!(opened.facts.signatures[0].status, SignatureStatus::Good);
+    let blob = gpg.file("blob.asc", &blob);
+    let out = gpg.run(&["--decrypt", &blob]);
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.stdout, b"at noon\n", "{told}");
+    assert!(
+        told.contains("Good signature from \"bob <bob@example.org>\""),
+        "{told}"
+    );
+}
+
+#[test]
 fn gpg_imports_the_revocation() {
     let Some(gpg) = Gpg::new() else { return };
     let (made, _) = person("alice", false);

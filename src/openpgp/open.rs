@@ -100,6 +100,11 @@ pub struct Facts {
 
 /// Opens a blob, armored or binary.
 ///
+/// Armor may have text before and after it, any line ends, and no CRC24 line or a wrong one.
+/// Every signature is reported by itself, whatever the others are, and also one that is meant
+/// for others: its intended recipients are for the caller to judge. A bad signature does not
+/// make a blob damaged.
+///
 /// A signature made up to 48 hours ahead of our clock is verified as if now were its time;
 /// expiry and revocation of keys are judged at the time of signing, expiry of signatures now.
 /// A `session_key` that does not fit is ignored.

@@ -29,6 +29,8 @@ const CIPHER: SymmetricAlgorithm = SymmetricAlgorithm::AES256;
 const HEADER: u64 = 6;
 /// ZIP, as compressed data packets name raw deflate (RFC 9580, 9.4).
 const ZIP: u8 = 1;
+/// Bytes written to the file at once.
+const BUFFER: usize = 64 * 1024;
 /// Longest literal file name in bytes.
 const LONGEST_NAME: usize = 255;
 
@@ -148,7 +150,12 @@ impl<'c> Sealed<'c> {
             length: 0,
             failure: None,
         };
-        let done = self.encrypt(&mut tally);
+        // The armor comes line by line; it is digested and written in larger pieces.
+        let mut buffer = io::BufWriter::with_capacity(BUFFER, &mut tally);
+        let done = self.encrypt(&mut buffer);
+        let done = done.and_then(|()| Ok(buffer.flush()?));
+        // What an unfinished blob has left in the buffer is not worth writing.
+        let _ = buffer.into_parts();
         if let Some(failure) = tally.failure {
             return Err(Error::io("writing the blob", failure));
         }
@@ -165,7 +172,7 @@ impl<'c> Sealed<'c> {
         })
     }
 
-    fn encrypt(&self, out: &mut Tally<'_>) -> pgp::Result<()> {
+    fn encrypt(&self, out: impl Write + Send + Sync) -> pgp::Result<()> {
         // The armorer writes the CRC24 line for version 1, and leaves it out for version 2, as
         // RFC 9580 (6.1) wants it.
         let message = Armorer::new(Message::new(out)).build()?;
