@@ -251,3 +251,32 @@ fn what_a_key_signed_before_it_expired_or_was_renewed_stays_good() {
         assert_eq!(signature.signer, Some(expired.fingerprint()));
     }
 }
+
+#[test]
+fn damaged_keys_never_panic_and_never_pass_as_public() {
+    for name in ["alice", "carol"] {
+        for kind in ["cert", "key"] {
+            let armored = file(&format!("{name}.{kind}.asc"));
+            let text = String::from_utf8(armored.clone()).unwrap();
+            assert!(text.starts_with("-----BEGIN PGP"));
+            for at in 0..armored.len() {
+                let mut bad = armored.clone();
+                bad[at] ^= 1 << (at % 8);
+                for bytes in [&bad[..], &armored[..at]] {
+                    let certificates = Certificate::parse_all(bytes);
+                    for certificate in certificates.into_iter().flatten() {
+                        assert!(!holds_secret_key(&certificate.to_bytes()), "byte {at}");
+                        let _ = (certificate.user_ids(), certificate.check_encryption());
+                    }
+                    // A passphrase is slow on purpose; reading the rest is not.
+                    let _ = Identity::is_locked(bytes);
+                    if name == "alice" {
+                        let _ = Identity::unlock(bytes, None);
+                    }
+                }
+            }
+        }
+    }
+    let cut = &file("alice.key.asc")[60..];
+    assert!(holds_secret_key(&file("alice.key.asc")[..100]) && !holds_secret_key(&cut[..100]));
+}

@@ -72,6 +72,9 @@ impl Certificate {
         let cert = cert.strip_secret_key_material();
         fingerprint_of(&cert.fingerprint())
             .ok_or_else(|| invalid("a certificate of an unsupported version"))?;
+        // Some malformed signatures can be read but not written.
+        let unwritable = |why| failed(Kind::Invalid, "not a certificate", why);
+        cert.to_vec().map_err(unwritable)?;
         Ok(Certificate(Arc::new(cert)))
     }
 
@@ -189,7 +192,7 @@ impl Certificate {
 
     /// Returns the certificate in binary form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.0.to_vec().expect("writing to a vector")
+        self.0.to_vec().expect("tried when it was made")
     }
 
     /// Returns the certificate as an armored block without comments.
