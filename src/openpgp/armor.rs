@@ -61,6 +61,8 @@ pub(super) fn next_block(bytes: &[u8]) -> Option<Block<'_>> {
         });
     }
     let mut decoder = Decoder::default();
+    // Growing would leave copies behind, of a secret key perhaps.
+    decoder.out.reserve_exact(lines.left.len() / 4 * 3 + 3);
     let (mut headers, mut sane, mut whole) = (true, true, false);
     for line in &mut lines {
         if line.starts_with(DASHES) {

@@ -72,6 +72,9 @@ impl Certificate {
         let cert = cert.strip_secret_key_material();
         fingerprint_of(&cert.fingerprint())
             .ok_or_else(|| invalid("a certificate of an unsupported version"))?;
+        // Some malformed signatures can be read but not written.
+        let unwritable = |why| failed(Kind::Invalid, "not a certificate", why);
+        cert.to_vec().map_err(unwritable)?;
         Ok(Certificate(Arc::new(cert)))
     }
 
@@ -189,7 +192,7 @@ impl Certificate {
 
     /// Returns the certificate in binary form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.0.to_vec().expect("writing to a vector")
+        self.0.to_vec().expect("tried when it was made")
     }
 
     /// Returns the certificate as an armored block without comments.
@@ -305,7 +308,9 @@ pub(super) fn certs(bytes: &[u8]) -> Result<Vec<Cert>> {
 pub(super) fn armored(kind: pgp::armor::Kind, comments: &[&str], bytes: &[u8]) -> Vec<u8> {
     let headers = comments.iter().map(|comment| ("Comment", *comment));
     let write = || -> std::io::Result<Vec<u8>> {
-        let mut out = pgp::armor::Writer::with_headers(Vec::new(), kind, headers)?;
+        // Large enough from the start, so that growing leaves no copy of a secret key behind.
+        let room = Vec::with_capacity(2 * bytes.len() + 1024);
+        let mut out = pgp::armor::Writer::with_headers(room, kind, headers)?;
         std::io::Write::write_all(&mut out, bytes)?;
         out.finalize()
     };

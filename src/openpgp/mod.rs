@@ -57,3 +57,19 @@ fn to_library(of: &crate::ids::Fingerprint) -> pgp::Fingerprint {
     let version = if of.as_bytes().len() == 20 { 4 } else { 6 };
     pgp::Fingerprint::from_bytes(version, of.as_bytes()).expect("its length fits the version")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_certificates_may_be_shared_among_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Identity>();
+        shared::<Certificate>();
+        shared::<CertIndex>();
+        shared::<SessionKey>();
+        shared::<Sealed<'_>>();
+        shared::<Opened>();
+    }
+}

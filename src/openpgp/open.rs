@@ -100,6 +100,11 @@ pub struct Facts {
 
 /// Opens a blob, armored or binary.
 ///
+/// Armor may have text before and after it, any line ends, and no CRC24 line or a wrong one.
+/// Every signature is reported by itself, whatever the others are, and also one that is meant
+/// for others: its intended recipients are for the caller to judge. A bad signature does not
+/// make a blob damaged.
+///
 /// A signature made up to 48 hours ahead of our clock is verified as if now were its time;
 /// expiry and revocation of keys are judged at the time of signing, expiry of signatures now.
 /// A `session_key` that does not fit is ignored.
@@ -373,8 +378,10 @@ impl Reader<'_> {
             let cipher = attempt(known.cipher, &known.key)?;
             Some((cipher, known.key.clone()))
         });
-        let opened = known.or_else(|| self.try_keys(keys, cipher, attempt));
-        let (used, key) = opened.ok_or(Stop::NotMine)?;
+        let (used, key) = match known {
+            Some(known) => known,
+            None => self.try_keys(keys, cipher, attempt)?,
+        };
         self.inside.needs_digest = cipher.is_none();
         self.inside.stage = Stage::Container;
         self.inside.session_key = Some(SessionKey {
@@ -393,7 +400,8 @@ impl Reader<'_> {
             Option<SymmetricAlgorithm>,
             &pgp::crypto::SessionKey,
         ) -> Option<SymmetricAlgorithm>,
-    ) -> Option<(SymmetricAlgorithm, pgp::crypto::SessionKey)> {
+    ) -> Result<(SymmetricAlgorithm, pgp::crypto::SessionKey), Stop> {
+        let mut failure = Stop::NotMine;
         let named = keys.iter().filter(|key| key.recipient().is_some());
         let hidden = keys.iter().filter(|key| key.recipient().is_none());
         let mut tried = 0;
@@ -409,17 +417,19 @@ impl Reader<'_> {
                 tried += usize::from(!counted);
                 counted = true;
                 if tried > self.limits.max_tried {
-                    return None;
+                    return Err(failure);
                 }
                 let Some((found, key)) = packet.decrypt(&mut pair.clone(), cipher) else {
                     continue;
                 };
                 if let Some(used) = attempt(found, &key) {
-                    return Some((used, key));
+                    return Ok((used, key));
                 }
+                // The session key was meant for me, so the container must be broken.
+                failure = Stop::Damaged;
             }
         }
-        None
+        Err(failure)
     }
 }
 

@@ -29,6 +29,8 @@ const CIPHER: SymmetricAlgorithm = SymmetricAlgorithm::AES256;
 const HEADER: u64 = 6;
 /// ZIP, as compressed data packets name raw deflate (RFC 9580, 9.4).
 const ZIP: u8 = 1;
+/// Bytes written to the file at once.
+const BUFFER: usize = 64 * 1024;
 /// Longest literal file name in bytes.
 const LONGEST_NAME: usize = 255;
 
@@ -148,7 +150,12 @@ impl<'c> Sealed<'c> {
             length: 0,
             failure: None,
         };
-        let done = self.encrypt(&mut tally);
+        // The armor comes line by line; it is digested and written in larger pieces.
+        let mut buffer = io::BufWriter::with_capacity(BUFFER, &mut tally);
+        let done = self.encrypt(&mut buffer);
+        let done = done.and_then(|()| Ok(buffer.flush()?));
+        // What an unfinished blob has left in the buffer is not worth writing.
+        let _ = buffer.into_parts();
         if let Some(failure) = tally.failure {
             return Err(Error::io("writing the blob", failure));
         }
@@ -165,7 +172,7 @@ impl<'c> Sealed<'c> {
         })
     }
 
-    fn encrypt(&self, out: &mut Tally<'_>) -> pgp::Result<()> {
+    fn encrypt(&self, out: impl Write + Send + Sync) -> pgp::Result<()> {
         // The armorer writes the CRC24 line for version 1, and leaves it out for version 2, as
         // RFC 9580 (6.1) wants it.
         let message = Armorer::new(Message::new(out)).build()?;
@@ -249,8 +256,12 @@ fn sign(request: &SealRequest<'_, '_>, created: SystemTime) -> Result<(Packets, 
         signatures.push(signature);
     }
     // The signatures follow in reverse, so that they bracket the literal.
-    let after = Zeroizing::new(signatures.into_iter().rev().flatten().collect());
-    Ok((before, after))
+    let parts: Vec<&[u8]> = signatures
+        .iter()
+        .rev()
+        .map(|part| part.as_slice())
+        .collect();
+    Ok((before, Zeroizing::new(parts.concat())))
 }
 
 /// Returns one signature's two packets.
@@ -259,7 +270,7 @@ fn sign_by(
     request: &SealRequest<'_, '_>,
     created: SystemTime,
     last: bool,
-) -> pgp::Result<(Vec<u8>, Vec<u8>)> {
+) -> pgp::Result<(Packets, Packets)> {
     let accepted = signer.acceptable_hashes();
     let algorithm = if accepted.is_empty() || accepted.contains(&HashAlgorithm::SHA256) {
         HashAlgorithm::SHA256
@@ -299,7 +310,11 @@ fn sign_by(
         Ok::<(), pgp::anyhow::Error>(())
     })?;
     let signature = signature.sign_hash(signer, hash)?;
-    Ok((one_pass.to_vec()?, Packet::from(signature).to_vec()?))
+    let signature = Packet::from(signature).to_vec()?;
+    Ok((
+        Zeroizing::new(one_pass.to_vec()?),
+        Zeroizing::new(signature),
+    ))
 }
 
 /// Appends the header of the literal data packet (RFC 9580, 5.9).

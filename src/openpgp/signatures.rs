@@ -171,7 +171,8 @@ impl<'a> Judge<'a> {
 
         let policy = policy();
         let unbound = |why| format!("the key was not valid when it signed: {why}");
-        let key = key.clone().with_policy(&policy, created).map_err(unbound)?;
+        let at = binding_time(key, created);
+        let key = key.clone().with_policy(&policy, at).map_err(unbound)?;
         let whole = key.valid_cert();
         let expired = |_| "the key was expired when it signed".to_owned();
         whole.alive().map_err(expired)?;
@@ -228,6 +229,37 @@ impl<'a> Judge<'a> {
         }
         Ok(digest)
     }
+}
+
+/// Returns the time at which to look at a key that signed at `created`.
+///
+/// That is `created`, unless the certificate has lost the self-signatures of that time: gpg
+/// replaces them whenever an expiry is changed. Then the first later one speaks for the key,
+/// provided that the key itself existed.
+fn binding_time(
+    key: &ErasedKeyAmalgamation<'_, pgp::packet::key::PublicParts>,
+    created: SystemTime,
+) -> SystemTime {
+    let policy = policy();
+    let bound = |at: &SystemTime| key.clone().with_policy(&policy, *at).is_ok();
+    if bound(&created) || key.key().creation_time() > created {
+        return created;
+    }
+    let cert = key.cert();
+    let ids = cert
+        .userids()
+        .flat_map(|id| id.self_signatures().collect::<Vec<_>>());
+    let primary = cert.primary_key();
+    let all = key
+        .self_signatures()
+        .chain(primary.self_signatures())
+        .chain(ids);
+    let times = all.filter_map(|signature| signature.signature_creation_time());
+    let mut times: Vec<SystemTime> = times.filter(|time| *time > created).collect();
+    times.sort();
+    times.dedup();
+    times.truncate(MOST);
+    times.into_iter().find(bound).unwrap_or(created)
 }
 
 /// Passes text on with every line end (CR, LF, CRLF) as CRLF. `last` is the byte before.

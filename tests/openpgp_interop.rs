@@ -1,0 +1,379 @@
+//! Live exchange with whatever gpg and sq are installed, in both directions.
+//!
+//! A missing program is skipped, and said so.
+
+// The versions belong to the result.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use dds::openpgp::*;
+use dds::plaintext::{Passphrase, Plaintext};
+use zeroize::Zeroizing;
+
+/// The first line that a program prints as its version; `None` (and a word) without it.
+fn version(program: &str) -> Option<String> {
+    match Command::new(program).arg("--version").output() {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text);
+            let line = text.lines().next().unwrap_or_default().to_owned();
+            println!("interop with {line}");
+            Some(line)
+        }
+        Err(why) => {
+            eprintln!("SKIPPED: {program} cannot be run: {why}");
+            None
+        }
+    }
+}
+
+/// A gpg home of its own, with its agent stopped at the end.
+struct Gpg(tempfile::TempDir);
+
+impl Gpg {
+    fn new() -> Option<Gpg> {
+        version("gpg")?;
+        // Sockets need a short path.
+        let home = tempfile::Builder::new()
+            .prefix("g")
+            .tempdir_in("/tmp")
+            .unwrap();
+        Some(Gpg(home))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("gpg");
+        command.arg("--homedir").arg(self.0.path());
+        command.args([
+            "--batch",
+            "--yes",
+            "--trust-model",
+            "always",
+            "--pinentry-mode",
+            "loopback",
+        ]);
+        command.env_remove("GNUPGHOME").env("LC_ALL", "C");
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str]) -> Output {
+        let output = self
+            .command()
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "gpg {args:?}: {told}");
+        output
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Gpg {
+    fn drop(&mut self) {
+        let home = self.0.path();
+        let _ = Command::new("gpgconf")
+            .arg("--homedir")
+            .arg(home)
+            .args(["--kill", "gpg-agent"])
+            .status();
+    }
+}
+
+const PASSPHRASE: &str = "correct horse";
+
+fn person(name: &str, passphrase: bool) -> (NewIdentity, Identity) {
+    let passphrase =
+        passphrase.then(|| Passphrase::new(Zeroizing::new(PASSPHRASE.as_bytes().to_vec())));
+    let user_id = format!("{name} <{name}@example.org>");
+    let made = generate(&user_id, passphrase.as_ref(), Profile::Compatible).unwrap();
+    let identity = Identity::unlock(&made.secret, passphrase.as_ref()).unwrap();
+    (made, identity)
+}
+
+fn seal(from: &Identity, to: &[&Identity], content: &[u8], named: bool) -> Vec<u8> {
+    let recipients: Vec<_> = to.iter().map(|to| to.certificate().clone()).collect();
+    let intended: Vec<_> = to.iter().map(|to| to.fingerprint()).collect();
+    let content = Plaintext::from(content);
+    let notations = Notations {
+        version: Some(1),
+        path: Some("a/b".into()),
+        ..Notations::default()
+    };
+    let sealed = Sealed::prepare(SealRequest {
+        signer: from,
+        co_signers: &[],
+        recipients: &recipients,
+        intended: &intended,
+        named,
+        name: "lunch.txt",
+        notations: &notations,
+        content: &content,
+        created: None,
+    });
+    let mut bytes = Vec::new();
+    sealed.unwrap().write_to(&mut bytes).unwrap();
+    bytes
+}
+
+fn open_with(bytes: &[u8], mine: &[Identity], known: &[Certificate]) -> Option<Opened> {
+    let certificates = CertIndex::new(known.iter().cloned());
+    let keyring = Keyring {
+        identities: mine,
+        certificates: &certificates,
+    };
+    match open(bytes, &keyring, &Limits::default(), None) {
+        Outcome::Opened(opened) => Some(opened),
+        _ => None,
+    }
+}
+
+fn text(opened: &Opened) -> Vec<u8> {
+    opened.content.read_at(0, usize::MAX).to_vec()
+}
+
+#[test]
+fn gpg_reads_what_is_sealed() {
+    let Some(gpg) = Gpg::new() else { return };
+    let (_, alice) = person("alice", false);
+    let (bob_made, bob) = person("bob", true);
+    let alice_file = gpg.file("alice.asc", &alice.certificate().to_armored());
+    let bob_file = gpg.file("bob.asc", &bob_made.secret);
+    gpg.run(&["--import", &alice_file]);
+    gpg.run(&["--passphrase", PASSPHRASE, "--import", &bob_file]);
+    for length in [0, 1, 1000, 2100, 65_600, 300_000] {
+        let content: Vec<u8> = (0..length).map(|i| (i * 7 / 3) as u8).collect();
+        for named in [false, true] {
+            let blob = seal(&alice, &[&bob, &alice], &content, named);
+            let blob = gpg.file("blob.asc", &blob);
+            let out = gpg.run(&["--passphrase", PASSPHRASE, "--decrypt", &blob]);
+            let told = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(out.stdout == content, "{length} bytes: {told}");
+            assert!(
+                told.contains("Good signature from \"alice <alice@example.org>\""),
+                "{told}"
+            );
+
+            let packets = gpg.run(&["--passphrase", PASSPHRASE, "--list-packets", &blob]);
+            let packets = String::from_utf8_lossy(&packets.stdout).into_owned();
+            let pkesks = packets
+                .lines()
+                .filter(|line| line.starts_with(":pubkey enc packet"));
+            let hidden: Vec<bool> = pkesks
+                .map(|line| line.contains("keyid 0000000000000000"))
+                .collect();
+            assert_eq!(hidden, [!named; 2], "{packets}");
+            assert!(packets.contains("name=\"lunch.txt\""), "{packets}");
+        }
+    }
+}
+
+#[test]
+fn gpg_reads_what_is_sealed_for_rsa() {
+    let Some(gpg) = Gpg::new() else { return };
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let bob = fs::read(corpus.join("bob.key.asc")).unwrap();
+    let bob_file = gpg.file("bob.asc", &bob);
+    gpg.run(&["--import", &bob_file]);
+    let bob = Identity::unlock(&bob, None).unwrap();
+    let (_, alice) = person("alice", false);
+    // Signed by RSA, and for RSA and Curve25519.
+    let blob = seal(&bob, &[&bob, &alice], b"at noon\n", false);
+    let opened = open_with(&blob, &[alice], &[bob.certificate().clone()]);
+    let opened = opened.expect("opened");
+    assert_eq!(opened.facts.signatures[0].status, SignatureStatus::Good);
+    let blob = gpg.file("blob.asc", &blob);
+    let out = gpg.run(&["--decrypt", &blob]);
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.stdout, b"at noon\n", "{told}");
+    assert!(
+        told.contains("Good signature from \"bob <bob@example.org>\""),
+        "{told}"
+    );
+}
+
+#[test]
+fn gpg_imports_the_revocation() {
+    let Some(gpg) = Gpg::new() else { return };
+    let (made, _) = person("alice", false);
+    let certificate = gpg.file("alice.asc", &made.certificate.to_armored());
+    let revocation = gpg.file("revoke.asc", &made.revocation);
+    gpg.run(&["--import", &certificate]);
+    gpg.run(&["--import", &revocation]);
+    let listed = gpg.run(&["--with-colons", "--list-keys"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(
+        listed.lines().any(|line| line.starts_with("pub:r:")),
+        "{listed}"
+    );
+}
+
+#[test]
+fn what_gpg_makes_is_opened() {
+    let Some(gpg) = Gpg::new() else { return };
+    let (alice_made, alice) = person("alice", false);
+    let mine = [alice];
+    let alice_file = gpg.file("alice.asc", &alice_made.certificate.to_armored());
+    gpg.run(&["--import", &alice_file]);
+    let content = gpg.file("lunch.txt", b"at noon\n");
+    for algorithm in ["ed25519", "rsa3072"] {
+        let user = format!("bob-{algorithm}@example.org");
+        gpg.run(&[
+            "--passphrase",
+            "",
+            "--quick-gen-key",
+            &user,
+            algorithm,
+            "default",
+            "never",
+        ]);
+        let bob = gpg.run(&["--export", &user]).stdout;
+        let bob = Certificate::parse_all(&bob).unwrap();
+        for to in ["--recipient", "--hidden-recipient"] {
+            for armor in ["--armor", "--no-armor"] {
+                let args = [
+                    armor,
+                    "-u",
+                    &user,
+                    "--sign",
+                    "--encrypt",
+                    to,
+                    "alice",
+                    "-o",
+                    "-",
+                ];
+                let blob = gpg.run(&[&args[..], &[&content]].concat()).stdout;
+                let opened = open_with(&blob, &mine, &bob).expect("opened");
+                assert_eq!(text(&opened), b"at noon\n");
+                assert_eq!(opened.facts.name.as_deref(), Some(&b"lunch.txt"[..]));
+                let signature = &opened.facts.signatures[0];
+                assert_eq!(signature.status, SignatureStatus::Good);
+                assert_eq!(signature.signer, Some(bob[0].fingerprint()));
+                assert!(signature.intended.is_empty());
+            }
+        }
+        let text_mode = [
+            "--textmode",
+            "-u",
+            &user,
+            "--sign",
+            "--encrypt",
+            "-r",
+            "alice",
+            "-o",
+            "-",
+        ];
+        let blob = gpg.run(&[&text_mode[..], &[&content]].concat()).stdout;
+        let opened = open_with(&blob, &mine, &bob).expect("opened");
+        assert_eq!(opened.facts.signatures[0].status, SignatureStatus::Good);
+    }
+}
+
+#[test]
+fn sq_and_we_read_each_other() {
+    if version("sq").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let put = |name: &str, bytes: &[u8]| fs::write(file(name), bytes).unwrap();
+    let (alice_made, alice) = person("alice", false);
+    let (bob_made, bob) = person("bob", false);
+    put("alice.cert", &alice_made.certificate.to_armored());
+    put("bob.cert", &bob_made.certificate.to_armored());
+    put("bob.key", &bob_made.secret);
+    put("lunch.txt", b"at noon\n");
+
+    put(
+        "blob.asc",
+        &seal(&alice, &[&bob, &alice], b"at noon\n", false),
+    );
+    let (key, signer, blob, out) = (
+        file("bob.key"),
+        file("alice.cert"),
+        file("blob.asc"),
+        file("out"),
+    );
+    sq(
+        &[
+            "decrypt",
+            "--recipient-key",
+            &key,
+            "--signer-cert",
+            &signer,
+            "--signatures",
+            "1",
+            "--output",
+            &out,
+            &blob,
+        ],
+        dir.path(),
+    );
+    assert_eq!(fs::read(&out).unwrap(), b"at noon\n");
+
+    let (to, by, content, made) = (
+        file("alice.cert"),
+        file("bob.key"),
+        file("lunch.txt"),
+        file("made.asc"),
+    );
+    sq(
+        &[
+            "encrypt",
+            "--recipient-cert",
+            &to,
+            "--signer-key",
+            &by,
+            "--output",
+            &made,
+            &content,
+        ],
+        dir.path(),
+    );
+    let opened = open_with(&fs::read(&made).unwrap(), &[alice], &[bob_made.certificate]);
+    let opened = opened.expect("opened");
+    assert_eq!(text(&opened), b"at noon\n");
+    assert_eq!(opened.facts.signatures[0].status, SignatureStatus::Good);
+    assert_eq!(
+        opened.facts.signatures[0].intended,
+        [alice_made.certificate.fingerprint()]
+    );
+}
+
+#[track_caller]
+fn sq(args: &[&str], home: &Path) {
+    // Since 0.27 the option names have changed.
+    let newer = args.iter().map(|arg| match *arg {
+        "--recipient-cert" => "--for-file",
+        "--recipient-key" => "--recipient-file",
+        "--signer-cert" | "--signer-key" => "--signer-file",
+        arg => arg,
+    });
+    let run = |args: Vec<&str>| {
+        Command::new("sq")
+            .env("SEQUOIA_HOME", home)
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let first = run(args.to_vec());
+    if !first.status.success() {
+        let second = run(newer.collect());
+        let told = [first.stderr, second.stderr].concat();
+        assert!(
+            second.status.success(),
+            "sq {args:?}: {}",
+            String::from_utf8_lossy(&told)
+        );
+    }
+}
