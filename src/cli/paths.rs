@@ -25,12 +25,25 @@ pub(super) fn config_dir() -> Outcome<PathBuf> {
 /// `$XDG_CONFIG_HOME/dds/<store>`: the pins of a store, named by the first 16 hex digits of the
 /// SHA-256 of its canonical path.
 pub(super) fn pins_dir(store: &Path) -> Outcome<PathBuf> {
+    Ok(config_dir()?.join(name_of(store)))
+}
+
+/// `$XDG_CACHE_HOME/dds/<store>`: what may be deleted at any time, and where drafts spill.
+pub(super) fn cache_dir(store: &Path) -> Outcome<PathBuf> {
+    let base = match absolute("XDG_CACHE_HOME") {
+        Some(base) => base,
+        None => home()?.join(".cache"),
+    };
+    Ok(base.join("dds").join(name_of(store)))
+}
+
+/// The name that a store's own directories have.
+fn name_of(store: &Path) -> String {
     let digest = Sha256::digest(store.as_os_str().as_encoded_bytes());
-    let name: String = digest[..8]
+    digest[..8]
         .iter()
         .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(config_dir()?.join(name))
+        .collect()
 }
 
 /// Replaces a leading `~/` by the home directory, as shells do, for paths in the configuration.

@@ -78,6 +78,7 @@ impl Vault {
                 "larger than the configured limit",
             ));
         }
+        let digest = content.digest()?;
         let recipients = self.recipients(audience)?;
         let people = self.people();
         let signer = &self.identities[0];
@@ -114,7 +115,7 @@ impl Vault {
         let (receipt, entry) = self.store().put(kind.folder(), &sealed)?;
         let facts = Arc::new(Facts {
             size: content.len(),
-            digest: content.digest(),
+            digest,
             name: None,
             date: None,
             recipients: recipients.len(),
