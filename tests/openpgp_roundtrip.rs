@@ -278,3 +278,46 @@ fn a_revocation_is_never_lost() {
     }
     made.certificate.check_encryption().unwrap();
 }
+
+#[test]
+fn what_is_encrypted_has_a_padme_length() {
+    use pgp::parse::Parse as _;
+    use sequoia_openpgp as pgp;
+    // After DESIGN 3: no more than log2(log2 n) + 1 leading bits, and at least 2 KiB.
+    let padme = |n: u64| {
+        let exponent = 63 - u64::from(n.leading_zeros());
+        let bits = 64 - u64::from(exponent.leading_zeros());
+        n.trailing_zeros() as u64 >= exponent - bits
+    };
+    for profile in [Profile::Compatible, Profile::Modern] {
+        let alice = person("alice", profile);
+        for length in [0, 1500, 1900, 2500, 10_000, 65_535, 131_070, 200_001] {
+            let (bytes, _) = Letter::new(&alice, &[&alice], &vec![7; length]).seal();
+            let pile = pgp::PacketPile::from_bytes(&bytes).unwrap();
+            let inside = match pile.children().last().unwrap() {
+                // Prefix of a block and two bytes; digest of 22 bytes.
+                pgp::Packet::SEIP(pgp::packet::SEIP::V1(c)) => unprocessed(c.body()) - 18 - 22,
+                pgp::Packet::SEIP(pgp::packet::SEIP::V2(c)) => {
+                    let whole = unprocessed(c.body()) - 16;
+                    whole - 16 * whole.div_ceil(c.chunk_size() + 16)
+                }
+                _ => panic!("no container"),
+            };
+            assert!(
+                inside >= 2048 && padme(inside),
+                "{length} bytes are {inside}"
+            );
+            let overhead = inside - length as u64;
+            assert!(
+                overhead <= 2048 + length as u64 / 8,
+                "{length} bytes are {inside}"
+            );
+        }
+    }
+    fn unprocessed(body: &pgp::packet::Body) -> u64 {
+        match body {
+            pgp::packet::Body::Unprocessed(bytes) => bytes.len() as u64,
+            _ => panic!("processed"),
+        }
+    }
+}

@@ -249,6 +249,8 @@ impl Vault {
         }
         let (bytes, _) = self.store().read(&version.entry, self.blob_limit())?;
         if BlobId::of(&bytes) != version.id {
+            let slot = (version.folder(), version.entry.name.clone());
+            self.state().forget(&slot);
             let gone = format!("blob {} was replaced in the store", version.blob);
             return Err(Error::new(Kind::NotFound, gone));
         }

@@ -23,6 +23,8 @@ const LARGE: u64 = 4 << 20;
 /// One file in `messages/` or `notes/`.
 pub(super) struct File {
     stamp: Stamp,
+    /// The stamp was old enough when the file was read: an equal one means an unchanged file.
+    proven: bool,
     what: What,
 }
 
@@ -61,6 +63,7 @@ impl File {
         let facts = Some(facts);
         File {
             stamp,
+            proven: true,
             what: What::Blob(Blob { facts, version }),
         }
     }
@@ -198,6 +201,7 @@ impl Vault {
                 };
                 return Some(File {
                     stamp: entry.stamp,
+                    proven: false,
                     what,
                 });
             }
@@ -222,7 +226,12 @@ impl Vault {
             Outcome::Refused(_) | Outcome::Damaged => refused(entry, &bytes, Kind::Damaged),
             Outcome::TooLarge => refused(entry, &bytes, Kind::TooLarge),
         };
-        Some(File { stamp, what })
+        let proven = stamp.is_settled(Timestamp::now());
+        Some(File {
+            stamp,
+            proven,
+            what,
+        })
     }
 
     /// Sentences about files that cannot be shown.
@@ -257,16 +266,23 @@ impl Vault {
 }
 
 impl State {
-    /// Tells whether a listed file is new or changed.
+    /// Tells whether a listed file is new, changed, or may have changed without a trace.
+    ///
+    /// What was opened is authentic whatever happens to the file. What was not may have been read
+    /// while it was written: until its stamp is old enough to prove something, it is looked at
+    /// again.
     fn needs_look(&self, entry: &Entry) -> bool {
-        match self.files.get(&(entry.folder, entry.name.clone())) {
-            Some(File {
-                what: What::Unreadable(_),
-                ..
-            })
-            | None => true,
-            Some(file) => file.stamp != entry.stamp,
-        }
+        let Some(file) = self.files.get(&(entry.folder, entry.name.clone())) else {
+            return true;
+        };
+        let sure = match &file.what {
+            What::Unreadable(_) => false,
+            What::Blob(Blob { facts: Some(_), .. }) => true,
+            What::Blob(Blob { facts: None, .. }) | What::Incomplete(_) | What::NotMine => {
+                file.proven
+            }
+        };
+        !sure || file.stamp != entry.stamp
     }
 
     /// Takes in what a file was found to be.

@@ -67,12 +67,11 @@ impl View {
             self.check_writable(ino, caller)?;
         }
         let file = self.hold(ino)?;
-        let prepared = file.map(|file| {
+        let prepared = file.inspect(|file| {
             if access.write && access.truncate {
                 file.lock().truncate_at_open();
-                self.note_draft(ino, &file);
+                self.note_draft(ino, file);
             }
-            file
         });
         match prepared {
             Ok(file) => Ok(self.insert_handle(Handle::File {

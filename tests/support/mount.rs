@@ -30,8 +30,15 @@ pub fn can_mount() -> bool {
         std::env::var_os("DDS_TEST_WITHOUT_FUSE").is_some(),
         "/dev/fuse cannot be opened; set DDS_TEST_WITHOUT_FUSE=1 to test without mounts"
     );
-    println!("SKIPPED: mounted tests: /dev/fuse cannot be opened");
+    skipped("mounted tests: /dev/fuse cannot be opened");
     false
+}
+
+/// Says loudly that something was not tested. Written past the capture of cargo's test runner.
+pub fn skipped(why: &str) {
+    use std::io::Write as _;
+    let line = format!("SKIPPED: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// A home directory with nothing in it, for one test.
