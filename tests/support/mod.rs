@@ -7,3 +7,4 @@ pub mod gnupg;
 pub mod mount;
 pub mod people;
 pub mod rig;
+pub mod watch;
