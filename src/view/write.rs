@@ -473,4 +473,9 @@ impl View {
         }
         lost
     }
+
+    /// All files that anybody may still have open.
+    pub fn files(&self) -> Vec<Ino> {
+        self.tree().files().map(|(ino, _)| ino).collect()
+    }
 }
