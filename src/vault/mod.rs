@@ -216,6 +216,11 @@ impl Vault {
         document.map_or_else(Vec::new, |document| document.versions().to_vec())
     }
 
+    /// Returns a document as it is known now.
+    pub fn document(&self, key: &DocKey) -> Option<Document> {
+        self.state().documents.get(key).cloned()
+    }
+
     /// Makes the id of a new document.
     pub fn new_doc_id(&self) -> DocId {
         let mut random = [0; 16];

@@ -38,7 +38,8 @@ impl View {
             let tree = self.tree();
             match &tree.get(ino).ok_or_else(not_found)?.what {
                 What::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
-                What::Alias(_) => return Err(not_found()),
+                // An editor's lock: other spellings of directories are no children.
+                What::Alias(_) => (FileRole::Scratch, None),
                 What::File(file) => (file.role.clone(), file.open.clone()),
             }
         };
@@ -51,7 +52,19 @@ impl View {
                 self.check_removable(&head, is_conflict)?;
                 self.vault.remove(&self.lineage(&head))?;
             }
-            FileRole::Document(Shown { head: None, .. }) | FileRole::Scratch => {}
+            FileRole::Backup(
+                Shown {
+                    head: Some(head), ..
+                },
+                _,
+            ) => {
+                // Nothing was published in its place: removing it removes the document.
+                self.check_removable(&head, false)?;
+                self.vault.remove(&self.lineage(&head))?;
+            }
+            FileRole::Document(Shown { head: None, .. })
+            | FileRole::Backup(Shown { head: None, .. }, _)
+            | FileRole::Scratch => {}
             FileRole::Key(name) => self.remove_key(&name)?,
             FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
             FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
@@ -72,7 +85,7 @@ impl View {
     }
 
     /// A directory that a program empties is there until the program removes it.
-    fn keep_emptied(&self, tree: &mut crate::view::tree::Tree, parent: Ino) {
+    pub(super) fn keep_emptied(&self, tree: &mut crate::view::tree::Tree, parent: Ino) {
         if let Some(dir) = tree.dir_mut(parent) {
             dir.kept |= matches!(dir.role, Role::Sub(..));
         }
@@ -145,7 +158,7 @@ impl View {
         self.reported_in(parent, name, removed)
     }
 
-    fn rmdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
+    pub(super) fn rmdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
         let (ino, marker) = {
             let tree = self.tree();
             let ino = tree.child(parent, name).ok_or_else(not_found)?;

@@ -73,6 +73,7 @@ impl View {
             };
             attributes.push(("addressee", addressee.to_owned()));
             let mut names: Vec<_> = audience.members().map(|key| people.name(key)).collect();
+            names.sort();
             names.push("me".to_owned());
             attributes.push(("to", names.join(",")));
         }
