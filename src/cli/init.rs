@@ -61,7 +61,9 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     let makes_key = arguments.key.is_none() && !exists(&key_file);
     let user_id = arguments.user_id.clone().unwrap_or_else(login_name);
     if !confirmed(arguments, &store, &key_file, makes_key.then_some(&user_id))? {
-        return Err(Failure::new(Exit::Failure, "nothing was done"));
+        return Err(
+            Failure::new(Exit::Failure, "nothing was done").hint("dds init again, when you like")
+        );
     }
     if !exists(&config_dir) {
         let mut make = fs::DirBuilder::new();

@@ -66,7 +66,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments: Arguments = match parse() {
+    let arguments: Arguments = match parse(PROGRAM) {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
@@ -117,11 +117,11 @@ fn mount_options(given: &[String]) -> Outcome<Vec<String>> {
         match option.as_str() {
             "allow_other" | "allow_root" => {
                 let refused = format!("option {option} is refused: the view is for you alone");
-                return Err(Failure::new(Exit::Usage, refused));
+                return Err(Failure::new(Exit::Usage, refused).hint("leave it out"));
             }
             "dev" | "suid" => {
                 let refused = format!("option {option} is refused: files here come from others");
-                return Err(Failure::new(Exit::Usage, refused));
+                return Err(Failure::new(Exit::Usage, refused).hint("leave it out"));
             }
             handled if HANDLED.contains(&handled) || handled.starts_with("x-") => {}
             other => options.push(other.to_owned()),
@@ -185,7 +185,10 @@ fn unlock_one(
         Failure::new(Exit::Setup, format!("key {shown}: {error}"))
             .hint("dds init makes an identity; --key FILE names another")
     })?;
-    let unreadable = |error: Error| Failure::new(Exit::Setup, format!("key {shown}: {error}"));
+    let unreadable = |error: Error| {
+        Failure::new(Exit::Setup, format!("key {shown}: {error}"))
+            .hint("--key FILE takes a secret key, such as gpg --export-secret-keys writes")
+    };
     if !Identity::is_locked(&bytes).map_err(unreadable)? {
         return Identity::unlock(&bytes, None).map_err(unreadable);
     }
@@ -229,6 +232,7 @@ impl Job<'_> {
         let mounted = mounted.map_err(|error| {
             let why = format!("{}: {error}", path.display());
             Failure::new(Exit::Mountpoint, why.trim_end().replace('\n', "; "))
+                .hint("try without -o; else another mountpoint, such as ~/secure")
         })?;
         self.mountpoint.restore();
         Ok(mounted)

@@ -499,4 +499,9 @@ impl View {
         }
         lost
     }
+
+    /// All files that anybody may still have open.
+    pub fn files(&self) -> Vec<Ino> {
+        self.tree().files().map(|(ino, _)| ino).collect()
+    }
 }

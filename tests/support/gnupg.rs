@@ -14,7 +14,7 @@ pub fn installed(program: &str) -> bool {
             true
         }
         Err(why) => {
-            println!("SKIPPED: {program} cannot be run: {why}");
+            super::mount::skipped(&format!("{program} cannot be run: {why}"));
             false
         }
     }
