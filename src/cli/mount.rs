@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -20,8 +21,9 @@ use crate::contacts::Contacts;
 use crate::error::{Error, Kind};
 use crate::fuse;
 use crate::openpgp::Identity;
+use crate::state::State;
 use crate::store::DirStore;
-use crate::vault::Vault;
+use crate::vault::{StateKey, Vault};
 use crate::view::View;
 
 const PROGRAM: &str = "dds-mount";
@@ -225,7 +227,9 @@ impl Job<'_> {
     fn mount(self) -> Outcome<fuse::Mounted> {
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options()?;
-        let vault = Vault::open(Arc::new(self.store), self.identities, contacts, options)?;
+        let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
+        let store = Arc::new(self.store);
+        let vault = Vault::open(store, state, self.identities, contacts, options)?;
         let view = View::new(vault, self.config.view_options())?;
         let path = &self.mountpoint.path;
         let mounted = fuse::mount(Arc::new(view), path, &self.options);
@@ -236,6 +240,30 @@ impl Job<'_> {
         })?;
         self.mountpoint.restore();
         Ok(mounted)
+    }
+}
+
+/// How long a daemon that was just unmounted may take to end.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// Opens the state directory, waiting for the daemon of an earlier mount to let go of it.
+fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
+    let begun = Instant::now();
+    loop {
+        match State::open(dir, &StateKey(identities)) {
+            Ok(state) => return Ok(state),
+            Err(error) if error.kind() == Kind::Busy => {
+                if begun.elapsed() > LEAVING {
+                    return Err(Failure::new(Exit::Failure, error.to_string())
+                        .hint("this store is mounted elsewhere: unmount it there first"));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => {
+                let failure = Failure::from(error.context("the state directory"));
+                return Err(failure.hint("it remembers what you removed: do not delete it lightly"));
+            }
+        }
     }
 }
 

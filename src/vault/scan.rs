@@ -35,6 +35,8 @@ enum What {
     NotMine,
     /// It cannot be read: the sentence says why. Tried again at each refresh.
     Unreadable(String),
+    /// A blob that I removed, and that others still read: invisible.
+    Hidden,
     /// A blob of mine.
     Blob(Blob),
 }
@@ -48,14 +50,14 @@ impl File {
     pub(super) fn facts(&self) -> Option<&Arc<Facts>> {
         match &self.what {
             What::Blob(blob) => blob.facts.as_ref(),
-            What::Incomplete(_) | What::NotMine | What::Unreadable(_) => None,
+            What::Incomplete(_) | What::NotMine | What::Hidden | What::Unreadable(_) => None,
         }
     }
 
     pub(super) fn version(&self) -> Option<&Arc<Version>> {
         match &self.what {
             What::Blob(blob) => Some(&blob.version),
-            What::Incomplete(_) | What::NotMine | What::Unreadable(_) => None,
+            What::Incomplete(_) | What::NotMine | What::Hidden | What::Unreadable(_) => None,
         }
     }
 
@@ -66,6 +68,18 @@ impl File {
             proven: true,
             what: What::Blob(Blob { facts, version }),
         }
+    }
+
+    pub(super) fn hidden(stamp: Stamp) -> File {
+        File {
+            stamp,
+            proven: true,
+            what: What::Hidden,
+        }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// Tells whether another set of certificates may change what is known of the blob.
@@ -111,6 +125,7 @@ impl Vault {
             )
         };
         let looked_at = self.look_at(&unknown, &people, &certificates);
+        let looked_at = self.without_returned(looked_at);
         let mut state = self.state();
         for (entry, file) in looked_at {
             state.take_in(entry, file);
@@ -256,7 +271,7 @@ impl Vault {
                     }) if facts.clock_ahead => {
                         Some(format!("{name} was signed ahead of this machine's clock"))
                     }
-                    What::Incomplete(_) | What::NotMine | What::Blob(_) => None,
+                    What::Incomplete(_) | What::NotMine | What::Hidden | What::Blob(_) => None,
                 }
             })
             .collect();
@@ -277,7 +292,7 @@ impl State {
         };
         let sure = match &file.what {
             What::Unreadable(_) => false,
-            What::Blob(Blob { facts: Some(_), .. }) => true,
+            What::Blob(Blob { facts: Some(_), .. }) | What::Hidden => true,
             What::Blob(Blob { facts: None, .. }) | What::Incomplete(_) | What::NotMine => {
                 file.proven
             }
@@ -334,6 +349,14 @@ impl State {
         let slot = (version.folder(), version.entry.name.clone());
         self.forget(&slot);
         self.retired.insert(slot, version.id);
+    }
+
+    /// Shows a file no longer that stays where it is.
+    pub(super) fn hide(&mut self, slot: &(Folder, crate::store::FileName)) {
+        if let Some(stamp) = self.files.get(slot).map(|file| file.stamp) {
+            self.forget(slot);
+            self.files.insert(slot.clone(), File::hidden(stamp));
+        }
     }
 
     /// Forgets a file that is gone.
@@ -406,6 +429,7 @@ pub(super) fn describe(
         vouched: judgement.vouched,
         addressee_proven: judgement.addressee_proven,
         recipients: facts.recipients,
+        reader: notations.copy.clone().filter(|_| kind == BlobKind::Message),
         replaces: notations.replaces.clone(),
         newer_format: notations
             .version
@@ -461,6 +485,7 @@ fn refused(entry: Entry, bytes: &[u8], why: Kind) -> What {
         vouched: Vouched::Unsigned,
         addressee_proven: false,
         recipients,
+        reader: None,
         replaces: Vec::new(),
         newer_format: false,
         mine: false,

@@ -303,9 +303,6 @@ impl View {
             return Ok((FileRole::Scratch, Target::Scratch));
         }
         let kind = file_kind(folder);
-        if kind == BlobKind::Message && audience.len() > 1 {
-            return Err(several_readers());
-        }
         self.vault.check_audience(audience)?;
         let path = join(directory, name);
         check_path(&path)?;
@@ -407,10 +404,10 @@ impl View {
 
 /// Checks the rules of a version itself.
 pub(super) fn writable_version(version: &Version) -> Result<()> {
-    let Some(audience) = version.audience() else {
+    if version.audience().is_none() {
         let rule = "unverified/ is only for reading and removing";
         return Err(Error::new(Kind::Forbidden, rule));
-    };
+    }
     if version.is_received() {
         return Err(Error::new(
             Kind::ReadOnlyFile,
@@ -420,9 +417,6 @@ pub(super) fn writable_version(version: &Version) -> Result<()> {
     if version.newer_format {
         let newer = "it was made by a newer version of DDS";
         return Err(Error::new(Kind::ReadOnlyFile, newer));
-    }
-    if version.kind == BlobKind::Message && audience.len() > 1 {
-        return Err(several_readers());
     }
     Ok(())
 }
@@ -490,11 +484,6 @@ pub(super) fn no_files_here(role: &Role) -> Error {
         ),
     };
     Error::new(kind, rule)
-}
-
-pub(super) fn several_readers() -> Error {
-    let later = "messages to several readers are not offered yet; write to each of them";
-    Error::new(Kind::Unsupported, later)
 }
 
 pub(super) fn exists() -> Error {

@@ -5,13 +5,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder};
-use crate::vault::{Audience, Head, Version};
+use crate::vault::{Audience, Head, PRIVATE_RECIPIENTS, Version};
 use crate::view::open::no_files_here;
 use crate::view::tree::{FileRole, Ino, Role, Shown, What};
 use crate::view::{View, lock, not_found};
-
-/// A blob encrypted to more keys than this has more readers than its writer and me.
-const PRIVATE_RECIPIENTS: usize = 2;
 
 impl View {
     /// Removes a file.
@@ -50,7 +47,11 @@ impl View {
                 ..
             }) => {
                 self.check_removable(&head, is_conflict)?;
-                self.vault.remove(&self.lineage(&head))?;
+                if self.has_other_readers(&head) {
+                    self.vault.hide(&self.lineage(&head))?;
+                } else {
+                    self.vault.remove(&self.lineage(&head))?;
+                }
             }
             FileRole::Backup(
                 Shown {
@@ -116,17 +117,25 @@ impl View {
         lineage
     }
 
+    /// Tells whether removing a message's blob would take it from others: one of foreign make.
+    fn has_other_readers(&self, head: &Head) -> bool {
+        let version = &head.version;
+        version.folder() == Folder::Messages
+            && !version.mine
+            && version.recipients > PRIVATE_RECIPIENTS
+    }
+
     /// Decides whether a document may be removed (DESIGN 4).
     fn check_removable(&self, head: &Head, is_conflict: bool) -> Result<()> {
         let version = &head.version;
-        let few = version.recipients <= PRIVATE_RECIPIENTS;
-        let Some(audience) = version.audience() else {
-            return few.then_some(()).ok_or_else(others_read_it);
-        };
-        match version.folder() {
-            Folder::Messages if version.mine || few => Ok(()),
-            Folder::Messages => Err(others_read_it()),
-            Folder::Notes => {
+        match (version.folder(), version.audience()) {
+            // What has other readers is only hidden.
+            (Folder::Messages, _) => Ok(()),
+            (Folder::Notes, None) => {
+                let few = version.recipients <= PRIVATE_RECIPIENTS;
+                few.then_some(()).ok_or_else(others_read_it)
+            }
+            (Folder::Notes, Some(audience)) => {
                 let moved = || {
                     let published = lock(&self.published);
                     let audiences = version.digest.and_then(|digest| published.get(&digest));

@@ -542,11 +542,11 @@ impl View {
         })?;
         let mut tree = self.tree();
         tree.unindex(key, ino);
-        let version = Arc::clone(&published.version);
-        let key = version.key.clone();
+        let head = published.head();
+        let key = head.version.key.clone();
         tree.by_document.entry(key.clone()).or_default().push(ino);
         if let Some(dir) = tree.dir_mut(ino) {
-            dir.marker = Some((key.clone(), Head::of(version)));
+            dir.marker = Some((key.clone(), head));
         }
         Ok(key)
     }

@@ -1,12 +1,11 @@
 //! Writing: drafts, and when they are published (DESIGN 5).
 
 use std::ffi::OsStr;
-use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder, Timestamp};
 use crate::plaintext::Plaintext;
-use crate::vault::{Audience, Head, Publication, Published, Version};
+use crate::vault::{Audience, Head, Publication, Published};
 use crate::view::file::{Body, OpenFile, Target};
 use crate::view::open::{Handle, check_new_name, check_path, exists, no_files_here};
 use crate::view::place::join;
@@ -362,20 +361,16 @@ impl View {
             .entry(digest)
             .or_default()
             .push(audience.clone());
-        self.show_published(ino, &published.version, place);
+        let head = published.head();
+        self.show_published(ino, head, place);
         if let Target::Document { base, .. } = &mut body.target {
-            *base = vec![Arc::clone(&published.version)];
+            *base = published.versions().to_vec();
         }
         Ok(())
     }
 
     /// Lets the node that was saved show the new version under its own number and name.
-    fn show_published(
-        &self,
-        ino: Ino,
-        version: &Arc<Version>,
-        place: Option<(&Spot, Option<Ino>)>,
-    ) {
+    fn show_published(&self, ino: Ino, head: Head, place: Option<(&Spot, Option<Ino>)>) {
         let mut tree = self.tree();
         if let Some((spot, victim)) = place {
             if let Some(victim) = victim {
@@ -389,8 +384,8 @@ impl View {
             _ => false,
         };
         let shown = Shown {
-            key: version.key.clone(),
-            head: Some(Head::of(Arc::clone(version))),
+            key: head.version.key.clone(),
+            head: Some(head),
             is_conflict,
         };
         tree.set_role(ino, FileRole::Document(shown));
@@ -439,11 +434,11 @@ impl View {
         match self.publish_directory(audience, &path) {
             Ok(published) => {
                 let mut tree = self.tree();
-                let version = Arc::clone(&published.version);
-                let key = version.key.clone();
+                let head = published.head();
+                let key = head.version.key.clone();
                 tree.by_document.entry(key.clone()).or_default().push(ino);
                 if let Some(dir) = tree.dir_mut(ino) {
-                    dir.marker = Some((key, Head::of(version)));
+                    dir.marker = Some((key, head));
                     dir.kept = false;
                 }
                 drop(tree);

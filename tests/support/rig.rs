@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dds::contacts::Contacts;
 use dds::fuse::errno_of;
 use dds::openpgp::Identity;
+use dds::state::State;
 use dds::store::DirStore;
 use dds::vault::{self, Vault};
 use dds::view::{
@@ -116,7 +117,10 @@ impl InProcess {
         let identity = Identity::unlock(&self.secret, None).unwrap();
         let contacts = Contacts::load(&self.home.path("pins")).unwrap();
         let options = vault::Options::default();
-        let vault = Vault::open(Arc::new(store), vec![identity], contacts, options).unwrap();
+        let identities = vec![identity];
+        let key = vault::StateKey(&identities);
+        let state = State::open(&self.home.path("state"), &key).unwrap();
+        let vault = Vault::open(Arc::new(store), state, identities, contacts, options).unwrap();
         self.view = Some(View::new(vault, view::Options::default()).unwrap());
     }
 
