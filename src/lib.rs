@@ -7,7 +7,7 @@
 //! kernel -> fuse -> view -> vault -> store      ciphertext on disk
 //!                             |----> openpgp    bytes in, bytes out; alone names sequoia
 //!                             |----> contacts   pins and local names
-//!                             |----> state      removals, intents, rescued drafts, sealed
+//!                             |----> state      what has to be remembered outside the store
 //!                                    plaintext  the only home of plaintext
 //! ```
 //!

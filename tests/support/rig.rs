@@ -102,10 +102,15 @@ impl InProcess {
     pub fn new(cast: &Cast) -> InProcess {
         let home = Home::new();
         let store = make_store(home.dir.path(), &members(cast));
+        Self::of(&cast.me, home, store)
+    }
+
+    /// The view that somebody has of a store.
+    pub fn of(person: &Person, home: Home, store: PathBuf) -> InProcess {
         let mut rig = InProcess {
             home,
             store,
-            secret: cast.me.secret.clone(),
+            secret: person.secret.clone(),
             view: None,
         };
         rig.open();
