@@ -78,7 +78,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Lets content, which comes in pieces of 64 KiB, go back to the system when it is freed. Else the
+/// allocator would keep the largest that each thread ever held.
+fn return_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: this only sets a parameter of the allocator, and no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10);
+    }
+}
+
 fn run(arguments: &Arguments) -> Outcome<()> {
+    return_freed_memory();
     let options = mount_options(&arguments.options)?;
     let config = Config::load(arguments.config.as_deref())?;
     let given = arguments

@@ -17,7 +17,8 @@ use crate::vault::{State, Vault, lock, openers};
 
 /// A file that is still no whole OpenPGP message after this time is reported.
 const REPORT_INCOMPLETE: Duration = Duration::from_secs(60);
-/// Blobs above this size are opened one at a time, which bounds memory.
+/// Blobs above this size, and smaller ones that hold more, are opened one at a time, which bounds
+/// memory.
 const LARGE: u64 = 4 << 20;
 
 /// One file in `messages/` or `notes/`.
@@ -181,8 +182,7 @@ impl Vault {
         let done = Mutex::new(Vec::with_capacity(entries.len()));
         let work = || {
             while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let _one = (entry.stamp.size > LARGE).then(|| lock(&large));
-                let file = self.look_at_one(entry, people, certificates);
+                let file = self.look_at_one(entry, people, certificates, &large);
                 lock(&done).extend(file.map(|file| (entry.clone(), file)));
             }
         };
@@ -206,7 +206,9 @@ impl Vault {
         entry: &Entry,
         people: &People,
         certificates: &CertIndex,
+        large: &Mutex<()>,
     ) -> Option<File> {
+        let mut alone = (entry.stamp.size > LARGE).then(|| lock(large));
         let (bytes, stamp) = match self.store().read(entry, self.blob_limit()) {
             Ok(read) => read,
             Err(error) => {
@@ -226,7 +228,16 @@ impl Vault {
             ..entry.clone()
         };
         let (blob, id) = (BlobName::of(&bytes), BlobId::of(&bytes));
-        let outcome = openpgp::open(&bytes, &self.keyring(certificates), &self.limits(), None);
+        let mut limits = self.limits();
+        if alone.is_none() {
+            limits.max_content = limits.max_content.min(LARGE);
+        }
+        let keyring = self.keyring(certificates);
+        let mut outcome = openpgp::open(&bytes, &keyring, &limits, None);
+        if alone.is_none() && matches!(outcome, Outcome::TooLarge) {
+            alone = Some(lock(large));
+            outcome = openpgp::open(&bytes, &keyring, &self.limits(), None);
+        }
         let what = match outcome {
             Outcome::Opened(opened) => {
                 let version = describe(entry, blob, id, &opened.facts, people);
@@ -241,6 +252,7 @@ impl Vault {
             Outcome::Refused(_) | Outcome::Damaged => refused(entry, &bytes, Kind::Damaged),
             Outcome::TooLarge => refused(entry, &bytes, Kind::TooLarge),
         };
+        drop(alone);
         let proven = stamp.is_settled(Timestamp::now());
         Some(File {
             stamp,

@@ -34,6 +34,8 @@ impl Gnupg {
             .prefix("g")
             .tempdir_in("/tmp")
             .unwrap();
+        let only_me = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(home.path(), only_me).unwrap();
         // By default a passphrase costs a tenth of a second each time it is used.
         std::fs::write(home.path().join("gpg-agent.conf"), "s2k-count 65536\n").unwrap();
         Gnupg {
@@ -46,7 +48,7 @@ impl Gnupg {
         self.home.path()
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new("gpg");
         command.arg("--homedir").arg(self.home.path());
         command.args(["--batch", "--yes", "--no-options"]);
