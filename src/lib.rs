@@ -7,6 +7,7 @@
 //! kernel -> fuse -> view -> vault -> store      ciphertext on disk
 //!                             |----> openpgp    bytes in, bytes out; alone names sequoia
 //!                             |----> contacts   pins and local names
+//!                             |----> state      what has to be remembered outside the store
 //!                                    plaintext  the only home of plaintext
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod fuse;
 pub mod ids;
 pub mod openpgp;
 pub mod plaintext;
+pub mod state;
 pub mod store;
 pub mod vault;
 pub mod view;

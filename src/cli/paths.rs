@@ -22,23 +22,32 @@ pub(super) fn config_dir() -> Outcome<PathBuf> {
     Ok(base.join("dds"))
 }
 
-/// `$XDG_CONFIG_HOME/dds/<store>`: the pins of a store, named by the first 16 hex digits of the
-/// SHA-256 of its canonical path.
+/// `$XDG_CONFIG_HOME/dds/<store>`: the pins of a store.
 pub(super) fn pins_dir(store: &Path) -> Outcome<PathBuf> {
-    Ok(config_dir()?.join(name_of(store)))
+    Ok(config_dir()?.join(store_name(store)))
 }
 
-/// `$XDG_CACHE_HOME/dds/<store>`: what may be deleted at any time, and where drafts spill.
+/// `$XDG_CACHE_HOME/dds/<store>`, by default `~/.cache/dds/<store>`: what may be deleted at any
+/// time, and where drafts spill.
 pub(super) fn cache_dir(store: &Path) -> Outcome<PathBuf> {
     let base = match absolute("XDG_CACHE_HOME") {
         Some(base) => base,
         None => home()?.join(".cache"),
     };
-    Ok(base.join("dds").join(name_of(store)))
+    Ok(base.join("dds").join(store_name(store)))
 }
 
-/// The name that a store's own directories have.
-fn name_of(store: &Path) -> String {
+/// `$XDG_STATE_HOME/dds/<store>`, by default `~/.local/state/dds/<store>`: what must be remembered.
+pub(super) fn state_dir(store: &Path) -> Outcome<PathBuf> {
+    let base = match absolute("XDG_STATE_HOME") {
+        Some(base) => base,
+        None => home()?.join(".local/state"),
+    };
+    Ok(base.join("dds").join(store_name(store)))
+}
+
+/// Names a store: the first 16 hex digits of the SHA-256 of its canonical path.
+fn store_name(store: &Path) -> String {
     let digest = Sha256::digest(store.as_os_str().as_encoded_bytes());
     digest[..8]
         .iter()

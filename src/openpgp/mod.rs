@@ -12,6 +12,7 @@
 
 mod armor;
 mod certificate;
+mod ciphertext;
 mod generate;
 mod identity;
 mod notations;
@@ -25,6 +26,7 @@ mod signatures;
 mod source;
 
 pub use certificate::{CertIndex, Certificate, UserId, holds_secret_key};
+pub use ciphertext::Ciphertext;
 pub use generate::{NewIdentity, Profile, generate};
 pub use identity::Identity;
 pub use notations::{Notations, RESERVED};

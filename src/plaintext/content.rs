@@ -448,6 +448,13 @@ mod tests {
                 model[at as usize..at as usize + data.len()].copy_from_slice(&data);
             }
             assert_eq!(content.len(), model.len() as u64, "round {round}");
+            let (from, size) = (random(4 * CHUNK as u64), random(CHUNK as u64) as usize);
+            let start = model.len().min(from as usize);
+            let expected = &model[start..model.len().min(start + size)];
+            assert!(
+                *content.read_at(from, size).unwrap() == *expected,
+                "round {round}"
+            );
             assert!(whole(&content) == model, "round {round}");
         }
     }

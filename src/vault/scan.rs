@@ -17,7 +17,8 @@ use crate::vault::{State, Vault, lock, openers};
 
 /// A file that is still no whole OpenPGP message after this time is reported.
 const REPORT_INCOMPLETE: Duration = Duration::from_secs(60);
-/// Blobs above this size are opened one at a time, which bounds memory.
+/// Blobs above this size, and smaller ones that hold more, are opened one at a time, which bounds
+/// memory.
 const LARGE: u64 = 4 << 20;
 
 /// One file in `messages/` or `notes/`.
@@ -35,6 +36,8 @@ enum What {
     NotMine,
     /// It cannot be read: the sentence says why. Tried again at each refresh.
     Unreadable(String),
+    /// A blob that I removed, and that others still read: invisible.
+    Hidden,
     /// A blob of mine.
     Blob(Blob),
 }
@@ -48,14 +51,14 @@ impl File {
     pub(super) fn facts(&self) -> Option<&Arc<Facts>> {
         match &self.what {
             What::Blob(blob) => blob.facts.as_ref(),
-            What::Incomplete(_) | What::NotMine | What::Unreadable(_) => None,
+            What::Incomplete(_) | What::NotMine | What::Hidden | What::Unreadable(_) => None,
         }
     }
 
     pub(super) fn version(&self) -> Option<&Arc<Version>> {
         match &self.what {
             What::Blob(blob) => Some(&blob.version),
-            What::Incomplete(_) | What::NotMine | What::Unreadable(_) => None,
+            What::Incomplete(_) | What::NotMine | What::Hidden | What::Unreadable(_) => None,
         }
     }
 
@@ -66,6 +69,18 @@ impl File {
             proven: true,
             what: What::Blob(Blob { facts, version }),
         }
+    }
+
+    pub(super) fn hidden(stamp: Stamp) -> File {
+        File {
+            stamp,
+            proven: true,
+            what: What::Hidden,
+        }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// Tells whether another set of certificates may change what is known of the blob.
@@ -111,6 +126,7 @@ impl Vault {
             )
         };
         let looked_at = self.look_at(&unknown, &people, &certificates);
+        let looked_at = self.without_returned(looked_at);
         let mut state = self.state();
         for (entry, file) in looked_at {
             state.take_in(entry, file);
@@ -166,8 +182,7 @@ impl Vault {
         let done = Mutex::new(Vec::with_capacity(entries.len()));
         let work = || {
             while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let _one = (entry.stamp.size > LARGE).then(|| lock(&large));
-                let file = self.look_at_one(entry, people, certificates);
+                let file = self.look_at_one(entry, people, certificates, &large);
                 lock(&done).extend(file.map(|file| (entry.clone(), file)));
             }
         };
@@ -191,7 +206,9 @@ impl Vault {
         entry: &Entry,
         people: &People,
         certificates: &CertIndex,
+        large: &Mutex<()>,
     ) -> Option<File> {
+        let alone = (entry.stamp.size > LARGE).then(|| lock(large));
         let (examined, stamp) = match self.examine(entry, certificates, None) {
             Ok(read) => read,
             Err(error) => {
@@ -226,6 +243,7 @@ impl Vault {
             Outcome::Refused(_) | Outcome::Damaged => refused(Kind::Damaged),
             Outcome::TooLarge => refused(Kind::TooLarge),
         };
+        drop(alone);
         let proven = stamp.is_settled(Timestamp::now());
         Some(File {
             stamp,
@@ -256,7 +274,7 @@ impl Vault {
                     }) if facts.clock_ahead => {
                         Some(format!("{name} was signed ahead of this machine's clock"))
                     }
-                    What::Incomplete(_) | What::NotMine | What::Blob(_) => None,
+                    What::Incomplete(_) | What::NotMine | What::Hidden | What::Blob(_) => None,
                 }
             })
             .collect();
@@ -277,7 +295,7 @@ impl State {
         };
         let sure = match &file.what {
             What::Unreadable(_) => false,
-            What::Blob(Blob { facts: Some(_), .. }) => true,
+            What::Blob(Blob { facts: Some(_), .. }) | What::Hidden => true,
             What::Blob(Blob { facts: None, .. }) | What::Incomplete(_) | What::NotMine => {
                 file.proven
             }
@@ -334,6 +352,14 @@ impl State {
         let slot = (version.folder(), version.entry.name.clone());
         self.forget(&slot);
         self.retired.insert(slot, version.id);
+    }
+
+    /// Shows a file no longer that stays where it is.
+    pub(super) fn hide(&mut self, slot: &(Folder, crate::store::FileName)) {
+        if let Some(stamp) = self.files.get(slot).map(|file| file.stamp) {
+            self.forget(slot);
+            self.files.insert(slot.clone(), File::hidden(stamp));
+        }
     }
 
     /// Forgets a file that is gone.
@@ -406,6 +432,7 @@ pub(super) fn describe(
         vouched: judgement.vouched,
         addressee_proven: judgement.addressee_proven,
         recipients: facts.recipients,
+        reader: notations.copy.clone().filter(|_| kind == BlobKind::Message),
         replaces: notations.replaces.clone(),
         newer_format: notations
             .version
@@ -456,6 +483,7 @@ fn refused(entry: Entry, blob: BlobName, id: BlobId, recipients: usize, why: Kin
         vouched: Vouched::Unsigned,
         addressee_proven: false,
         recipients,
+        reader: None,
         replaces: Vec::new(),
         newer_format: false,
         mine: false,

@@ -16,7 +16,9 @@ mod place;
 mod read;
 mod refused;
 mod remove;
+mod rename;
 mod report;
+mod rescue;
 mod special;
 mod tree;
 mod write;
@@ -28,6 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use open::Access;
+pub use rename::RenameMode;
+pub use rescue::Unsaved;
 pub use tree::Ino;
 pub use write::SetAttr;
 
@@ -131,6 +135,7 @@ impl View {
             started: Timestamp::now(),
         };
         view.show_changes();
+        view.show_rescued();
         Ok(view)
     }
 
@@ -238,7 +243,14 @@ impl View {
                     mode: document_mode(version),
                 }
             }
-            _ => file.stat.unwrap_or(file::Stat {
+            FileRole::Document(_)
+            | FileRole::Scratch
+            | FileRole::Backup(..)
+            | FileRole::Key(_)
+            | FileRole::Software(_)
+            | FileRole::Status
+            | FileRole::Errors
+            | FileRole::Rescued(_) => file.stat.unwrap_or(file::Stat {
                 size: 0,
                 mtime: self.started,
                 mode: 0o6,

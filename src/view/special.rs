@@ -107,6 +107,15 @@ impl View {
 
     /// Returns the content of a file of `keys/` or `.dds/`, as it is now.
     pub(super) fn load_special(&self, role: &FileRole) -> Result<OpenFile> {
+        if let FileRole::Rescued(blob) = role {
+            let content = self.vault.rescued_content(*blob)?;
+            let stat = Stat {
+                size: content.len(),
+                mtime: Timestamp::now(),
+                mode: 0o4,
+            };
+            return Ok(OpenFile::published(content, Target::Nowhere, stat));
+        }
         let (bytes, target, mode) = match role {
             FileRole::Key(name) => {
                 let bytes = self.vault.store().read_key(name, KEY_FILE_LIMIT)?;
@@ -114,7 +123,11 @@ impl View {
             }
             FileRole::Status => (self.status().into_bytes(), Target::Nowhere, 0o4),
             FileRole::Errors => (self.errors.text().into_bytes(), Target::Nowhere, 0o4),
-            FileRole::Document(_) | FileRole::Scratch | FileRole::Software(_) => {
+            FileRole::Document(_)
+            | FileRole::Scratch
+            | FileRole::Backup(..)
+            | FileRole::Rescued(_)
+            | FileRole::Software(_) => {
                 return Err(not_found());
             }
         };
@@ -146,11 +159,15 @@ impl View {
                 let file = self.vault.store().software_open(&path)?;
                 Ok(Some(Handle::Software(file)))
             }
-            FileRole::Status | FileRole::Errors if access.write => Err(no_files_here(&Role::Dds)),
+            FileRole::Status | FileRole::Errors | FileRole::Rescued(_) if access.write => {
+                Err(no_files_here(&Role::Dds))
+            }
             FileRole::Status
             | FileRole::Errors
+            | FileRole::Rescued(_)
             | FileRole::Document(_)
             | FileRole::Scratch
+            | FileRole::Backup(..)
             | FileRole::Key(_) => Ok(None),
         }
     }
@@ -161,13 +178,8 @@ impl View {
         let (drafts, scratch) = {
             let tree = self.tree();
             let drafts = tree.files().filter(|(_, file)| file.draft).count();
-            let is_scratch = |role: &FileRole| matches!(role, FileRole::Scratch);
-            (
-                drafts,
-                tree.files()
-                    .filter(|(_, file)| is_scratch(&file.role))
-                    .count(),
-            )
+            let scratch = tree.files().filter(|(_, file)| file.role.is_scratch());
+            (drafts, scratch.count())
         };
         let mut text = String::new();
         let mut line = |words: std::fmt::Arguments<'_>| {

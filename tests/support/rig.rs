@@ -8,11 +8,14 @@ use std::sync::Arc;
 use dds::contacts::Contacts;
 use dds::fuse::errno_of;
 use dds::openpgp::Identity;
+use dds::state::State;
 use dds::store::DirStore;
 use dds::vault::{self, Vault};
-use dds::view::{self, Access, Caller, HandleId, Ino, NodeKind, SetAttr, ThreadGroup, View};
+use dds::view::{
+    self, Access, Caller, HandleId, Ino, NodeKind, RenameMode, SetAttr, ThreadGroup, View,
+};
 
-use super::mount::{Home, Mount, can_mount};
+use super::mount::{Home, Mount, can_mount, wait_for};
 use super::people::{Person, make_store};
 
 /// An errno.
@@ -42,11 +45,14 @@ pub trait Rig {
     fn readlink(&self, path: &str) -> Done<String>;
     fn xattr(&self, path: &str, name: &str) -> Done<String>;
     fn rename(&self, from: &str, to: &str) -> Done<()>;
-    fn symlink(&self, path: &str) -> Done<()>;
+    fn symlink(&self, path: &str, target: &str) -> Done<()>;
+    fn link(&self, from: &str, to: &str) -> Done<()>;
     /// Waits until what was published is durable and what it replaced is gone.
     fn settle(&self);
-    /// Ends this mount and begins another of the same store.
+    /// Ends this mount, at which everything must be saved, and begins another of the same store.
     fn remount(&mut self);
+    /// The same; what cannot be saved must be rescued.
+    fn remount_with_rescue(&mut self);
 }
 
 /// Me, alice, and the people whose certificates are in my store.
@@ -98,10 +104,15 @@ impl InProcess {
     pub fn new(cast: &Cast) -> InProcess {
         let home = Home::new();
         let store = make_store(home.dir.path(), &members(cast));
+        Self::of(&cast.me, home, store)
+    }
+
+    /// The view that somebody has of a store.
+    pub fn of(person: &Person, home: Home, store: PathBuf) -> InProcess {
         let mut rig = InProcess {
             home,
             store,
-            secret: cast.me.secret.clone(),
+            secret: person.secret.clone(),
             view: None,
         };
         rig.open();
@@ -113,7 +124,21 @@ impl InProcess {
         let identity = Identity::unlock(&self.secret, None).unwrap();
         let contacts = Contacts::load(&self.home.path("pins")).unwrap();
         let options = vault::Options::default();
-        let vault = Vault::open(Arc::new(store), vec![identity], contacts, options).unwrap();
+        let identities = vec![identity];
+        let key = vault::StateKey(&identities);
+        // Its lock goes with the last copy of its descriptor, and a program that another test is
+        // just starting may for a moment have one.
+        let mut state = None;
+        wait_for("the state of the last mount", || {
+            let opened = State::open(&self.home.path("state"), &key);
+            if matches!(&opened, Err(error) if error.kind() == dds::error::Kind::Busy) {
+                return false;
+            }
+            state = Some(opened.unwrap());
+            true
+        });
+        let state = state.unwrap();
+        let vault = Vault::open(Arc::new(store), state, identities, contacts, options).unwrap();
         self.view = Some(View::new(vault, view::Options::default()).unwrap());
     }
 
@@ -312,14 +337,35 @@ impl Rig for InProcess {
             .map_err(number)
     }
 
-    fn rename(&self, from: &str, _to: &str) -> Done<()> {
+    fn rename(&self, from: &str, to: &str) -> Done<()> {
+        // As the kernel does before it asks.
+        if to.starts_with(&format!("{from}/")) {
+            return Err(libc::EINVAL);
+        }
         let (parent, name) = self.parent(from)?;
-        self.view().rename(parent, name).map_err(number)
+        let (new_parent, new_name) = self.parent(to)?;
+        let mode = RenameMode::default();
+        let view = self.view();
+        view.lookup(parent, name).map_err(number)?;
+        view.rename(parent, name, new_parent, new_name, mode)
+            .map_err(number)
     }
 
-    fn symlink(&self, path: &str) -> Done<()> {
+    fn link(&self, from: &str, to: &str) -> Done<()> {
+        let ino = self.find(from)?;
+        let (parent, name) = self.parent(to)?;
+        self.view()
+            .link(ino, parent, name)
+            .map(drop)
+            .map_err(number)
+    }
+
+    fn symlink(&self, path: &str, target: &str) -> Done<()> {
         let (parent, name) = self.parent(path)?;
-        self.view().symlink(parent, name).map(drop).map_err(number)
+        self.view()
+            .symlink(parent, name, target)
+            .map(drop)
+            .map_err(number)
     }
 
     fn settle(&self) {
@@ -327,7 +373,13 @@ impl Rig for InProcess {
     }
 
     fn remount(&mut self) {
-        assert!(self.view().close().is_empty());
+        assert_eq!(self.view().close(), []);
+        self.view = None;
+        self.open();
+    }
+
+    fn remount_with_rescue(&mut self) {
+        assert!(self.view().close().iter().all(|file| file.rescued));
         self.view = None;
         self.open();
     }
@@ -357,7 +409,14 @@ impl Mounted {
         rig
     }
 
-    fn start(&mut self) {
+    /// Ends the mount by a signal, with files open.
+    pub fn end_by(&mut self, signal: i32) {
+        let (code, said) = self.mount.take().unwrap().end_by(signal);
+        assert_eq!(code, Some(0), "{said}");
+    }
+
+    /// Begins a mount.
+    pub fn start(&mut self) {
         let mut command = self.home.dds_mount();
         command.arg("--store").arg(&self.store);
         self.mount = Some(Mount::start(command, &self.home.path("secure")));
@@ -499,8 +558,12 @@ impl Rig for Mounted {
         std::fs::rename(self.path(from), self.path(to)).map_err(errno)
     }
 
-    fn symlink(&self, path: &str) -> Done<()> {
-        std::os::unix::fs::symlink("nowhere", self.path(path)).map_err(errno)
+    fn symlink(&self, path: &str, target: &str) -> Done<()> {
+        std::os::unix::fs::symlink(target, self.path(path)).map_err(errno)
+    }
+
+    fn link(&self, from: &str, to: &str) -> Done<()> {
+        std::fs::hard_link(self.path(from), self.path(to)).map_err(errno)
     }
 
     fn settle(&self) {
@@ -511,6 +574,13 @@ impl Rig for Mounted {
     fn remount(&mut self) {
         let (code, said) = self.mount.take().unwrap().unmount();
         assert_eq!((code, said.as_str()), (Some(0), ""));
+        self.start();
+    }
+
+    fn remount_with_rescue(&mut self) {
+        let (code, said) = self.mount.take().unwrap().unmount();
+        assert!(said.contains("kept for you"), "{said}");
+        assert_eq!(code, Some(0), "{said}");
         self.start();
     }
 }

@@ -1,0 +1,303 @@
+//! The directory on disk: made, locked, and filled so that no name ever stands for a part.
+//!
+//! A file is written under a temporary name, its length is checked, it is fsynced, renamed to its
+//! name, and the directory is fsynced. Whoever holds the [`Lock`] is alone here, so temporary
+//! names found by the next one belong to the dead.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Kind, Result, printable};
+
+const TEMPORARY: &str = ".tmp-";
+const LOCK: &str = "lock";
+
+/// An open directory. Keeps meaning the same one if it is renamed.
+pub(super) struct Dir {
+    fd: OwnedFd,
+    /// For sentences only.
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a directory that only its owner may enter, making it and its parents if missing.
+    pub(super) fn make(path: &Path) -> Result<Dir> {
+        let mut missing = Vec::new();
+        let mut base = path;
+        while !base.as_os_str().is_empty() && !base.exists() {
+            missing.push(base);
+            base = base.parent().unwrap_or(Path::new(""));
+        }
+        for path in missing.iter().rev() {
+            make_one(CWD, *path).map_err(|errno| failed("make", path, errno))?;
+            let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(parent, flags, Mode::empty())
+                .and_then(sync)
+                .map_err(|errno| failed("sync", parent, errno))?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|errno| failed("open", path, errno))?;
+        Dir::private(fd, path.to_owned())
+    }
+
+    /// Opens a directory in this one, making it if missing.
+    pub(super) fn child(&self, name: &str) -> Result<Dir> {
+        let path = self.path.join(name);
+        make_one(&self.fd, name).map_err(|errno| failed("make", &path, errno))?;
+        sync(&self.fd).map_err(|errno| failed("sync", &self.path, errno))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())
+            .map_err(|errno| failed("open", &path, errno))?;
+        Dir::private(fd, path)
+    }
+
+    /// Refuses what belongs to others, and shuts out everybody else.
+    fn private(fd: OwnedFd, path: PathBuf) -> Result<Dir> {
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("look at", &path, errno))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            let sentence = format!("{} belongs to another user", shown(&path));
+            return Err(Error::new(Kind::BadConfig, sentence));
+        }
+        if stat.st_mode & 0o777 != 0o700 {
+            match rustix::fs::fchmod(&fd, Mode::RWXU) {
+                // FAT and the like have no modes.
+                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(errno) => return Err(failed("make private", &path, errno)),
+            }
+        }
+        Ok(Dir { fd, path })
+    }
+
+    /// Path of a file here, for sentences.
+    pub(super) fn shown(&self, name: &str) -> String {
+        shown(&self.path.join(name))
+    }
+
+    /// Path of the directory itself, for sentences.
+    pub(super) fn shown_self(&self) -> String {
+        shown(&self.path)
+    }
+
+    /// Takes the directory for this process, until the lock is dropped.
+    ///
+    /// `None` on file systems without locks.
+    ///
+    /// # Errors
+    /// `Busy` if somebody has it.
+    pub(super) fn lock(&self) -> Result<Option<Lock>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let fd = rustix::fs::openat(&self.fd, LOCK, flags, mode)
+            .map_err(|errno| self.failed("open", LOCK, errno))?;
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock(fd))),
+            Err(Errno::WOULDBLOCK) => {
+                let sentence = format!("another dds-mount uses {}", self.shown_self());
+                Err(Error::new(Kind::Busy, sentence))
+            }
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(self.failed("lock", LOCK, errno)),
+        }
+    }
+
+    /// Opens a plain file; `None` if there is none of that name.
+    pub(super) fn open(&self, name: &str, write: bool) -> Result<Option<File>> {
+        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.failed("open", name, errno)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| self.failed("look at", name, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let sentence = format!("{} is not a plain file", self.shown(name));
+            return Err(Error::new(Kind::BadConfig, sentence));
+        }
+        Ok(Some(fd.into()))
+    }
+
+    /// Reads a file whole; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// `TooLarge` over `limit` bytes.
+    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.open(name, false)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        file.take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io(&format!("cannot read {}", self.shown(name)), error))?;
+        if bytes.len() as u64 > limit {
+            let sentence = format!("{} is larger than {limit} bytes", self.shown(name));
+            return Err(Error::new(Kind::TooLarge, sentence));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Tells whether anything has that name.
+    pub(super) fn has(&self, name: &str) -> Result<bool> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.failed("look at", name, errno)),
+        }
+    }
+
+    /// Lists the names, those that are not UTF-8 (and so not ours) excepted.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let failed = |errno| failed("list", &self.path, errno);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
+            if let Ok(name) = entry.map_err(failed)?.file_name().to_str() {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Unlinks a file; tells whether there was one.
+    pub(super) fn remove(&self, name: &str) -> Result<bool> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.failed("remove", name, errno)),
+        }
+    }
+
+    /// Gives a file a second name, or, where that cannot be, renames it. Never replaces.
+    pub(super) fn set_aside(&self, name: &str, aside: &str) -> Result<()> {
+        match rustix::fs::linkat(&self.fd, name, &self.fd, aside, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK)
+                if !self.has(aside)? =>
+            {
+                rustix::fs::renameat(&self.fd, name, &self.fd, aside)
+                    .map_err(|errno| self.failed("set aside", name, errno))
+            }
+            Err(errno) => Err(self.failed("set aside", name, errno)),
+        }
+    }
+
+    /// Removes what a dead process was about to write.
+    pub(super) fn clean_temporaries(&self) -> Result<()> {
+        for name in self.names()? {
+            if name.starts_with(TEMPORARY) {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the names survive a power cut.
+    pub(super) fn sync(&self) -> Result<()> {
+        sync(&self.fd).map_err(|errno| failed("sync", &self.path, errno))
+    }
+
+    /// Makes an empty file that vanishes unless it is placed.
+    pub(super) fn temporary(&self) -> Result<Temporary<'_>> {
+        let name = format!("{TEMPORARY}{:032x}", u128::from_ne_bytes(super::random()?));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let fd = rustix::fs::openat(&self.fd, name.as_str(), flags, mode)
+            .map_err(|errno| failed("make a file in", &self.path, errno))?;
+        Ok(Temporary {
+            dir: self,
+            name: Some(name),
+            file: fd.into(),
+        })
+    }
+
+    fn failed(&self, doing: &str, name: &str, errno: Errno) -> Error {
+        failed(doing, &self.path.join(name), errno)
+    }
+}
+
+/// Held while this process uses the directory. The kernel lets go of it when the process and
+/// all processes that inherited its descriptors are gone.
+pub(super) struct Lock(#[allow(dead_code, reason = "held, never looked at")] OwnedFd);
+
+/// A file without its name yet, unlinked when dropped.
+pub(super) struct Temporary<'a> {
+    dir: &'a Dir,
+    /// `None` once it was placed.
+    name: Option<String>,
+    file: File,
+}
+
+impl Temporary<'_> {
+    /// The file, to be written.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Brings the file to the disk and gives it its name, replacing what has it.
+    ///
+    /// The directory is not synced.
+    pub(super) fn place(mut self, name: &str, length: u64) -> Result<File> {
+        let doing = format!("cannot write {}", self.dir.shown(name));
+        let io = |error| Error::io(&doing, error);
+        let written = self.file.metadata().map_err(io)?.len();
+        if written != length {
+            let sentence = format!("{doing}: it has {written} bytes instead of {length}");
+            return Err(Error::new(Kind::Io, sentence));
+        }
+        self.file.sync_all().map_err(io)?;
+        let file = self.file.try_clone().map_err(io)?;
+        if let Some(temporary) = &self.name {
+            let dir = &self.dir.fd;
+            rustix::fs::renameat(dir, temporary.as_str(), dir, name)
+                .map_err(|errno| io(errno.into()))?;
+            self.name = None;
+        }
+        Ok(file)
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // Should this fail, the next start removes it.
+            let _ = rustix::fs::unlinkat(&self.dir.fd, name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+fn make_one(dir: impl AsFd, path: impl rustix::path::Arg) -> rustix::io::Result<()> {
+    match rustix::fs::mkdirat(dir, path, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn sync(dir: impl AsFd) -> rustix::io::Result<()> {
+    match rustix::fs::fsync(dir.as_fd()) {
+        // Some network file systems cannot, and need not, sync directories.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        result => result,
+    }
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+fn failed(doing: &str, path: &Path, errno: Errno) -> Error {
+    let doing = format!("cannot {doing} {}", shown(path));
+    match errno {
+        Errno::LOOP | Errno::NOTDIR => Error::new(
+            Kind::BadConfig,
+            format!("{doing}: {}", io::Error::from(errno)),
+        ),
+        errno => Error::io(&doing, errno.into()),
+    }
+}

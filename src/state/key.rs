@@ -1,0 +1,80 @@
+//! The one random key, kept in `key.asc` as its owner's OpenPGP key wraps it.
+
+use zeroize::Zeroizing;
+
+use super::KeyWrap;
+use super::dir::Dir;
+use super::log::{HEADER, LOG};
+use crate::error::{Error, Kind, Result};
+
+/// The file's name.
+pub(super) const KEY: &str = "key.asc";
+/// Bytes of the largest file that is looked at: an OpenPGP message of 32 bytes to one reader.
+const LIMIT: u64 = 1 << 20;
+
+/// What the log is sealed under. Zeroed when dropped.
+pub(super) struct Key(Zeroizing<[u8; 32]>);
+
+impl Key {
+    pub(super) fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Makes a key that is not on disk yet.
+    pub(super) fn new() -> Result<Key> {
+        Ok(Key(Zeroizing::new(super::random()?)))
+    }
+
+    /// Reads the key; `None` if there is none, nor anything that would need it.
+    ///
+    /// # Errors
+    /// `BadConfig` if it does not open, or is gone while there is a log.
+    pub(super) fn read(dir: &Dir, wrap: &dyn KeyWrap) -> Result<Option<Key>> {
+        let path = dir.shown(KEY);
+        let unusable = |why: &str| {
+            let advice = format!(
+                "what was removed is known only with it; to forget that, move {} away",
+                dir.shown_self()
+            );
+            Error::new(Kind::BadConfig, format!("{path} {why}: {advice}"))
+        };
+        let wrapped = match dir.read(KEY, LIMIT) {
+            Ok(Some(wrapped)) => wrapped,
+            // The first start died before it wrote the key, which is the last thing it does.
+            Ok(None) if log_is_empty(dir)? => return Ok(None),
+            Ok(None) => return Err(unusable("is missing")),
+            Err(error) if error.kind() == Kind::TooLarge => {
+                return Err(unusable("is too large to be a key"));
+            }
+            Err(error) => return Err(error),
+        };
+        match wrap.unwrap(&wrapped) {
+            Ok(key) => Ok(Some(Key(key))),
+            Err(error) => Err(unusable(&format!("cannot be opened ({error})"))),
+        }
+    }
+
+    /// Writes the key durably, after a look at whether it will open again.
+    pub(super) fn write(&self, dir: &Dir, wrap: &dyn KeyWrap) -> Result<()> {
+        let wrapped = wrap.wrap(&self.0)?;
+        if wrapped.len() as u64 > LIMIT || *wrap.unwrap(&wrapped)? != *self.0 {
+            let sentence = format!("{} would not open again", dir.shown(KEY));
+            return Err(Error::new(Kind::Io, sentence));
+        }
+        let temporary = dir.temporary()?;
+        std::io::Write::write_all(&mut temporary.file(), &wrapped)
+            .map_err(|error| Error::io(&format!("cannot write {}", dir.shown(KEY)), error))?;
+        temporary.place(KEY, wrapped.len() as u64)?;
+        dir.sync()
+    }
+}
+
+fn log_is_empty(dir: &Dir) -> Result<bool> {
+    let Some(log) = dir.open(LOG, false)? else {
+        return Ok(true);
+    };
+    let found = log
+        .metadata()
+        .map_err(|error| Error::io(&format!("cannot read {}", dir.shown(LOG)), error))?;
+    Ok(found.len() <= HEADER as u64)
+}

@@ -1,0 +1,555 @@
+//! What has to be remembered outside the store, sealed: removals, intents, rescued drafts.
+//!
+//! The directory (`$XDG_STATE_HOME/dds/<store>/`, DESIGN 8) is not safe to delete:
+//!
+//! | name | what |
+//! |---|---|
+//! | `lock` | locked (flock) by the one process that uses the directory |
+//! | `key.asc` | the random key of the log, wrapped by [`KeyWrap`]: sealed to me, signed by me |
+//! | `log` | the sealed log below: the ledger of removals, and intents |
+//! | `log.damaged-<n>` | logs that could not be read whole; never removed by DDS |
+//! | `staged/<40 hex>.asc` | blobs that are to be published together, and are not yet |
+//! | `rescued/<40 hex>.asc` | drafts that had nowhere else to go, sealed to me alone |
+//! | `.tmp-*` | being written; removed at the next start |
+//!
+//! This module knows nothing of OpenPGP: `staged/` and `rescued/` hold whatever their writers
+//! sealed, and only names that are the SHA-1 of the bytes.
+//!
+//! # The log
+//!
+//! Numbers are big-endian. The file is a header and then records, numbered from 0:
+//!
+//! ```text
+//! header  "dds state log 1\n"   16 bytes
+//!         file id               16 bytes, random, new for each file
+//! record  length                 4 bytes: of the box, 16 to 2^20
+//!         check                  4 bytes: first of SHA-256(header, number, length)
+//!         nonce                 24 bytes, random
+//!         box                   XChaCha20-Poly1305(key, nonce, text; header, number)
+//! ```
+//!
+//! `number` takes 8 bytes in both places where it is authenticated. The text is one line of
+//! words separated by single spaces, filled up with line ends to a multiple of 256 bytes:
+//!
+//! ```text
+//! removed  <blob id> <blob name> <seconds.nanoseconds> <lineage> [<blob name>...]
+//! restored <blob id>
+//! begin    <intent, 16 hex> <folder> publish [<blob name>...] remove [<blob name>...]
+//! finish   <intent>
+//! ```
+//!
+//! Ids and lineages have 64 hex digits, blob names 40. The names at the end of `removed` are
+//! those of the versions that the removed one replaced. Other words belong to newer versions
+//! and are kept as they are; a newer format has another digit in the header.
+//!
+//! - A record is appended by one write and one fdatasync. A file that ends within its last
+//!   record was cut by a crash: that record was promised to nobody, and is cut off silently.
+//! - Random nonces, because the file may come back older than it was (backups, snapshots): a
+//!   counter would then seal different records under one nonce.
+//! - Anything else that is not as it was written is damage. A record that does not open is left
+//!   out; at a length that fails its check reading ends, because what follows cannot be placed
+//!   (so also where records were swapped, left out, or came from another file). Then the file
+//!   is set aside, a new one continues with what could be read, and [`State::notices`] tells.
+//! - When more than half of a log of 64 KiB is void (finished intents, replaced and old
+//!   removals) it is rewritten: temporary file, fsync, rename, fsync of the directory. Removals
+//!   of more than two years ago are dropped then.
+//! - **An older copy of the whole file** (or one cut between two records) is a log that was
+//!   valid once. Nothing inside the directory can tell it from the present one; telling needs
+//!   a memory elsewhere. What it does: removals made since are forgotten, so those messages
+//!   show again if a peer brings them back, and intents finished since count as unfinished, so
+//!   who completes them must bear that their staged files are gone.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use zeroize::Zeroizing;
+
+use self::dir::{Dir, Lock};
+use self::key::{KEY, Key};
+use self::ledger::Ledger;
+use self::log::{LOG, Log};
+use self::place::{Place, Writing};
+use self::record::Record;
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobId, BlobName, Folder, Timestamp};
+
+mod dir;
+mod key;
+mod ledger;
+mod log;
+mod place;
+mod record;
+
+/// Bytes of the smallest log that is worth rewriting.
+const COMPACT: u64 = 64 << 10;
+
+/// Wraps the state's key for its owner.
+pub trait KeyWrap {
+    /// Seals the key to me and signs it by me.
+    ///
+    /// # Errors
+    /// What the sealing says; nothing is kept then.
+    fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>>;
+
+    /// Opens what [`KeyWrap::wrap`] returned.
+    ///
+    /// # Errors
+    /// Unless it is sealed to me and has a good signature of mine.
+    fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>>;
+}
+
+/// A digest that all versions of one document have in common, and no others.
+///
+/// Whoever computes it puts in everything by which a version may replace another (DESIGN 6:
+/// kind, audience, document, and for messages the signer). So a message cannot make others
+/// vanish by naming them as its ancestors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lineage([u8; 32]);
+
+impl Lineage {
+    /// Takes a finished SHA-256 digest.
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        Lineage(digest)
+    }
+}
+
+/// One removal of a blob by me.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The blob.
+    pub id: BlobId,
+    /// Its name in the store.
+    pub name: BlobName,
+    /// The document it was a version of.
+    pub lineage: Lineage,
+    /// The versions it replaced, which are removed with it.
+    pub replaces: Vec<BlobName>,
+    /// When it was removed; after two years it is forgotten.
+    pub at: Timestamp,
+}
+
+/// Names an intent in this directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntentId(u64);
+
+/// Blobs that are published together, and what goes afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Where all of them belong.
+    pub folder: Folder,
+    /// The staged blobs to be placed there.
+    pub publish: Vec<BlobName>,
+    /// The blobs to be removed from there once all are in place.
+    pub remove: Vec<BlobName>,
+}
+
+/// A blob in `staged/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// What it is called there and will be called in the store.
+    pub name: BlobName,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// The state directory of one store.
+///
+/// Its lock is inherited by forked processes and held until all of them are gone: open the state
+/// after forking those that outlive this one.
+pub struct State {
+    /// Taken before `ledger`. `None` in memory.
+    disk: Mutex<Option<Disk>>,
+    /// Never held while the disk is waited for: asked for each blob of a scan.
+    ledger: RwLock<Ledger>,
+    staged: Place,
+    rescued: Place,
+    notices: Mutex<Vec<String>>,
+    _lock: Option<Lock>,
+}
+
+/// The log on disk.
+struct Disk {
+    dir: Dir,
+    key: Key,
+    log: Log,
+    /// Bytes of the log that say nothing any more.
+    void: u64,
+    /// Length from which rewriting is tried again after it failed.
+    retry: u64,
+}
+
+impl State {
+    /// Opens the directory, making it if there is none.
+    ///
+    /// # Errors
+    /// `Busy` if another process uses it; `BadConfig`, naming the file, if the key cannot be
+    /// opened or is missing, or if a newer version wrote the log; what the disk says.
+    pub fn open(dir: &Path, wrap: &dyn KeyWrap) -> Result<State> {
+        let dir = Dir::make(dir)?;
+        let mut notices = Vec::new();
+        let lock = dir.lock()?;
+        if lock.is_none() {
+            notices.push(format!(
+                "{} is on a file system without locks: never use it twice at a time",
+                dir.shown_self()
+            ));
+        }
+        let (staged, rescued) = (dir.child("staged")?, dir.child("rescued")?);
+        for dir in [&dir, &staged, &rescued] {
+            dir.clean_temporaries()?;
+        }
+        let mut ledger = Ledger::default();
+        let mut void = 0;
+        let (key, log) = match Key::read(&dir, wrap)? {
+            None => {
+                // In this order a log that is missing beside a key was there once.
+                let key = Key::new()?;
+                let log = Log::create(&dir, &key, std::iter::empty())?;
+                key.write(&dir, wrap)?;
+                (key, log)
+            }
+            Some(key) => {
+                let log = match dir.open(LOG, true)? {
+                    Some(file) => {
+                        let found = Log::read(&dir, &key, file, |record| {
+                            void += ledger.apply(Record::decode(record));
+                        })?;
+                        match found {
+                            Ok(log) => log,
+                            Err(damage) => {
+                                void = 0;
+                                let (log, notice) = replace(&dir, &key, &ledger, &damage)?;
+                                notices.push(notice);
+                                log
+                            }
+                        }
+                    }
+                    None => {
+                        notices.push(format!(
+                            "{} is missing though {} is there: what was removed is forgotten",
+                            dir.shown(LOG),
+                            KEY
+                        ));
+                        Log::create(&dir, &key, std::iter::empty())?
+                    }
+                };
+                (key, log)
+            }
+        };
+        void += ledger.old(Timestamp::now());
+        let disk = Disk {
+            dir,
+            key,
+            log,
+            void,
+            retry: 0,
+        };
+        let state = State {
+            disk: Mutex::new(Some(disk)),
+            ledger: RwLock::new(ledger),
+            staged: Place::Disk(staged),
+            rescued: Place::Disk(rescued),
+            notices: Mutex::new(notices),
+            _lock: lock,
+        };
+        if let Some(disk) = state.disk().as_mut() {
+            state.compact(disk);
+        }
+        Ok(state)
+    }
+
+    /// Makes a state that forgets everything in the end: for tests, and for mounts without one.
+    pub fn in_memory() -> State {
+        State {
+            disk: Mutex::new(None),
+            ledger: RwLock::default(),
+            staged: Place::Memory(Mutex::default()),
+            rescued: Place::Memory(Mutex::default()),
+            notices: Mutex::default(),
+            _lock: None,
+        }
+    }
+
+    /// Returns what people should know: damage, and what was lost by it.
+    pub fn notices(&self) -> Vec<String> {
+        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.clone()
+    }
+
+    /// Remembers, durably, that I removed a blob. Call it before the blob goes.
+    ///
+    /// # Errors
+    /// What the disk says; `TooLarge` for tens of thousands of ancestors. The removal is not in
+    /// force then.
+    pub fn note_removed(&self, removed: &Removal) -> Result<()> {
+        let mut disk = self.disk();
+        self.commit(&mut disk, Record::Removed(removed.clone()))
+    }
+
+    /// Forgets a removal, durably: the blob could not be removed, or is wanted after all.
+    ///
+    /// # Errors
+    /// What the disk says. The removal stays in force then.
+    pub fn note_restored(&self, id: BlobId) -> Result<()> {
+        let mut disk = self.disk();
+        if !self.ledger().is_removed(id) {
+            return Ok(());
+        }
+        self.commit(&mut disk, Record::Restored(id))
+    }
+
+    /// Tells whether I removed these very bytes.
+    pub fn is_removed(&self, id: BlobId) -> bool {
+        self.ledger().is_removed(id)
+    }
+
+    /// Tells whether I removed a version of this document that replaced the blob of this name,
+    /// whose bytes may never have been seen here.
+    pub fn is_removed_ancestor(&self, name: BlobName, lineage: Lineage) -> bool {
+        self.ledger().is_ancestor(name, lineage)
+    }
+
+    /// Lists the removals in force, in no particular order.
+    pub fn removals(&self) -> Vec<Removal> {
+        self.ledger().removals().cloned().collect()
+    }
+
+    /// Remembers, durably, that staged blobs are about to be published.
+    ///
+    /// # Errors
+    /// `NotFound` if one of them is not staged; what the disk says.
+    pub fn begin(&self, intent: &Intent) -> Result<IntentId> {
+        for name in &intent.publish {
+            if !self.staged.has(*name)? {
+                let sentence = format!("{name} is not staged");
+                return Err(Error::new(Kind::NotFound, sentence));
+            }
+        }
+        self.staged.sync()?;
+        let mut disk = self.disk();
+        let id = self.ledger().next_intent();
+        self.commit(&mut disk, Record::Begin(id, intent.clone()))?;
+        Ok(id)
+    }
+
+    /// Remembers, durably, that an intent is carried out or taken back, and lets go of its
+    /// staged blobs. One that is finished already is no error.
+    ///
+    /// # Errors
+    /// What the disk says. The intent stays unfinished then, and its blobs stay staged.
+    pub fn finish(&self, id: IntentId) -> Result<()> {
+        let mut disk = self.disk();
+        let Some(intent) = self.ledger().intent(id).cloned() else {
+            return Ok(());
+        };
+        self.commit(&mut disk, Record::Finish(id))?;
+        drop(disk);
+        for name in intent.publish {
+            if !self.ledger().is_awaited(name) {
+                // What stays is removed by the next `clean_staged`.
+                let _ = self.staged.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists the intents that were begun and not finished, oldest first.
+    pub fn unfinished(&self) -> Vec<(IntentId, Intent)> {
+        let ledger = self.ledger();
+        let intents = ledger.intents();
+        intents.map(|(id, intent)| (id, intent.clone())).collect()
+    }
+
+    /// Lets `write` write a blob, brings it to the disk, and puts it into `staged/`.
+    ///
+    /// `write` returns the name of what it wrote. The file survives a power cut once an intent
+    /// that names it has begun.
+    ///
+    /// # Errors
+    /// `NoSpace`, and whatever the disk or `write` says. Nothing is left behind then.
+    pub fn stage(&self, write: &mut Writing<'_>) -> Result<Staged> {
+        let (name, length) = self.staged.add(write)?;
+        Ok(Staged { name, length })
+    }
+
+    /// Opens a staged blob for reading.
+    ///
+    /// # Errors
+    /// `NotFound`; what the disk says.
+    pub fn open_staged(&self, name: BlobName) -> Result<std::fs::File> {
+        self.staged.open(name)
+    }
+
+    /// Reads a staged blob whole.
+    ///
+    /// # Errors
+    /// `NotFound`; `TooLarge` over `limit` bytes; `Damaged` if its bytes are not those that were
+    /// written; what the disk says.
+    pub fn staged_bytes(&self, name: BlobName, limit: u64) -> Result<Vec<u8>> {
+        self.staged.read(name, limit)
+    }
+
+    /// Removes a staged blob that will not be published. One that is gone is no error.
+    ///
+    /// # Errors
+    /// `Busy` if an unfinished intent names it; what the disk says.
+    pub fn unstage(&self, name: BlobName) -> Result<()> {
+        if self.ledger().is_awaited(name) {
+            let sentence = format!("{name} is about to be published");
+            return Err(Error::new(Kind::Busy, sentence));
+        }
+        self.staged.remove(name)
+    }
+
+    /// Removes the staged blobs that no unfinished intent names, and returns how many.
+    ///
+    /// For the start: what is staged and not yet begun goes, too.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn clean_staged(&self) -> Result<usize> {
+        let mut cleaned = 0;
+        for name in self.staged.names()? {
+            if !self.ledger().is_awaited(name) {
+                self.staged.remove(name)?;
+                cleaned += 1;
+            }
+        }
+        Ok(cleaned)
+    }
+
+    /// Lets `write` write a blob that is sealed to me alone, and keeps it, durably, in
+    /// `rescued/`.
+    ///
+    /// # Errors
+    /// As [`State::stage`].
+    pub fn rescue(&self, write: &mut Writing<'_>) -> Result<BlobName> {
+        let (name, _) = self.rescued.add(write)?;
+        self.rescued.sync()?;
+        Ok(name)
+    }
+
+    /// Lists the rescued blobs in the order of their names.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn rescued(&self) -> Result<Vec<BlobName>> {
+        self.rescued.names()
+    }
+
+    /// Reads a rescued blob whole.
+    ///
+    /// # Errors
+    /// As [`State::staged_bytes`].
+    pub fn read_rescued(&self, name: BlobName, limit: u64) -> Result<Vec<u8>> {
+        self.rescued.read(name, limit)
+    }
+
+    /// Removes a rescued blob, durably. One that is gone is no error.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn drop_rescued(&self, name: BlobName) -> Result<()> {
+        self.rescued.remove(name)?;
+        self.rescued.sync()
+    }
+
+    /// Brings a record to the disk, and only then into force.
+    fn commit(&self, disk: &mut Option<Disk>, record: Record) -> Result<()> {
+        if let Some(disk) = disk {
+            let bytes = record.encode();
+            if disk.log.is_doubtful() {
+                let records: Vec<_> = self.ledger().records().chain([bytes]).collect();
+                disk.rewrite(&records)?;
+            } else {
+                disk.log.append(&disk.dir, &bytes)?;
+            }
+        }
+        let ledger = self.ledger.write();
+        let mut ledger: RwLockWriteGuard<'_, _> = ledger.unwrap_or_else(PoisonError::into_inner);
+        let void = ledger.apply(record);
+        drop(ledger);
+        if let Some(disk) = disk {
+            disk.void += void;
+            self.compact(disk);
+        }
+        Ok(())
+    }
+
+    /// Rewrites the log if more than half of it is void. What fails here costs only space.
+    fn compact(&self, disk: &mut Disk) {
+        let length = disk.log.length();
+        if length < COMPACT.max(disk.retry) || disk.void * 2 <= length {
+            return;
+        }
+        let ledger = self.ledger.write();
+        let mut ledger: RwLockWriteGuard<'_, _> = ledger.unwrap_or_else(PoisonError::into_inner);
+        ledger.forget_old(Timestamp::now());
+        let records: Vec<_> = ledger.records().collect();
+        drop(ledger);
+        if let Err(error) = disk.rewrite(&records) {
+            disk.retry = length * 2;
+            let notices = self.notices.lock();
+            notices
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(format!(
+                    "the log of removals could not be made smaller: {error}"
+                ));
+        }
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Option<Disk>> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
+        self.ledger.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    fn rewrite(&mut self, records: &[Vec<u8>]) -> Result<()> {
+        let records = records.iter().map(Vec::as_slice);
+        self.log.rewrite(&self.dir, &self.key, records)?;
+        self.void = 0;
+        self.retry = 0;
+        Ok(())
+    }
+}
+
+/// Sets a damaged log aside and starts a new one with what could be read.
+fn replace(dir: &Dir, key: &Key, ledger: &Ledger, damage: &str) -> Result<(Log, String)> {
+    let mut number = 1_u32;
+    let mut aside = format!("{LOG}.damaged-{number}");
+    while dir.has(&aside)? {
+        number += 1;
+        aside = format!("{LOG}.damaged-{number}");
+    }
+    dir.set_aside(LOG, &aside)?;
+    let records: Vec<_> = ledger.records().collect();
+    let log = Log::create(dir, key, records.iter().map(Vec::as_slice))?;
+    let notice = format!(
+        "{} was damaged ({damage}): {} removals and {} unfinished sendings could be read, others \
+         are forgotten; the damaged file is now {}",
+        dir.shown(LOG),
+        ledger.removals().count(),
+        ledger.intents().count(),
+        dir.shown(&aside)
+    );
+    Ok((log, notice))
+}
+
+/// Bytes of the system's cryptographic generator.
+fn random<const N: usize>() -> Result<[u8; N]> {
+    use rustix::rand::{GetRandomFlags, getrandom};
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
+            Ok(more) => filled += more,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(Error::io("cannot get random bytes", errno.into())),
+        }
+    }
+    Ok(bytes)
+}

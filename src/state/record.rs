@@ -1,0 +1,198 @@
+//! What one record of the log says, and how it is spelled.
+//!
+//! The module documentation of [`super`] describes the format.
+
+use std::fmt::Write as _;
+
+use super::{Intent, IntentId, Lineage, Removal};
+use crate::ids::{BlobId, BlobName, Folder};
+
+/// Records are filled up to a multiple of this, so that their sizes tell less.
+const PADDING: usize = 256;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// I removed this.
+    Removed(Removal),
+    /// I did not remove this, or it is back by my own wish.
+    Restored(BlobId),
+    /// These blobs belong together.
+    Begin(IntentId, Intent),
+    /// They are all in place, or all taken back.
+    Finish(IntentId),
+    /// Something that a newer version wrote: kept as it is.
+    Unknown(Vec<u8>),
+}
+
+impl Record {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut text = match self {
+            Record::Unknown(bytes) => return bytes.clone(),
+            Record::Removed(removal) => {
+                let Removal {
+                    id,
+                    name,
+                    lineage,
+                    replaces,
+                    at,
+                } = removal;
+                let (id, lineage) = (hex(id.as_bytes()), hex(&lineage.0));
+                let mut text = format!("removed {id} {name} {at} {lineage}");
+                names(&mut text, replaces);
+                text
+            }
+            Record::Restored(id) => format!("restored {}", hex(id.as_bytes())),
+            Record::Begin(id, intent) => {
+                let mut text = format!("begin {:016x} {} publish", id.0, intent.folder.name());
+                names(&mut text, &intent.publish);
+                text.push_str(" remove");
+                names(&mut text, &intent.remove);
+                text
+            }
+            Record::Finish(id) => format!("finish {:016x}", id.0),
+        };
+        let size = text.len().next_multiple_of(PADDING);
+        text.extend(std::iter::repeat_n('\n', size - text.len()));
+        text.into_bytes()
+    }
+
+    /// Reads a record that was authenticated: what it does not understand is a newer version's.
+    pub(super) fn decode(bytes: &[u8]) -> Record {
+        let text = std::str::from_utf8(bytes).ok();
+        text.and_then(|text| parse(text.trim_end_matches('\n')))
+            .unwrap_or_else(|| Record::Unknown(bytes.to_vec()))
+    }
+}
+
+fn parse(text: &str) -> Option<Record> {
+    let mut words = text.split(' ');
+    let record = match words.next()? {
+        "removed" => Record::Removed(Removal {
+            id: BlobId::from_digest(unhex(words.next()?)?),
+            name: words.next()?.parse().ok()?,
+            at: words.next()?.parse().ok()?,
+            lineage: Lineage::from_digest(unhex(words.next()?)?),
+            replaces: parse_names(&mut words)?,
+        }),
+        "restored" => Record::Restored(BlobId::from_digest(unhex(words.next()?)?)),
+        "begin" => {
+            let id = intent_id(words.next()?)?;
+            let name = words.next()?;
+            let folder = Folder::ALL
+                .into_iter()
+                .find(|folder| folder.name() == name)?;
+            words.next().filter(|word| *word == "publish")?;
+            let mut publish = words.by_ref().take_while(|word| *word != "remove");
+            let intent = Intent {
+                folder,
+                publish: parse_names(&mut publish)?,
+                remove: parse_names(&mut words)?,
+            };
+            Record::Begin(id, intent)
+        }
+        "finish" => Record::Finish(intent_id(words.next()?)?),
+        _ => return None,
+    };
+    words.next().is_none().then_some(record)
+}
+
+fn names(text: &mut String, names: &[BlobName]) {
+    for name in names {
+        write!(text, " {name}").expect("a String takes everything");
+    }
+}
+
+fn parse_names<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Vec<BlobName>> {
+    words.map(|word| word.parse().ok()).collect()
+}
+
+fn intent_id(word: &str) -> Option<IntentId> {
+    let digits = word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u64::from_str_radix(word, 16).ok().filter(|_| digits)?;
+    Some(IntentId(id))
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+    }
+    text
+}
+
+fn unhex(word: &str) -> Option<[u8; 32]> {
+    if word.len() != 64 || !word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&word[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Timestamp;
+
+    fn samples() -> Vec<Record> {
+        let name = |n: u8| BlobName::of(&[n]);
+        let removal = |replaces: Vec<BlobName>| {
+            Record::Removed(Removal {
+                id: BlobId::of(b"a"),
+                name: name(1),
+                lineage: Lineage::from_digest([7; 32]),
+                replaces,
+                at: Timestamp::new(-5, 17).unwrap(),
+            })
+        };
+        let intent = |publish: Vec<BlobName>, remove: Vec<BlobName>| {
+            let folder = Folder::Messages;
+            let intent = Intent {
+                folder,
+                publish,
+                remove,
+            };
+            Record::Begin(IntentId(u64::MAX), intent)
+        };
+        vec![
+            removal(vec![]),
+            removal((0..64).map(name).collect()),
+            Record::Restored(BlobId::of(b"b")),
+            intent(vec![], vec![]),
+            intent(vec![name(1), name(2)], vec![]),
+            intent(vec![], vec![name(3)]),
+            intent(vec![name(1)], vec![name(2), name(3)]),
+            Record::Finish(IntentId(0)),
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_its_size_tells_little() {
+        for record in samples() {
+            let bytes = record.encode();
+            assert_eq!(bytes.len() % PADDING, 0);
+            assert_eq!(Record::decode(&bytes), record);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_kept_to_the_byte() {
+        let mut strange = vec![b"moved 1 2\n\n".to_vec(), b"\xff\0".to_vec(), Vec::new()];
+        for record in samples() {
+            let mut longer = record.encode();
+            longer.truncate(longer.iter().position(|byte| *byte == b'\n').unwrap());
+            let word = longer.iter().rposition(|byte| *byte == b' ').unwrap();
+            strange.push([longer.as_slice(), b" more"].concat());
+            strange.push([&longer[..word], b" x".as_slice()].concat());
+            strange.push([longer.as_slice(), b"\xc3\xa9".as_slice()].concat());
+        }
+        for bytes in strange {
+            let record = Record::decode(&bytes);
+            assert_eq!(record, Record::Unknown(bytes.clone()));
+            assert_eq!(record.encode(), bytes);
+        }
+    }
+}
