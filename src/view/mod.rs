@@ -179,6 +179,13 @@ impl View {
         };
         let canonical = audiences::canonical_name(&people, &audience);
         if spelled != Some(canonical.as_str()) {
+            if audiences::resolve(&people, folder, &canonical).is_none() {
+                // A name that does not spell its members is only found while it is there.
+                let ino = tree.audience_dir(folder, &audience, &people);
+                if let Some(dir) = tree.dir_mut(ino) {
+                    dir.kept = true;
+                }
+            }
             return Ok(Some(tree.alias(parent, name, canonical)));
         }
         let ino = tree.audience_dir(folder, &audience, &people);
