@@ -353,7 +353,7 @@ fn notices_are_sentences() {
     assert_eq!(
         notices[2].to_string(),
         "the certificate 0202020202020202020202020202020202020202 claims bob@a.org, which \
-         another certificate has: frozen until dds trust decides: bob, bob-02020202"
+         another certificate has: frozen until you decide in contacts.toml: bob, bob-02020202"
     );
     for notice in notices {
         assert!(!notice.to_string().contains(['\n', '\x1b']));

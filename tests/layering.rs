@@ -25,7 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
 
 /// Exceptions, item by item.
 const ALSO: [(&str, &str); 9] = [
-    ("store", "openpgp::{Receipt, Sealed}"),
+    ("store", "openpgp::{Ciphertext, Receipt, Sealed}"),
     ("store", "openpgp::Sealed"),
     ("store", "openpgp::Receipt"),
     ("view", "store::FileName"),

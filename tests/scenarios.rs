@@ -395,32 +395,6 @@ fn hostile_names_from_inside_blobs_are_made_safe() {
 }
 
 #[test]
-fn messages_to_several_readers_renaming_and_links_are_not_offered_yet() {
-    on_both(|rig, _| {
-        assert_eq!(
-            rig.write("messages/bob,carol/x", b"1"),
-            Err(libc::EOPNOTSUPP)
-        );
-        rig.write("notes/me/x", b"1").unwrap();
-        assert_eq!(
-            rig.rename("notes/me/x", "notes/me/y"),
-            Err(libc::EOPNOTSUPP)
-        );
-        assert_eq!(rig.symlink("notes/me/l"), Err(libc::EOPNOTSUPP));
-        let told = String::from_utf8(rig.read(".dds/errors").unwrap()).unwrap();
-        assert!(
-            told.contains("messages/bob,carol/x: messages to several readers"),
-            "{told}"
-        );
-        assert!(
-            told.contains("notes/me/x: renaming is not offered yet"),
-            "{told}"
-        );
-        assert!(blobs(rig.store(), Folder::Messages).is_empty());
-    });
-}
-
-#[test]
 fn writing_elsewhere_is_refused() {
     on_both(|rig, _| {
         std::fs::write(rig.store().join("software/tool"), "#!").unwrap();

@@ -59,6 +59,9 @@ pub enum RecipientsSetting {
 /// Largest file by default and, while files are kept whole in memory, at most: MiB.
 const MAX_FILE_MIB: u64 = 256;
 
+/// Where the configuration is explained.
+const DESCRIBED: &str = "the configuration is described in dds-mount(1)";
+
 impl Config {
     /// Reads the configuration: `given`, which must exist, or the default file, which need not.
     pub(super) fn load(given: Option<&Path>) -> Outcome<Config> {
@@ -72,10 +75,8 @@ impl Config {
                 return Ok(Config::default());
             }
             Err(error) => {
-                return Err(Failure::new(
-                    Exit::Setup,
-                    format!("{}: {error}", path.display()),
-                ));
+                let why = format!("{}: {error}", path.display());
+                return Err(Failure::new(Exit::Setup, why).hint(DESCRIBED));
             }
         };
         let parsed: Result<Config, toml::de::Error> = toml::from_str(&text);
@@ -87,15 +88,16 @@ impl Config {
                 .count()
                 + 1;
             let why = error.message().replace('\n', " ");
-            Failure::new(Exit::Setup, format!("{}:{line}: {why}", path.display()))
-                .hint("the configuration is described in dds-mount(1)")
+            Failure::new(Exit::Setup, format!("{}:{line}: {why}", path.display())).hint(DESCRIBED)
         })?;
         config.groups_of(&path)?;
         Ok(config)
     }
 
     fn groups_of(&self, path: &Path) -> Outcome<Groups> {
-        let wrong = |why: String| Failure::new(Exit::Setup, format!("{}: {why}", path.display()));
+        let wrong = |why: String| {
+            Failure::new(Exit::Setup, format!("{}: {why}", path.display())).hint(DESCRIBED)
+        };
         let mut groups: BTreeMap<ContactName, BTreeSet<ContactName>> = BTreeMap::new();
         for (name, members) in &self.groups {
             let group: ContactName = name

@@ -61,7 +61,9 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     let makes_key = arguments.key.is_none() && !exists(&key_file);
     let user_id = arguments.user_id.clone().unwrap_or_else(login_name);
     if !confirmed(arguments, &store, &key_file, makes_key.then_some(&user_id))? {
-        return Err(Failure::new(Exit::Failure, "nothing was done"));
+        return Err(
+            Failure::new(Exit::Failure, "nothing was done").hint("dds init again, when you like")
+        );
     }
     if !exists(&config_dir) {
         let mut make = fs::DirBuilder::new();
@@ -74,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         if arguments.user_id.is_some() {
             println!("using the identity in {} as it is", key_file.display());
         }
-        certificate_of(&key_file, &arguments.passphrase)?
+        certificate_of(&key_file)?
     };
     let store = make_store(&store)?;
     add_certificate(&store, &certificate)?;
@@ -179,18 +181,12 @@ fn make_identity(arguments: &Arguments, file: &Path, user_id: &str) -> Outcome<C
     Ok(new.certificate)
 }
 
-fn certificate_of(file: &Path, source: &Source) -> Outcome<Certificate> {
+fn certificate_of(file: &Path) -> Outcome<Certificate> {
     let failed =
         |error: Error| Failure::new(Exit::Setup, format!("key {}: {error}", file.display()));
     let bytes = fs::read(file).map(Zeroizing::new);
     let bytes = bytes.map_err(|error| failed(Error::io("cannot be read", error)))?;
-    match Identity::certificate_of(&bytes) {
-        Ok(certificate) => Ok(certificate),
-        Err(error) => {
-            let _ = source;
-            Err(failed(error))
-        }
-    }
+    Identity::certificate_of(&bytes).map_err(failed)
 }
 
 fn make_store(path: &Path) -> Outcome<DirStore> {

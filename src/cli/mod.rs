@@ -80,14 +80,33 @@ impl From<Error> for Failure {
 
 type Outcome<T> = std::result::Result<T, Failure>;
 
-/// Parses a command line; prints help, version or the usage error as clap words it.
-fn parse<T: clap::Parser>() -> std::result::Result<T, ExitCode> {
-    T::try_parse().map_err(|error| {
-        // If even the terminal is gone there is nobody left to tell.
-        let _ = error.print();
-        match error.use_stderr() {
-            true => ExitCode::from(Exit::Usage as u8),
-            false => ExitCode::SUCCESS,
+/// Parses a command line; prints help, version or what is wrong with it.
+fn parse<T: clap::Parser>(program: &str) -> std::result::Result<T, ExitCode> {
+    use clap::error::ErrorKind;
+    T::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // If even the terminal is gone there is nobody left to tell.
+            let _ = error.print();
+            ExitCode::SUCCESS
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(Exit::Usage as u8)
+        }
+        _ => usage(program, &error.to_string()).tell(program),
     })
+}
+
+/// Says in one line what clap says in several: its first paragraph, and its tip if it has one.
+fn usage(program: &str, said: &str) -> Failure {
+    let mut paragraphs = said.split("\n\n");
+    let first = paragraphs.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let tip = paragraphs.find_map(|paragraph| paragraph.trim_start().strip_prefix("tip: "));
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let hint = match tip {
+        Some(tip) => one_line(tip),
+        None => format!("{program} --help"),
+    };
+    Failure::new(Exit::Usage, crate::error::printable(&one_line(first))).hint(hint)
 }

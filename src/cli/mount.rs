@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -20,8 +21,9 @@ use crate::contacts::Contacts;
 use crate::error::{Error, Kind};
 use crate::fuse;
 use crate::openpgp::Identity;
+use crate::state::State;
 use crate::store::DirStore;
-use crate::vault::Vault;
+use crate::vault::{StateKey, Vault};
 use crate::view::View;
 
 const PROGRAM: &str = "dds-mount";
@@ -66,7 +68,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments: Arguments = match parse() {
+    let arguments: Arguments = match parse(PROGRAM) {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
@@ -76,7 +78,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Lets content, which comes in pieces of 64 KiB, go back to the system when it is freed. Else the
+/// allocator would keep the largest that each thread ever held.
+fn return_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: this only sets a parameter of the allocator, and no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10);
+    }
+}
+
 fn run(arguments: &Arguments) -> Outcome<()> {
+    return_freed_memory();
     let options = mount_options(&arguments.options)?;
     let config = Config::load(arguments.config.as_deref())?;
     let given = arguments
@@ -117,11 +130,11 @@ fn mount_options(given: &[String]) -> Outcome<Vec<String>> {
         match option.as_str() {
             "allow_other" | "allow_root" => {
                 let refused = format!("option {option} is refused: the view is for you alone");
-                return Err(Failure::new(Exit::Usage, refused));
+                return Err(Failure::new(Exit::Usage, refused).hint("leave it out"));
             }
             "dev" | "suid" => {
                 let refused = format!("option {option} is refused: files here come from others");
-                return Err(Failure::new(Exit::Usage, refused));
+                return Err(Failure::new(Exit::Usage, refused).hint("leave it out"));
             }
             handled if HANDLED.contains(&handled) || handled.starts_with("x-") => {}
             other => options.push(other.to_owned()),
@@ -185,7 +198,10 @@ fn unlock_one(
         Failure::new(Exit::Setup, format!("key {shown}: {error}"))
             .hint("dds init makes an identity; --key FILE names another")
     })?;
-    let unreadable = |error: Error| Failure::new(Exit::Setup, format!("key {shown}: {error}"));
+    let unreadable = |error: Error| {
+        Failure::new(Exit::Setup, format!("key {shown}: {error}"))
+            .hint("--key FILE takes a secret key, such as gpg --export-secret-keys writes")
+    };
     if !Identity::is_locked(&bytes).map_err(unreadable)? {
         return Identity::unlock(&bytes, None).map_err(unreadable);
     }
@@ -222,16 +238,43 @@ impl Job<'_> {
     fn mount(self) -> Outcome<fuse::Mounted> {
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options()?;
-        let vault = Vault::open(Arc::new(self.store), self.identities, contacts, options)?;
+        let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
+        let store = Arc::new(self.store);
+        let vault = Vault::open(store, state, self.identities, contacts, options)?;
         let view = View::new(vault, self.config.view_options())?;
         let path = &self.mountpoint.path;
         let mounted = fuse::mount(Arc::new(view), path, &self.options);
         let mounted = mounted.map_err(|error| {
             let why = format!("{}: {error}", path.display());
             Failure::new(Exit::Mountpoint, why.trim_end().replace('\n', "; "))
+                .hint("try without -o; else another mountpoint, such as ~/secure")
         })?;
         self.mountpoint.restore();
         Ok(mounted)
+    }
+}
+
+/// How long a daemon that was just unmounted may take to end.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// Opens the state directory, waiting for the daemon of an earlier mount to let go of it.
+fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
+    let begun = Instant::now();
+    loop {
+        match State::open(dir, &StateKey(identities)) {
+            Ok(state) => return Ok(state),
+            Err(error) if error.kind() == Kind::Busy => {
+                if begun.elapsed() > LEAVING {
+                    return Err(Failure::new(Exit::Failure, error.to_string())
+                        .hint("this store is mounted elsewhere: unmount it there first"));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => {
+                let failure = Failure::from(error.context("the state directory"));
+                return Err(failure.hint("it remembers what you removed: do not delete it lightly"));
+            }
+        }
     }
 }
 

@@ -27,8 +27,10 @@ pub(super) struct Mountpoint {
 impl Mountpoint {
     /// Prepares a directory for mounting the view of `store`, which is canonical.
     pub(super) fn prepare(path: &Path, store: &Path) -> Outcome<Mountpoint> {
-        let refuse =
-            |why: &str| Failure::new(Exit::Mountpoint, format!("{}: {why}", path.display()));
+        let refuse = |why: &str| {
+            Failure::new(Exit::Mountpoint, format!("{}: {why}", path.display()))
+                .hint("choose a directory of your own, such as ~/secure")
+        };
         let made = make_if_missing(path)?;
         let canonical = path
             .canonicalize()
@@ -91,7 +93,10 @@ impl Mountpoint {
 
 /// Makes the directory, and only it. Tells whether it did.
 fn make_if_missing(path: &Path) -> Outcome<bool> {
-    let refuse = |why: String| Failure::new(Exit::Mountpoint, format!("{}: {why}", path.display()));
+    let refuse = |why: String| {
+        Failure::new(Exit::Mountpoint, format!("{}: {why}", path.display()))
+            .hint("name a directory, or a new one in a directory that exists")
+    };
     match fs::metadata(path) {
         Ok(there) if there.is_dir() => Ok(false),
         Ok(_) => Err(refuse("not a directory".to_owned())),

@@ -45,7 +45,8 @@ impl Source {
         if new {
             let again = from_terminal("the same again: ")?;
             if first.expose() != again.expose() {
-                return Err(Failure::new(Exit::Passphrase, "the two passphrases differ"));
+                return Err(Failure::new(Exit::Passphrase, "the two passphrases differ")
+                    .hint("nothing was made; try again"));
             }
         }
         Ok(first)
@@ -53,7 +54,10 @@ impl Source {
 }
 
 fn from_command(command: &str) -> Outcome<Passphrase> {
-    let failed = |why: String| Failure::new(Exit::Passphrase, format!("passphrase command {why}"));
+    let failed = |why: String| {
+        Failure::new(Exit::Passphrase, format!("passphrase command {why}"))
+            .hint("it is run by sh, and the first line that it prints is the passphrase")
+    };
     let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(command)
@@ -78,6 +82,7 @@ fn from_descriptor(fd: i32) -> Outcome<Passphrase> {
             Exit::Passphrase,
             format!("passphrase from descriptor {fd}: {why}"),
         )
+        .hint("give an open one, such as --passphrase-fd 3 3< FILE")
     };
     if fd < 0 {
         return Err(failed(std::io::Error::from_raw_os_error(libc::EBADF)));
@@ -108,8 +113,10 @@ fn from_terminal(prompt: &str) -> Outcome<Passphrase> {
         .hint("--passphrase-command 'CMD' or --passphrase-fd N")
     };
     let mut terminal = open.map_err(|_| no_terminal())?;
-    let failed =
-        |error: std::io::Error| Failure::new(Exit::Passphrase, format!("terminal: {error}"));
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Passphrase, format!("terminal: {error}"))
+            .hint("--passphrase-command 'CMD' or --passphrase-fd N")
+    };
     write!(terminal, "{prompt}").map_err(failed)?;
     terminal.flush().map_err(failed)?;
     let line = {

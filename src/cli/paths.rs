@@ -22,15 +22,27 @@ pub(super) fn config_dir() -> Outcome<PathBuf> {
     Ok(base.join("dds"))
 }
 
-/// `$XDG_CONFIG_HOME/dds/<store>`: the pins of a store, named by the first 16 hex digits of the
-/// SHA-256 of its canonical path.
+/// `$XDG_CONFIG_HOME/dds/<store>`: the pins of a store.
 pub(super) fn pins_dir(store: &Path) -> Outcome<PathBuf> {
+    Ok(config_dir()?.join(store_name(store)))
+}
+
+/// `$XDG_STATE_HOME/dds/<store>`, by default `~/.local/state/dds/<store>`: what must be remembered.
+pub(super) fn state_dir(store: &Path) -> Outcome<PathBuf> {
+    let base = match absolute("XDG_STATE_HOME") {
+        Some(base) => base,
+        None => home()?.join(".local/state"),
+    };
+    Ok(base.join("dds").join(store_name(store)))
+}
+
+/// Names a store: the first 16 hex digits of the SHA-256 of its canonical path.
+fn store_name(store: &Path) -> String {
     let digest = Sha256::digest(store.as_os_str().as_encoded_bytes());
-    let name: String = digest[..8]
+    digest[..8]
         .iter()
         .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(config_dir()?.join(name))
+        .collect()
 }
 
 /// Replaces a leading `~/` by the home directory, as shells do, for paths in the configuration.

@@ -23,7 +23,7 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments: Arguments = match parse() {
+    let arguments: Arguments = match parse(PROGRAM) {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };

@@ -44,7 +44,7 @@ impl fmt::Display for Notice {
             Notice::Pinned { name, fingerprint } => write!(
                 f,
                 "new contact {name}, not verified: compare the fingerprint {fingerprint} with \
-                 its owner, then run dds trust {name}"
+                 its owner, then set verified in contacts.toml"
             ),
             Notice::Disputed {
                 claimant,
@@ -55,7 +55,7 @@ impl fmt::Display for Notice {
                 write!(
                     f,
                     "the certificate {claimant} claims {address}, which another certificate \
-                     has: frozen until dds trust decides: {}",
+                     has: frozen until you decide in contacts.toml: {}",
                     frozen.join(", ")
                 )
             }
@@ -67,7 +67,7 @@ impl fmt::Display for Notice {
             Notice::NotPinned { fingerprint, name } => write!(
                 f,
                 "the certificate {fingerprint} ({name}) is not pinned: compare the fingerprint \
-                 with its owner, then run dds trust {fingerprint}"
+                 with its owner before you pin it in contacts.toml"
             ),
         }
     }

@@ -29,8 +29,9 @@ const HEADER: &str = "\
 # Contacts of DDS: which certificate has which local name, pinned when it was first seen.
 # You may edit this file (also while DDS runs), but comments of your own are not kept.
 #
-#   verified  you compared the fingerprint with its owner (dds trust NAME)
-#   frozen    two certificates claim one address: nothing is sent until dds trust NAME decides
+#   verified  you compared the fingerprint with its owner
+#   frozen    two certificates claim one address: nothing is sent until you decide which is
+#             right and set this to false
 #   past      former certificates: they still verify, and never receive
 #   since     when the contact was pinned, in seconds since 1970
 ";

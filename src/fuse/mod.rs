@@ -25,7 +25,7 @@ pub use session::{Mounted, Unmounter, check_available, mount};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
-use crate::view::{Access, Attr, HandleId, Ino, NodeKind, SetAttr, View};
+use crate::view::{Access, Attr, HandleId, Ino, NodeKind, RenameMode, SetAttr, View};
 
 /// Nothing is remembered by the kernel until the view can tell it what changed.
 const TTL: Duration = Duration::ZERO;
@@ -248,10 +248,11 @@ impl Filesystem for Adapter {
         _req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _target: &Path,
+        target: &Path,
         reply: ReplyEntry,
     ) {
-        self.reply_entry(self.view.symlink(ino(parent), name), reply);
+        let target = target.to_string_lossy();
+        self.reply_entry(self.view.symlink(ino(parent), name, &target), reply);
     }
 
     fn rename(
@@ -259,23 +260,28 @@ impl Filesystem for Adapter {
         _req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _newparent: INodeNo,
-        _newname: &OsStr,
-        _flags: RenameFlags,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        reply_empty(self.view.rename(ino(parent), name), reply);
+        let mode = RenameMode {
+            no_replace: flags.contains(RenameFlags::RENAME_NOREPLACE),
+            exotic: flags.bits() & !RenameFlags::RENAME_NOREPLACE.bits() != 0,
+        };
+        let (from, to) = (ino(parent), ino(newparent));
+        reply_empty(self.view.rename(from, name, to, newname, mode), reply);
     }
 
     fn link(
         &self,
         _req: &Request,
-        _number: INodeNo,
+        number: INodeNo,
         parent: INodeNo,
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.reply_entry(self.view.link(ino(parent), name), reply);
+        self.reply_entry(self.view.link(ino(number), ino(parent), name), reply);
     }
 
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

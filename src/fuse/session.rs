@@ -2,23 +2,38 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
+use fuser::{Config, INodeNo, MountOption, Session, SessionACL, SessionUnmounter};
 
 use super::Adapter;
 use crate::error::{Error, Kind, Result};
-use crate::view::View;
+use crate::view::{Ino, View};
 
 /// Threads that serve the kernel, at the least: one may wait for the disk or for cryptography
 /// while others answer.
 const MIN_THREADS: usize = 4;
+
+/// How long a mount that was taken out of the tree is still served where its connection cannot be
+/// ended from outside. Nobody needs longer if nothing is open.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A view that is mounted, and will be served by [`Mounted::serve`].
 pub struct Mounted {
     session: Session<Adapter>,
     view: Arc<View>,
     unmounter: Unmounter,
+    endings: Receiver<Ending>,
+}
+
+/// How serving came to its end.
+enum Ending {
+    /// The kernel closed the connection.
+    Session(std::io::Result<()>),
+    /// The mount is out of the tree, but its connection lasts as long as this process.
+    Detached,
 }
 
 /// Takes a mount away, from any thread, whatever is open.
@@ -26,6 +41,7 @@ pub struct Mounted {
 pub struct Unmounter {
     session: Arc<Mutex<SessionUnmounter>>,
     mountpoint: PathBuf,
+    endings: Sender<Ending>,
 }
 
 /// Mounts a view on an existing directory. Only the mounting user sees it.
@@ -58,14 +74,17 @@ pub fn mount(view: Arc<View>, mountpoint: &Path, options: &[String]) -> Result<M
     config.mount_options.extend(custom);
     let mounted = Session::new(adapter, mountpoint, &config);
     let mut session = mounted.map_err(|error| Error::io("mounting", error))?;
+    let (sender, endings) = mpsc::channel();
     let unmounter = Unmounter {
         session: Arc::new(Mutex::new(session.unmount_callable())),
         mountpoint: mountpoint.to_owned(),
+        endings: sender,
     };
     Ok(Mounted {
         session,
         view,
         unmounter,
+        endings,
     })
 }
 
@@ -78,17 +97,54 @@ impl Mounted {
     /// Serves the kernel until the mount is taken away. Returns the view paths of what could not
     /// be saved.
     ///
+    /// The process shall end then: where `/sys/fs/fuse/connections` is not mounted, as in most
+    /// containers, only that ends the connection of a mount in which files are still open.
+    ///
     /// # Errors
     /// `Io` when the connection to the kernel breaks; everything that could be saved was saved.
     pub fn serve(self) -> std::result::Result<Vec<String>, (Error, Vec<String>)> {
-        let ended = self.session.run();
-        let lost = self.view.close();
+        let Mounted {
+            session,
+            view,
+            unmounter,
+            endings,
+        } = self;
+        let told = unmounter.endings.clone();
+        let kernel = session.notifier();
+        let serving = std::thread::Builder::new().name("fuse".to_owned());
+        let serving = serving.spawn(move || {
+            // If nobody waits any more the process is about to end.
+            let _ = told.send(Ending::Session(session.run()));
+        });
+        let ended = match serving {
+            Ok(_) => wait(&endings),
+            Err(error) => Err(error),
+        };
+        let lost = view.close();
+        // Whoever still has a file open could else go on reading what the kernel remembers of it.
+        for Ino(number) in view.files() {
+            // An error says that the kernel has forgotten the whole mount already.
+            let _ = kernel.inval_inode(INodeNo(number), 0, 0);
+        }
         match ended {
             Ok(()) => Ok(lost),
             // The connection was aborted: that is how a busy mount is taken away.
             Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(lost),
             Err(error) => Err((Error::io("serving the mount", error), lost)),
         }
+    }
+}
+
+/// Waits until the kernel closes the connection, or nothing but this process holds it.
+fn wait(endings: &Receiver<Ending>) -> std::io::Result<()> {
+    let first = endings.recv();
+    let last = match first {
+        Ok(Ending::Detached) => endings.recv_timeout(GRACE).ok(),
+        first => first.ok(),
+    };
+    match last {
+        Some(Ending::Session(ended)) => ended,
+        Some(Ending::Detached) | None => Ok(()),
     }
 }
 
@@ -106,6 +162,8 @@ impl Unmounter {
         if let Some(number) = connection {
             abort(number);
         }
+        // If the receiver is gone, so is the mount.
+        let _ = self.endings.send(Ending::Detached);
     }
 }
 
@@ -139,9 +197,11 @@ fn unescape(path: &str) -> String {
     path
 }
 
-/// Takes a busy mount out of the tree: by ourselves as root, else by fusermount3.
+/// Takes a busy mount out of the tree: by ourselves as root, else by fusermount3. For root the
+/// force ends its connection.
 fn detach(mountpoint: &Path) {
-    if rustix::mount::unmount(mountpoint, rustix::mount::UnmountFlags::DETACH).is_ok() {
+    use rustix::mount::{UnmountFlags, unmount};
+    if unmount(mountpoint, UnmountFlags::FORCE | UnmountFlags::DETACH).is_ok() {
         return;
     }
     let helper = std::process::Command::new("fusermount3")

@@ -12,6 +12,7 @@
 
 mod armor;
 mod certificate;
+mod ciphertext;
 mod generate;
 mod identity;
 mod notations;
@@ -24,6 +25,7 @@ mod session_key;
 mod signatures;
 
 pub use certificate::{CertIndex, Certificate, UserId, holds_secret_key};
+pub use ciphertext::Ciphertext;
 pub use generate::{NewIdentity, Profile, generate};
 pub use identity::Identity;
 pub use notations::{Notations, RESERVED};

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
-use crate::openpgp::{Receipt, Sealed};
+use crate::openpgp::{Ciphertext, Receipt, Sealed};
 
 const KEYS: &str = "keys";
 const SOFTWARE: &str = "software";
@@ -321,6 +321,17 @@ impl Store for DirStore {
             files: found.f_files,
             free_files: found.f_ffree,
         })
+    }
+
+    fn place(&self, folder: Folder, blob: &Ciphertext<'_>) -> Result<Entry> {
+        let name = FileName::new(blob.name().file_name())?;
+        let length = blob.bytes().len() as u64;
+        let write = |sink: &mut Sink<'_>| {
+            let written = sink.write_all(blob.bytes());
+            written.map_err(|error| Error::io("writing the blob", error))
+        };
+        let ((), entry) = self.put_with(folder, write, |()| (name.clone(), length))?;
+        Ok(entry)
     }
 
     fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)> {

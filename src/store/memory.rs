@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
-use crate::openpgp::{Receipt, Sealed};
+use crate::openpgp::{Ciphertext, Receipt, Sealed};
 
 /// The store in RAM: the same contract as [`super::DirStore`], and failures on demand.
 #[derive(Default)]
@@ -226,6 +226,17 @@ impl Store for MemoryStore {
 
     fn space(&self) -> Result<Space> {
         Ok(Space::default())
+    }
+
+    fn place(&self, folder: Folder, blob: &Ciphertext<'_>) -> Result<Entry> {
+        let name = FileName::new(blob.name().file_name())?;
+        let length = blob.bytes().len() as u64;
+        let write = |sink: &mut Sink<'_>| {
+            let written = sink.write_all(blob.bytes());
+            written.map_err(|error| Error::io("writing the blob", error))
+        };
+        let ((), entry) = self.put_with(folder, write, |()| (name.clone(), length))?;
+        Ok(entry)
     }
 
     fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)> {

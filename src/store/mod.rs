@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{Folder, Timestamp};
-use crate::openpgp::{Receipt, Sealed};
+use crate::openpgp::{Ciphertext, Receipt, Sealed};
 pub use dir::DirStore;
 pub use memory::MemoryStore;
 pub use names::{is_candidate, is_syncers};
@@ -201,6 +201,12 @@ pub trait Store: Send + Sync {
     /// `NoSpace`, and whatever the disk or the sealing says; `Exists` if something else has
     /// that name. Then nothing is left behind.
     fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)>;
+
+    /// Publishes a blob that was sealed earlier. One that is there already is no error.
+    ///
+    /// # Errors
+    /// `NoSpace` or `Io` as the disk says. Nothing is left then.
+    fn place(&self, folder: Folder, blob: &Ciphertext<'_>) -> Result<Entry>;
 
     /// Makes the directory's present entries survive a power cut.
     ///

@@ -65,6 +65,8 @@ pub struct Version {
     pub addressee_proven: bool,
     /// Number of keys that it is encrypted to.
     pub recipients: usize,
+    /// Messages: the one reader whose copy this is.
+    pub reader: Option<Fingerprint>,
     /// Blobs that it supersedes, direct parents first.
     pub replaces: Vec<BlobName>,
     /// Made by a newer DDS: shown, never changed.
@@ -179,11 +181,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// Makes the head of a version that was just published.
-    pub fn of(version: Arc<Version>) -> Head {
+    /// Makes the head of a version that was just published: its blobs, at least one.
+    pub(super) fn of(mut blobs: Vec<Arc<Version>>) -> Head {
+        let version = blobs.remove(0);
         Head {
             version,
-            copies: Vec::new(),
+            copies: blobs,
         }
     }
 

@@ -25,6 +25,8 @@ pub fn is_key_file_name(name: &str) -> bool {
 #[derive(Default)]
 pub(super) struct KeyFolder {
     files: HashMap<FileName, KeyFile>,
+    /// What is wrong with the pins' file, if it was damaged while we run.
+    damaged_pins: Option<String>,
     /// Pins were derived from these files at least once.
     applied: bool,
 }
@@ -39,7 +41,12 @@ impl Vault {
     /// Reads what changed in `keys/`, pins newcomers, and judges everything anew if that changed
     /// whom I know.
     pub(super) fn refresh_keys(&self, folder: &mut KeyFolder) -> Result<()> {
-        if !self.reread(folder)? && folder.applied {
+        let edited = lock(&self.contacts).refresh();
+        // A file that was damaged by hand while we run changes nothing, and is told.
+        let damaged = edited.as_ref().err().map(ToString::to_string);
+        let told = damaged == folder.damaged_pins;
+        folder.damaged_pins.clone_from(&damaged);
+        if !self.reread(folder)? && folder.applied && told && !edited.unwrap_or(false) {
             return Ok(());
         }
         let merged = merged(folder.files.values().flat_map(|file| &file.certificates));
@@ -51,7 +58,10 @@ impl Vault {
 
         let mut contacts = lock(&self.contacts);
         let trust = self.options.trust;
-        let found = contacts.observe(&claimed, &mine, &taken, trust, now)?;
+        let found = match &damaged {
+            None => contacts.observe(&claimed, &mine, &taken, trust, now)?,
+            Some(_) => Vec::new(),
+        };
         // Certificates grow: new subkeys, new expiry, revocations. Pins keep the union.
         let mut all = Vec::new();
         let pinned: Vec<Fingerprint> = contacts
@@ -69,7 +79,7 @@ impl Vault {
                 (None, None) => continue,
             };
             let bytes = certificate.to_bytes();
-            if contacts.certificate(&fingerprint) != Some(&bytes) {
+            if damaged.is_none() && contacts.certificate(&fingerprint) != Some(&bytes) {
                 contacts.set_certificate(&fingerprint, &bytes)?;
             }
             all.push(certificate);
@@ -87,6 +97,7 @@ impl Vault {
             .values()
             .filter_map(|f| f.problem.clone())
             .collect();
+        notices.extend(damaged);
         notices.extend(found.iter().map(ToString::to_string));
         let frozen = people.contacts().filter(|contact| contact.frozen);
         notices.extend(frozen.map(|contact| {

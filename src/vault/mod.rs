@@ -8,12 +8,15 @@
 //! disk I/O. `contacts` is only taken by whoever holds `refreshing`.
 
 mod audience;
+mod copies;
 mod documents;
 mod judge;
 mod keys;
 mod publish;
+mod returned;
 mod scan;
 mod settle;
+mod state_key;
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -27,6 +30,8 @@ pub use documents::{DocKey, Document, Head, Version};
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
 pub use publish::{Publication, Published};
+pub use returned::PRIVATE_RECIPIENTS;
+pub use state_key::StateKey;
 
 use crate::contacts::{Contacts, Trust};
 use crate::error::{Error, Kind, Result};
@@ -69,6 +74,10 @@ impl Default for Options {
 pub struct Vault {
     shared: Arc<settle::Shared>,
     settler: settle::Settler,
+    /// What must be remembered outside the store.
+    state_dir: crate::state::State,
+    /// Sentences for `.dds/status` about what returned, newest first.
+    told: Mutex<Vec<String>>,
     /// The first one signs; all of them decrypt.
     identities: Vec<Identity>,
     options: Options,
@@ -113,6 +122,7 @@ impl Vault {
     /// `NoKey` without an identity; whatever reading `keys/` or saving pins gives.
     pub fn open(
         store: Arc<dyn Store>,
+        state_dir: crate::state::State,
         identities: Vec<Identity>,
         contacts: Contacts,
         options: Options,
@@ -126,6 +136,8 @@ impl Vault {
         let vault = Vault {
             settler: settle::Settler::start(Arc::clone(&shared)),
             shared,
+            state_dir,
+            told: Mutex::default(),
             identities,
             options,
             contacts: Mutex::new(contacts),
@@ -148,6 +160,7 @@ impl Vault {
                 bytes: 0,
             }),
         };
+        vault.complete_intents()?;
         vault.refresh()?;
         Ok(vault)
     }
@@ -214,6 +227,11 @@ impl Vault {
         let state = self.state();
         let document = state.documents.get(key);
         document.map_or_else(Vec::new, |document| document.versions().to_vec())
+    }
+
+    /// Returns a document as it is known now.
+    pub fn document(&self, key: &DocKey) -> Option<Document> {
+        self.state().documents.get(key).cloned()
     }
 
     /// Makes the id of a new document.
@@ -321,6 +339,8 @@ impl Vault {
         let mut notices = self.state().key_notices.clone();
         notices.extend(self.file_notices());
         notices.extend(self.shared.notice());
+        notices.extend(self.state_dir.notices());
+        notices.extend(lock(&self.told).iter().cloned());
         notices
     }
 

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobKind, BlobName, DocId, Folder, Timestamp};
+use crate::ids::{BlobKind, BlobName, DocId, Fingerprint, Folder, Timestamp};
 use crate::openpgp::{
     Certificate, Facts, Notations, SealRequest, Sealed, SignatureFacts, SignatureStatus,
 };
 use crate::plaintext::Plaintext;
 use crate::vault::audience::Audience;
-use crate::vault::documents::{DocKey, Version};
+use crate::vault::copies::Placed;
+use crate::vault::documents::{DocKey, Head, Version};
 use crate::vault::scan::{File, describe};
 use crate::vault::{State, Vault};
 
@@ -59,8 +60,7 @@ impl Vault {
     /// durable, and the replaced blobs are gone, within a second, or after [`Vault::settle`].
     ///
     /// # Errors
-    /// Those of [`Vault::check_audience`]; `Unsupported` for a message to several readers;
-    /// `TooLarge`; `NoSpace` and `Io` as the disk says. Nothing is published then.
+    /// Those of [`Vault::check_audience`]; `Forbidden` for a message to nobody; `TooLarge`; `NoSpace` and `Io` as the disk says. Nothing is published then.
     pub fn publish(&self, publication: &Publication<'_>) -> Result<Published<'_>> {
         let Publication {
             kind,
@@ -68,85 +68,114 @@ impl Vault {
             content,
             ..
         } = *publication;
-        if kind == BlobKind::Message && audience.len() != 1 {
-            let later = "messages to several readers are not offered yet; write to each of them";
-            return Err(Error::new(Kind::Unsupported, later));
+        if kind == BlobKind::Message && audience.is_me() {
+            return Err(Error::new(Kind::Forbidden, "a message needs a reader"));
         }
         if content.len() > self.options.max_file_size {
-            return Err(Error::new(
-                Kind::TooLarge,
-                "larger than the configured limit",
-            ));
+            let limit = "larger than the configured limit";
+            return Err(Error::new(Kind::TooLarge, limit));
         }
-        let recipients = self.recipients(audience)?;
         let people = self.people();
-        let signer = &self.identities[0];
-        let mut intended: Vec<_> = audience.members().cloned().collect();
-        intended.push(people.me().clone());
-        let notations = Notations {
-            version: Some(Notations::VERSION),
-            kind: Some(kind),
-            path: Some(publication.path.to_owned()),
-            doc: Some(publication.doc),
-            copy: audience
-                .members()
-                .next()
-                .filter(|_| kind == BlobKind::Message)
-                .cloned(),
-            replaces: ancestry(publication.replaces),
-            mtime: Some(publication.mtime),
-            mode: publication.mode,
-            ..Notations::default()
-        };
-        let sealed = Sealed::prepare(SealRequest {
-            signer,
-            co_signers: &[],
-            recipients: &recipients,
-            intended: &intended,
-            named: self.options.named_recipients,
+        let intended = audience.members().chain([people.me()]).cloned().collect();
+        let draft = Draft {
+            notations: Notations {
+                version: Some(Notations::VERSION),
+                kind: Some(kind),
+                path: Some(publication.path.to_owned()),
+                doc: Some(publication.doc),
+                replaces: ancestry(publication.replaces),
+                mtime: Some(publication.mtime),
+                mode: publication.mode,
+                ..Notations::default()
+            },
+            intended,
             name: publication.path.rsplit('/').next().unwrap_or_default(),
-            notations: &notations,
-            content,
-            created: None,
-        })?;
+        };
         let key = self.doc_key(kind, audience, publication.doc);
         let flight = InFlight::begin(self, key);
-        let (receipt, entry) = self.store().put(kind.folder(), &sealed)?;
-        let facts = Arc::new(Facts {
-            size: content.len(),
-            digest: content.digest(),
-            name: None,
-            date: None,
-            recipients: recipients.len(),
-            signatures: vec![SignatureFacts {
-                status: SignatureStatus::Good,
-                signer: Some(people.me().clone()),
-                created: Some(receipt.created),
-                intended,
-                notations,
-            }],
-            session_key: receipt.session_key,
-            clock_ahead: false,
-        });
-        let version = describe(entry.clone(), receipt.name, receipt.id, &facts, &people);
-        let version = Arc::new(version);
+        let placed = match kind == BlobKind::Message && audience.len() > 1 {
+            true => self.place_copies(publication, &draft)?,
+            false => vec![self.place_one(publication, &draft)?],
+        };
+        let digest = content.digest();
+        let mut versions = Vec::new();
+        let mut replaced = Vec::new();
         let mut state = self.state();
-        let file = File::of_blob(entry.stamp, facts, Arc::clone(&version));
-        state.insert(entry, file);
-        let mut replaced = superseded(&state, &version);
-        for parent in publication
-            .replaces
-            .iter()
-            .filter(|parent| parent.key != version.key)
+        for Placed {
+            receipt,
+            entry,
+            reader,
+            recipients,
+        } in placed
         {
+            let mut notations = draft.notations.clone();
+            notations.copy = reader;
+            let facts = Arc::new(Facts {
+                size: content.len(),
+                digest,
+                name: None,
+                date: None,
+                recipients,
+                signatures: vec![SignatureFacts {
+                    status: SignatureStatus::Good,
+                    signer: Some(people.me().clone()),
+                    created: Some(receipt.created),
+                    intended: draft.intended.clone(),
+                    notations,
+                }],
+                session_key: receipt.session_key,
+                clock_ahead: false,
+            });
+            let version = describe(entry.clone(), receipt.name, receipt.id, &facts, &people);
+            let version = Arc::new(version);
+            let file = File::of_blob(entry.stamp, facts, Arc::clone(&version));
+            state.insert(entry, file);
+            replaced.extend(superseded(&state, &version));
+            versions.push(version);
+        }
+        let others = publication.replaces.iter();
+        for parent in others.filter(|parent| parent.key != flight.key) {
             state.retire(parent);
             replaced.push(parent.entry.clone());
         }
         drop(state);
         self.shared.published(kind.folder(), replaced);
         Ok(Published {
-            version,
+            versions,
             _flight: flight,
+        })
+    }
+
+    /// Seals for the whole audience and me, and places the blob.
+    fn place_one(&self, publication: &Publication<'_>, draft: &Draft<'_>) -> Result<Placed> {
+        let Publication {
+            kind,
+            audience,
+            content,
+            ..
+        } = *publication;
+        let recipients = self.recipients(audience)?;
+        let reader = audience.members().next();
+        let reader = reader.filter(|_| kind == BlobKind::Message).cloned();
+        let mut notations = draft.notations.clone();
+        notations.copy.clone_from(&reader);
+        let sealed = Sealed::prepare(SealRequest {
+            signer: &self.identities[0],
+            co_signers: &[],
+            recipients: &recipients,
+            intended: &draft.intended,
+            named: self.options.named_recipients,
+            name: draft.name,
+            notations: &notations,
+            content,
+            created: None,
+        })?;
+        let (receipt, entry) = self.store().put(kind.folder(), &sealed)?;
+        Ok(Placed {
+            receipt,
+            entry,
+            reader,
+            recipients: recipients.len(),
         })
     }
 
@@ -162,10 +191,11 @@ impl Vault {
         }
         for version in versions {
             let (folder, name) = (version.folder(), &version.entry.name);
-            match self.store().remove(folder, name) {
-                Ok(()) => {}
-                Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(error),
+            self.note_removed(version)?;
+            if let Err(error) = self.remove_file(folder, name) {
+                // It is still there, and so it is not removed.
+                self.state_dir.note_restored(version.id)?;
+                return Err(error);
             }
             let slot = (folder, name.clone());
             let mut state = self.state();
@@ -203,12 +233,35 @@ fn superseded(state: &State, version: &Version) -> Vec<crate::store::Entry> {
         .collect()
 }
 
-/// A published version. Until this is dropped, the document's changes are kept back from whoever
-/// asks what changed, so that the publisher can first record it for the file that it has open.
+/// What all copies of a publication have in common.
+pub(super) struct Draft<'a> {
+    /// All notations but `copy@`.
+    pub(super) notations: Notations,
+    /// Whom the signatures name.
+    pub(super) intended: Vec<Fingerprint>,
+    /// Base name, a hint for programs that know nothing of notations.
+    pub(super) name: &'a str,
+}
+
+/// A published version: one blob, or one for each reader. Until this is dropped, the document's
+/// changes are kept back from whoever asks what changed, so that the publisher can first record
+/// it for the file that it has open.
 pub struct Published<'a> {
-    /// The new version.
-    pub version: Arc<Version>,
+    /// The new version's blobs, at least one.
+    versions: Vec<Arc<Version>>,
     _flight: InFlight<'a>,
+}
+
+impl Published<'_> {
+    /// The new version's blobs, at least one.
+    pub fn versions(&self) -> &[Arc<Version>] {
+        &self.versions
+    }
+
+    /// The document's new head.
+    pub fn head(&self) -> Head {
+        Head::of(self.versions.clone())
+    }
 }
 
 /// Tells the scanner that a blob of this document is being placed.

@@ -17,7 +17,8 @@ use crate::vault::{State, Vault, lock, openers};
 
 /// A file that is still no whole OpenPGP message after this time is reported.
 const REPORT_INCOMPLETE: Duration = Duration::from_secs(60);
-/// Blobs above this size are opened one at a time, which bounds memory.
+/// Blobs above this size, and smaller ones that hold more, are opened one at a time, which bounds
+/// memory.
 const LARGE: u64 = 4 << 20;
 
 /// One file in `messages/` or `notes/`.
@@ -35,6 +36,8 @@ enum What {
     NotMine,
     /// It cannot be read: the sentence says why. Tried again at each refresh.
     Unreadable(String),
+    /// A blob that I removed, and that others still read: invisible.
+    Hidden,
     /// A blob of mine.
     Blob(Blob),
 }
@@ -48,14 +51,14 @@ impl File {
     pub(super) fn facts(&self) -> Option<&Arc<Facts>> {
         match &self.what {
             What::Blob(blob) => blob.facts.as_ref(),
-            What::Incomplete(_) | What::NotMine | What::Unreadable(_) => None,
+            What::Incomplete(_) | What::NotMine | What::Hidden | What::Unreadable(_) => None,
         }
     }
 
     pub(super) fn version(&self) -> Option<&Arc<Version>> {
         match &self.what {
             What::Blob(blob) => Some(&blob.version),
-            What::Incomplete(_) | What::NotMine | What::Unreadable(_) => None,
+            What::Incomplete(_) | What::NotMine | What::Hidden | What::Unreadable(_) => None,
         }
     }
 
@@ -66,6 +69,18 @@ impl File {
             proven: true,
             what: What::Blob(Blob { facts, version }),
         }
+    }
+
+    pub(super) fn hidden(stamp: Stamp) -> File {
+        File {
+            stamp,
+            proven: true,
+            what: What::Hidden,
+        }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// Tells whether another set of certificates may change what is known of the blob.
@@ -111,6 +126,7 @@ impl Vault {
             )
         };
         let looked_at = self.look_at(&unknown, &people, &certificates);
+        let looked_at = self.without_returned(looked_at);
         let mut state = self.state();
         for (entry, file) in looked_at {
             state.take_in(entry, file);
@@ -166,8 +182,7 @@ impl Vault {
         let done = Mutex::new(Vec::with_capacity(entries.len()));
         let work = || {
             while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let _one = (entry.stamp.size > LARGE).then(|| lock(&large));
-                let file = self.look_at_one(entry, people, certificates);
+                let file = self.look_at_one(entry, people, certificates, &large);
                 lock(&done).extend(file.map(|file| (entry.clone(), file)));
             }
         };
@@ -191,7 +206,9 @@ impl Vault {
         entry: &Entry,
         people: &People,
         certificates: &CertIndex,
+        large: &Mutex<()>,
     ) -> Option<File> {
+        let mut alone = (entry.stamp.size > LARGE).then(|| lock(large));
         let (bytes, stamp) = match self.store().read(entry, self.blob_limit()) {
             Ok(read) => read,
             Err(error) => {
@@ -211,7 +228,16 @@ impl Vault {
             ..entry.clone()
         };
         let (blob, id) = (BlobName::of(&bytes), BlobId::of(&bytes));
-        let outcome = openpgp::open(&bytes, &self.keyring(certificates), &self.limits(), None);
+        let mut limits = self.limits();
+        if alone.is_none() {
+            limits.max_content = limits.max_content.min(LARGE);
+        }
+        let keyring = self.keyring(certificates);
+        let mut outcome = openpgp::open(&bytes, &keyring, &limits, None);
+        if alone.is_none() && matches!(outcome, Outcome::TooLarge) {
+            alone = Some(lock(large));
+            outcome = openpgp::open(&bytes, &keyring, &self.limits(), None);
+        }
         let what = match outcome {
             Outcome::Opened(opened) => {
                 let version = describe(entry, blob, id, &opened.facts, people);
@@ -226,6 +252,7 @@ impl Vault {
             Outcome::Refused(_) | Outcome::Damaged => refused(entry, &bytes, Kind::Damaged),
             Outcome::TooLarge => refused(entry, &bytes, Kind::TooLarge),
         };
+        drop(alone);
         let proven = stamp.is_settled(Timestamp::now());
         Some(File {
             stamp,
@@ -256,7 +283,7 @@ impl Vault {
                     }) if facts.clock_ahead => {
                         Some(format!("{name} was signed ahead of this machine's clock"))
                     }
-                    What::Incomplete(_) | What::NotMine | What::Blob(_) => None,
+                    What::Incomplete(_) | What::NotMine | What::Hidden | What::Blob(_) => None,
                 }
             })
             .collect();
@@ -277,7 +304,7 @@ impl State {
         };
         let sure = match &file.what {
             What::Unreadable(_) => false,
-            What::Blob(Blob { facts: Some(_), .. }) => true,
+            What::Blob(Blob { facts: Some(_), .. }) | What::Hidden => true,
             What::Blob(Blob { facts: None, .. }) | What::Incomplete(_) | What::NotMine => {
                 file.proven
             }
@@ -334,6 +361,14 @@ impl State {
         let slot = (version.folder(), version.entry.name.clone());
         self.forget(&slot);
         self.retired.insert(slot, version.id);
+    }
+
+    /// Shows a file no longer that stays where it is.
+    pub(super) fn hide(&mut self, slot: &(Folder, crate::store::FileName)) {
+        if let Some(stamp) = self.files.get(slot).map(|file| file.stamp) {
+            self.forget(slot);
+            self.files.insert(slot.clone(), File::hidden(stamp));
+        }
     }
 
     /// Forgets a file that is gone.
@@ -406,6 +441,7 @@ pub(super) fn describe(
         vouched: judgement.vouched,
         addressee_proven: judgement.addressee_proven,
         recipients: facts.recipients,
+        reader: notations.copy.clone().filter(|_| kind == BlobKind::Message),
         replaces: notations.replaces.clone(),
         newer_format: notations
             .version
@@ -461,6 +497,7 @@ fn refused(entry: Entry, bytes: &[u8], why: Kind) -> What {
         vouched: Vouched::Unsigned,
         addressee_proven: false,
         recipients,
+        reader: None,
         replaces: Vec::new(),
         newer_format: false,
         mine: false,

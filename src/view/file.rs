@@ -56,6 +56,10 @@ pub(super) struct Body {
     pub(super) touched: bool,
     /// Why the last publish failed, until the next change.
     pub(super) failed: Option<Kind>,
+    /// The place changed since the last publish: saved though the bytes may be the same.
+    pub(super) moved: bool,
+    /// Where it was, while a change of place is on its way.
+    before: Option<Target>,
     /// Removed while open: nothing is published any more.
     pub(super) unlinked: bool,
     pub(super) mtime: Timestamp,
@@ -95,6 +99,8 @@ impl OpenFile {
                 fresh,
                 touched: false,
                 failed: None,
+                moved: false,
+                before: None,
                 unlinked: false,
                 mtime: stat.mtime,
                 mode: stat.mode,
@@ -159,7 +165,32 @@ impl Body {
 
     /// Tells whether something would be lost if the file went now.
     pub(super) fn is_dirty(&self) -> bool {
-        self.written || self.fresh || self.touched
+        self.written || self.fresh || self.touched || self.moved
+    }
+
+    /// Tells whether the bytes are no longer those that were published.
+    pub(super) fn changed_since_published(&self) -> bool {
+        matches!(self.content, Content::Own(_))
+    }
+
+    /// Points the file at another place, until that is accepted or reverted.
+    pub(super) fn set_target(&mut self, target: Target) {
+        self.before = Some(std::mem::replace(&mut self.target, target));
+        self.moved = true;
+    }
+
+    /// The file is at its new place.
+    pub(super) fn accept_target(&mut self) {
+        self.before = None;
+    }
+
+    /// The file stays where it was.
+    pub(super) fn revert_target(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.target = before;
+            self.moved = false;
+            self.failed = None;
+        }
     }
 
     /// Notes that everything is saved.
@@ -167,6 +198,7 @@ impl Body {
         self.written = false;
         self.fresh = false;
         self.touched = false;
+        self.moved = false;
         self.failed = None;
     }
 

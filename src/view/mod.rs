@@ -16,6 +16,7 @@ mod place;
 mod read;
 mod refused;
 mod remove;
+mod rename;
 mod report;
 mod special;
 mod tree;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use open::Access;
+pub use rename::RenameMode;
 pub use tree::Ino;
 pub use write::SetAttr;
 
@@ -238,7 +240,13 @@ impl View {
                     mode: document_mode(version),
                 }
             }
-            _ => file.stat.unwrap_or(file::Stat {
+            FileRole::Document(_)
+            | FileRole::Scratch
+            | FileRole::Backup(..)
+            | FileRole::Key(_)
+            | FileRole::Software(_)
+            | FileRole::Status
+            | FileRole::Errors => file.stat.unwrap_or(file::Stat {
                 size: 0,
                 mtime: self.started,
                 mode: 0o6,

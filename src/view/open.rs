@@ -10,6 +10,7 @@ use crate::vault::{Audience, DocKey, Head, Version};
 use crate::view::file::{OpenFile, Stat, Target};
 use crate::view::names::{self, NAME_MAX};
 use crate::view::place::join;
+use crate::view::rename::Takeover;
 use crate::view::tree::{FileRole, Ino, Role, Shown};
 use crate::view::{
     Attr, Caller, DirEntry, HandleId, ThreadGroup, View, document_mode, lock, not_found,
@@ -90,7 +91,7 @@ impl View {
     /// Counts a handle on a file and returns its content, which is loaded unless it is at hand.
     ///
     /// The outer error is that there is no such file: nothing was counted then.
-    fn hold(&self, ino: Ino) -> Result<Result<Arc<OpenFile>>> {
+    pub(super) fn hold(&self, ino: Ino) -> Result<Result<Arc<OpenFile>>> {
         let role = {
             let mut tree = self.tree();
             let file = tree.file_mut(ino).ok_or_else(not_found)?;
@@ -144,7 +145,7 @@ impl View {
     }
 
     /// Where a save of a shown document goes.
-    fn target(&self, ino: Ino, key: &DocKey, head: &Head) -> Target {
+    pub(super) fn target(&self, ino: Ino, key: &DocKey, head: &Head) -> Target {
         let version = &head.version;
         let Some(audience) = version.audience() else {
             return Target::Nowhere;
@@ -250,7 +251,7 @@ impl View {
         }
         let role = self.tree().dir(parent).ok_or_else(not_found)?.role.clone();
         let mode = (mode >> 6) & 0o7;
-        let (file_role, target) = self.new_file(&role, name)?;
+        let (file_role, target) = self.new_file(parent, &role, name)?;
         let file = Arc::new(OpenFile::fresh(target, mode));
         let ino = {
             let mut tree = self.tree();
@@ -279,7 +280,7 @@ impl View {
     }
 
     /// Decides what a new file in a directory is, if it may be there at all.
-    fn new_file(&self, role: &Role, name: &OsStr) -> Result<(FileRole, Target)> {
+    fn new_file(&self, parent: Ino, role: &Role, name: &OsStr) -> Result<(FileRole, Target)> {
         let (folder, audience, directory) = match role {
             Role::Audience(folder, audience) => (*folder, audience, ""),
             Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
@@ -301,19 +302,23 @@ impl View {
         if names::is_scratch(name) {
             return Ok((FileRole::Scratch, Target::Scratch));
         }
-        let kind = match folder {
-            Folder::Messages => BlobKind::Message,
-            Folder::Notes => BlobKind::Note,
-        };
-        if kind == BlobKind::Message && audience.len() > 1 {
-            return Err(several_readers());
-        }
+        let kind = file_kind(folder);
         self.vault.check_audience(audience)?;
         let path = join(directory, name);
         check_path(&path)?;
-        let doc = self.vault.new_doc_id();
+        let spot = self.spot(parent, OsStr::new(name))?;
+        let new = || {
+            let doc = self.vault.new_doc_id();
+            Takeover {
+                key: self.vault.doc_key(kind, audience, doc),
+                doc,
+                base: Vec::new(),
+            }
+        };
+        // After a document was renamed away as a backup, a new file of its name continues it.
+        let Takeover { key, doc, base } = self.takeover(&spot, None).unwrap_or_else(new);
         let shown = Shown {
-            key: self.vault.doc_key(kind, audience, doc),
+            key,
             head: None,
             is_conflict: false,
         };
@@ -322,7 +327,7 @@ impl View {
             audience: audience.clone(),
             path,
             doc,
-            base: Vec::new(),
+            base,
         };
         Ok((FileRole::Document(shown), target))
     }
@@ -373,13 +378,13 @@ impl View {
         })
     }
 
-    fn let_go(&self, ino: Ino) {
+    pub(super) fn let_go(&self, ino: Ino) {
         let mut tree = self.tree();
         let Some(file) = tree.file_mut(ino) else {
             return;
         };
         file.handles -= 1;
-        if file.handles == 0 && !file.draft && !matches!(file.role, FileRole::Scratch) {
+        if file.handles == 0 && !file.draft && !file.role.is_scratch() {
             file.open = None;
         }
         tree.collect(ino);
@@ -398,11 +403,11 @@ impl View {
 }
 
 /// Checks the rules of a version itself.
-fn writable_version(version: &Version) -> Result<()> {
-    let Some(audience) = version.audience() else {
+pub(super) fn writable_version(version: &Version) -> Result<()> {
+    if version.audience().is_none() {
         let rule = "unverified/ is only for reading and removing";
         return Err(Error::new(Kind::Forbidden, rule));
-    };
+    }
     if version.is_received() {
         return Err(Error::new(
             Kind::ReadOnlyFile,
@@ -412,9 +417,6 @@ fn writable_version(version: &Version) -> Result<()> {
     if version.newer_format {
         let newer = "it was made by a newer version of DDS";
         return Err(Error::new(Kind::ReadOnlyFile, newer));
-    }
-    if version.kind == BlobKind::Message && audience.len() > 1 {
-        return Err(several_readers());
     }
     Ok(())
 }
@@ -437,6 +439,14 @@ pub(super) fn check_new_name(name: &OsStr) -> Result<&str> {
         return Err(Error::new(Kind::Forbidden, rule));
     }
     Ok(name)
+}
+
+/// What a file in a folder is.
+pub(super) fn file_kind(folder: Folder) -> BlobKind {
+    match folder {
+        Folder::Messages => BlobKind::Message,
+        Folder::Notes => BlobKind::Note,
+    }
 }
 
 /// Bytes in the longest path below an audience directory, as PATH_MAX.
@@ -474,11 +484,6 @@ pub(super) fn no_files_here(role: &Role) -> Error {
         ),
     };
     Error::new(kind, rule)
-}
-
-pub(super) fn several_readers() -> Error {
-    let later = "messages to several readers are not offered yet; write to each of them";
-    Error::new(Kind::Unsupported, later)
 }
 
 pub(super) fn exists() -> Error {

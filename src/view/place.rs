@@ -10,7 +10,7 @@ use crate::ids::{BlobKind, Folder};
 use crate::vault::{Audience, DocKey, Document, Head, People, Place, Version};
 use crate::view::audiences::{UNVERIFIED, canonical_name};
 use crate::view::names::{conflict_remark, safe_path, with_remark};
-use crate::view::tree::{Dir, FileRole, Ino, Role, Shown, Tree, What};
+use crate::view::tree::{Dir, File, FileRole, Ino, Role, Shown, Tree, What};
 
 /// A head that has no node yet.
 struct Newcomer {
@@ -80,6 +80,17 @@ impl Tree {
                 blobs.any(|blob| head.version.replaces.contains(&blob.blob))
                     && head.version.path == current.version.path
             });
+            if matches!(
+                self.file(ino),
+                Some(File {
+                    role: FileRole::Backup(..),
+                    ..
+                })
+            ) {
+                // Its replacement is published: it is scratch like any other now.
+                self.set_role(ino, FileRole::Scratch);
+                continue;
+            }
             if self.has_draft(ino) {
                 continue; // The draft goes on from the version that its writer saw.
             }
@@ -107,14 +118,21 @@ impl Tree {
 
     fn head_of(&self, ino: Ino) -> Option<Head> {
         match &self.get(ino)?.what {
-            What::File(_) => self.shown(ino)?.head.clone(),
+            What::File(file) => match &file.role {
+                FileRole::Document(shown) | FileRole::Backup(shown, _) => shown.head.clone(),
+                _ => None,
+            },
             What::Dir(dir) => dir.marker.as_ref().map(|(_, head)| head.clone()),
             What::Alias(_) => None,
         }
     }
 
     fn set_head(&mut self, ino: Ino, head: Head) {
-        if let Some(shown) = self.shown_mut(ino) {
+        if let Some(File {
+            role: FileRole::Document(shown) | FileRole::Backup(shown, _),
+            ..
+        }) = self.file_mut(ino)
+        {
             shown.head = Some(head);
         } else if let Some(Dir {
             marker: Some((_, marker)),

@@ -1,4 +1,4 @@
-//! Calls that are not offered yet, and what `access(2)` and `statfs(2)` answer.
+//! Calls that are not offered, and what `access(2)` and `statfs(2)` answer.
 
 use std::ffi::OsStr;
 
@@ -9,33 +9,6 @@ use crate::view::tree::{FileRole, Ino, Role, What};
 use crate::view::{Attr, Caller, View, not_found};
 
 impl View {
-    /// Refuses to rename: not offered yet.
-    ///
-    /// # Errors
-    /// Always `Unsupported`.
-    pub fn rename(&self, parent: Ino, name: &OsStr) -> Result<()> {
-        let later = "renaming is not offered yet; copy and remove instead";
-        self.reported_in(parent, name, Err(Error::new(Kind::Unsupported, later)))
-    }
-
-    /// Refuses to make a symbolic link: not offered yet.
-    ///
-    /// # Errors
-    /// Always `Unsupported`.
-    pub fn symlink(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
-        let later = "symbolic links are not offered yet";
-        self.reported_in(parent, name, Err(Error::new(Kind::Unsupported, later)))
-    }
-
-    /// Refuses to make a hard link.
-    ///
-    /// # Errors
-    /// Always `Forbidden`.
-    pub fn link(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
-        let rule = "a file here has one name: no hard links";
-        self.reported_in(parent, name, Err(Error::new(Kind::Forbidden, rule)))
-    }
-
     /// Refuses to make a device node, a FIFO or a socket.
     ///
     /// # Errors
@@ -71,7 +44,7 @@ impl View {
             FileRole::Software(_) => Err(no_files_here(&Role::Software(Vec::new()))),
             FileRole::Status | FileRole::Errors => Err(no_files_here(&Role::Dds)),
             FileRole::Document(_) => self.check_rules(ino, caller).map(drop),
-            FileRole::Scratch | FileRole::Key(_) => Ok(()),
+            FileRole::Scratch | FileRole::Backup(..) | FileRole::Key(_) => Ok(()),
         }
     }
 

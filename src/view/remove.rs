@@ -5,13 +5,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder};
-use crate::vault::{Audience, Head, Version};
+use crate::vault::{Audience, Head, PRIVATE_RECIPIENTS, Version};
 use crate::view::open::no_files_here;
 use crate::view::tree::{FileRole, Ino, Role, Shown, What};
 use crate::view::{View, lock, not_found};
-
-/// A blob encrypted to more keys than this has more readers than its writer and me.
-const PRIVATE_RECIPIENTS: usize = 2;
 
 impl View {
     /// Removes a file.
@@ -38,7 +35,8 @@ impl View {
             let tree = self.tree();
             match &tree.get(ino).ok_or_else(not_found)?.what {
                 What::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
-                What::Alias(_) => return Err(not_found()),
+                // An editor's lock: other spellings of directories are no children.
+                What::Alias(_) => (FileRole::Scratch, None),
                 What::File(file) => (file.role.clone(), file.open.clone()),
             }
         };
@@ -49,9 +47,25 @@ impl View {
                 ..
             }) => {
                 self.check_removable(&head, is_conflict)?;
+                if self.has_other_readers(&head) {
+                    self.vault.hide(&self.lineage(&head))?;
+                } else {
+                    self.vault.remove(&self.lineage(&head))?;
+                }
+            }
+            FileRole::Backup(
+                Shown {
+                    head: Some(head), ..
+                },
+                _,
+            ) => {
+                // Nothing was published in its place: removing it removes the document.
+                self.check_removable(&head, false)?;
                 self.vault.remove(&self.lineage(&head))?;
             }
-            FileRole::Document(Shown { head: None, .. }) | FileRole::Scratch => {}
+            FileRole::Document(Shown { head: None, .. })
+            | FileRole::Backup(Shown { head: None, .. }, _)
+            | FileRole::Scratch => {}
             FileRole::Key(name) => self.remove_key(&name)?,
             FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
             FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
@@ -72,7 +86,7 @@ impl View {
     }
 
     /// A directory that a program empties is there until the program removes it.
-    fn keep_emptied(&self, tree: &mut crate::view::tree::Tree, parent: Ino) {
+    pub(super) fn keep_emptied(&self, tree: &mut crate::view::tree::Tree, parent: Ino) {
         if let Some(dir) = tree.dir_mut(parent) {
             dir.kept |= matches!(dir.role, Role::Sub(..));
         }
@@ -103,17 +117,25 @@ impl View {
         lineage
     }
 
+    /// Tells whether removing a message's blob would take it from others: one of foreign make.
+    fn has_other_readers(&self, head: &Head) -> bool {
+        let version = &head.version;
+        version.folder() == Folder::Messages
+            && !version.mine
+            && version.recipients > PRIVATE_RECIPIENTS
+    }
+
     /// Decides whether a document may be removed (DESIGN 4).
     fn check_removable(&self, head: &Head, is_conflict: bool) -> Result<()> {
         let version = &head.version;
-        let few = version.recipients <= PRIVATE_RECIPIENTS;
-        let Some(audience) = version.audience() else {
-            return few.then_some(()).ok_or_else(others_read_it);
-        };
-        match version.folder() {
-            Folder::Messages if version.mine || few => Ok(()),
-            Folder::Messages => Err(others_read_it()),
-            Folder::Notes => {
+        match (version.folder(), version.audience()) {
+            // What has other readers is only hidden.
+            (Folder::Messages, _) => Ok(()),
+            (Folder::Notes, None) => {
+                let few = version.recipients <= PRIVATE_RECIPIENTS;
+                few.then_some(()).ok_or_else(others_read_it)
+            }
+            (Folder::Notes, Some(audience)) => {
                 let moved = || {
                     let published = lock(&self.published);
                     let audiences = version.digest.and_then(|digest| published.get(&digest));
@@ -145,7 +167,7 @@ impl View {
         self.reported_in(parent, name, removed)
     }
 
-    fn rmdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
+    pub(super) fn rmdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
         let (ino, marker) = {
             let tree = self.tree();
             let ino = tree.child(parent, name).ok_or_else(not_found)?;

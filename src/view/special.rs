@@ -114,7 +114,10 @@ impl View {
             }
             FileRole::Status => (self.status().into_bytes(), Target::Nowhere, 0o4),
             FileRole::Errors => (self.errors.text().into_bytes(), Target::Nowhere, 0o4),
-            FileRole::Document(_) | FileRole::Scratch | FileRole::Software(_) => {
+            FileRole::Document(_)
+            | FileRole::Scratch
+            | FileRole::Backup(..)
+            | FileRole::Software(_) => {
                 return Err(not_found());
             }
         };
@@ -151,6 +154,7 @@ impl View {
             | FileRole::Errors
             | FileRole::Document(_)
             | FileRole::Scratch
+            | FileRole::Backup(..)
             | FileRole::Key(_) => Ok(None),
         }
     }
@@ -161,13 +165,8 @@ impl View {
         let (drafts, scratch) = {
             let tree = self.tree();
             let drafts = tree.files().filter(|(_, file)| file.draft).count();
-            let is_scratch = |role: &FileRole| matches!(role, FileRole::Scratch);
-            (
-                drafts,
-                tree.files()
-                    .filter(|(_, file)| is_scratch(&file.role))
-                    .count(),
-            )
+            let scratch = tree.files().filter(|(_, file)| file.role.is_scratch());
+            (drafts, scratch.count())
         };
         let mut text = String::new();
         let mut line = |words: std::fmt::Arguments<'_>| {

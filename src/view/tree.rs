@@ -81,6 +81,9 @@ pub(super) enum FileRole {
     Document(Shown),
     /// An editor's or tool's scratch: in RAM only.
     Scratch,
+    /// A document that was renamed to a scratch name, and the name that it had. Its blob stays
+    /// until its replacement is published; then it is scratch like any other.
+    Backup(Shown, (Ino, OsString)),
     Key(FileName),
     Software(Vec<FileName>),
     Status,
@@ -104,6 +107,25 @@ pub(super) struct Tree {
     pub(super) by_document: HashMap<DocKey, Vec<Ino>>,
     /// Aliases that were looked up; they are in no listing.
     aliases: HashMap<(Ino, OsString), Ino>,
+}
+
+/// The document that a file shows, or of which it is the backup.
+fn document_of(role: &FileRole) -> Option<&DocKey> {
+    match role {
+        FileRole::Document(shown) | FileRole::Backup(shown, _) => Some(&shown.key),
+        FileRole::Scratch
+        | FileRole::Key(_)
+        | FileRole::Software(_)
+        | FileRole::Status
+        | FileRole::Errors => None,
+    }
+}
+
+impl FileRole {
+    /// Tells whether the content is in RAM only.
+    pub(super) fn is_scratch(&self) -> bool {
+        matches!(self, FileRole::Scratch | FileRole::Backup(..))
+    }
 }
 
 impl Dir {
@@ -174,13 +196,6 @@ impl Tree {
         }
     }
 
-    pub(super) fn shown_mut(&mut self, ino: Ino) -> Option<&mut Shown> {
-        match &mut self.file_mut(ino)?.role {
-            FileRole::Document(shown) => Some(shown),
-            _ => None,
-        }
-    }
-
     pub(super) fn child(&self, parent: Ino, name: &OsStr) -> Option<Ino> {
         self.dir(parent)?.children.get(name).copied()
     }
@@ -216,10 +231,7 @@ impl Tree {
         name: impl Into<OsString>,
         role: FileRole,
     ) -> Ino {
-        let document = match &role {
-            FileRole::Document(shown) => Some(shown.key.clone()),
-            _ => None,
-        };
+        let document = document_of(&role).cloned();
         let file = File {
             role,
             open: None,
@@ -273,15 +285,9 @@ impl Tree {
         }
         let (parent, name) = (node.parent, node.name.clone());
         let document = match &node.what {
-            What::File(File {
-                role: FileRole::Document(shown),
-                ..
-            }) => Some(shown.key.clone()),
-            What::Dir(Dir {
-                marker: Some((key, _)),
-                ..
-            }) => Some(key.clone()),
-            _ => None,
+            What::File(file) => document_of(&file.role).cloned(),
+            What::Dir(dir) => dir.marker.as_ref().map(|(key, _)| key.clone()),
+            What::Alias(_) => None,
         };
         if let Some(key) = document {
             self.unindex(&key, ino);
@@ -299,6 +305,42 @@ impl Tree {
             if inos.is_empty() {
                 self.by_document.remove(key);
             }
+        }
+    }
+
+    /// Changes what a file is, and keeps the index of documents right.
+    pub(super) fn set_role(&mut self, ino: Ino, role: FileRole) {
+        let attached = self.is_attached(ino);
+        let Some(file) = self.file_mut(ino) else {
+            return;
+        };
+        let new = document_of(&role).cloned();
+        let old = document_of(&file.role).cloned();
+        file.role = role;
+        if let Some(old) = old {
+            self.unindex(&old, ino);
+        }
+        if let Some(new) = new.filter(|_| attached) {
+            self.by_document.entry(new).or_default().push(ino);
+        }
+    }
+
+    /// Moves a node to another name, which must be free.
+    pub(super) fn relocate(&mut self, ino: Ino, parent: Ino, name: &OsStr) {
+        let now = Timestamp::now();
+        let Some(node) = self.nodes.get_mut(&ino).filter(|node| node.attached) else {
+            return;
+        };
+        let old_parent = std::mem::replace(&mut node.parent, parent);
+        let old_name = std::mem::replace(&mut node.name, name.to_owned());
+        if let Some(dir) = self.dir_mut(old_parent) {
+            dir.children.remove(&old_name);
+            dir.mtime = now;
+        }
+        if let Some(dir) = self.dir_mut(parent) {
+            let hidden = dir.children.insert(name.to_owned(), ino);
+            debug_assert!(hidden.is_none(), "no file ever hides another");
+            dir.mtime = now;
         }
     }
 

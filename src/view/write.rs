@@ -1,16 +1,16 @@
 //! Writing: drafts, and when they are published (DESIGN 5).
 
 use std::ffi::OsStr;
-use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder, Timestamp};
 use crate::plaintext::Plaintext;
-use crate::vault::{Audience, Head, Publication, Published, Version};
+use crate::vault::{Audience, Head, Publication, Published};
 use crate::view::file::{Body, OpenFile, Target};
 use crate::view::open::{Handle, check_new_name, check_path, exists, no_files_here};
 use crate::view::place::join;
-use crate::view::tree::{Dir, FileRole, Ino, Role, What};
+use crate::view::rename::Spot;
+use crate::view::tree::{Dir, FileRole, Ino, Role, Shown, What};
 use crate::view::{Attr, Caller, HandleId, View, lock, not_found};
 
 /// Bytes that all scratch together may take.
@@ -77,9 +77,7 @@ impl View {
 
     fn check_scratch(&self, more: usize) -> Result<()> {
         let tree = self.tree();
-        let scratch = tree
-            .files()
-            .filter(|(_, file)| matches!(file.role, FileRole::Scratch));
+        let scratch = tree.files().filter(|(_, file)| file.role.is_scratch());
         let used: u64 = scratch.map(|(_, file)| self.file_stat(file).size).sum();
         if used + more as u64 > SCRATCH_LIMIT {
             return Err(Error::new(
@@ -128,7 +126,8 @@ impl View {
             }
         };
         match role {
-            FileRole::Document(_) | FileRole::Scratch | FileRole::Key(_) => {}
+            FileRole::Document(_) | FileRole::Scratch | FileRole::Backup(..) | FileRole::Key(_) => {
+            }
             FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
             FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
         }
@@ -286,6 +285,16 @@ impl View {
     /// Saves an open file where it belongs. The body's lock is held, so that two closes make one
     /// version each, in order.
     pub(super) fn publish(&self, ino: Ino, body: &mut Body) -> Result<()> {
+        self.publish_placed(ino, body, None)
+    }
+
+    /// As [`View::publish`]; the node moves to its new name at the moment it is published.
+    pub(super) fn publish_placed(
+        &self,
+        ino: Ino,
+        body: &mut Body,
+        place: Option<(&Spot, Option<Ino>)>,
+    ) -> Result<()> {
         if body.unlinked {
             body.saved();
             return Ok(());
@@ -296,7 +305,7 @@ impl View {
                 let bytes = body.read(0, usize::MAX);
                 self.vault.put_key(name, &bytes)
             }
-            Target::Document { .. } => self.publish_document(ino, body),
+            Target::Document { .. } => self.publish_document(ino, body, place),
         };
         match saved {
             Ok(()) => {
@@ -314,7 +323,12 @@ impl View {
         }
     }
 
-    fn publish_document(&self, ino: Ino, body: &mut Body) -> Result<()> {
+    fn publish_document(
+        &self,
+        ino: Ino,
+        body: &mut Body,
+        place: Option<(&Spot, Option<Ino>)>,
+    ) -> Result<()> {
         let Target::Document {
             kind,
             audience,
@@ -329,7 +343,8 @@ impl View {
         let unchanged = base
             .first()
             .is_some_and(|version| version.digest == Some(digest));
-        if unchanged && !(body.touched && *kind == BlobKind::Note) {
+        let touched = body.touched && *kind == BlobKind::Note;
+        if unchanged && !touched && !body.moved {
             return Ok(());
         }
         let published = self.vault.publish(&Publication {
@@ -346,28 +361,34 @@ impl View {
             .entry(digest)
             .or_default()
             .push(audience.clone());
-        self.show_published(ino, &published.version);
+        let head = published.head();
+        self.show_published(ino, head, place);
         if let Target::Document { base, .. } = &mut body.target {
-            *base = vec![Arc::clone(&published.version)];
+            *base = published.versions().to_vec();
         }
         Ok(())
     }
 
     /// Lets the node that was saved show the new version under its own number and name.
-    fn show_published(&self, ino: Ino, version: &Arc<Version>) {
+    fn show_published(&self, ino: Ino, head: Head, place: Option<(&Spot, Option<Ino>)>) {
         let mut tree = self.tree();
-        let Some(shown) = tree.shown_mut(ino) else {
-            return;
-        };
-        let old = std::mem::replace(&mut shown.key, version.key.clone());
-        shown.head = Some(Head::of(Arc::clone(version)));
-        if tree.is_attached(ino) {
-            tree.unindex(&old, ino);
-            tree.by_document
-                .entry(version.key.clone())
-                .or_default()
-                .push(ino);
+        if let Some((spot, victim)) = place {
+            if let Some(victim) = victim {
+                tree.drop_draft(victim);
+                tree.detach(victim);
+            }
+            tree.relocate(ino, spot.parent, OsStr::new(&spot.name));
         }
+        let is_conflict = match (place, tree.shown(ino)) {
+            (None, Some(shown)) => shown.is_conflict,
+            _ => false,
+        };
+        let shown = Shown {
+            key: head.version.key.clone(),
+            head: Some(head),
+            is_conflict,
+        };
+        tree.set_role(ino, FileRole::Document(shown));
     }
 
     /// Makes a directory among notes. It is kept by a blob of its own, so that it is there for
@@ -413,11 +434,11 @@ impl View {
         match self.publish_directory(audience, &path) {
             Ok(published) => {
                 let mut tree = self.tree();
-                let version = Arc::clone(&published.version);
-                let key = version.key.clone();
+                let head = published.head();
+                let key = head.version.key.clone();
                 tree.by_document.entry(key.clone()).or_default().push(ino);
                 if let Some(dir) = tree.dir_mut(ino) {
-                    dir.marker = Some((key, Head::of(version)));
+                    dir.marker = Some((key, head));
                     dir.kept = false;
                 }
                 drop(tree);
@@ -472,5 +493,10 @@ impl View {
             lost.push(format!("the last second's saves: {error}"));
         }
         lost
+    }
+
+    /// All files that anybody may still have open.
+    pub fn files(&self) -> Vec<Ino> {
+        self.tree().files().map(|(ino, _)| ino).collect()
     }
 }

@@ -73,15 +73,15 @@ impl View {
             };
             attributes.push(("addressee", addressee.to_owned()));
             let mut names: Vec<_> = audience.members().map(|key| people.name(key)).collect();
+            names.sort();
             names.push("me".to_owned());
             attributes.push(("to", names.join(",")));
         }
         if version.mine && version.folder() == Folder::Messages {
-            let pending = version
-                .audience()
-                .into_iter()
-                .flat_map(|audience| audience.members());
-            let names: Vec<_> = pending.map(|key| people.name(key)).collect();
+            let left = head.blobs().filter_map(|copy| copy.reader.as_ref());
+            let mut names: Vec<_> = left.map(|key| people.name(key)).collect();
+            names.sort();
+            names.dedup();
             attributes.push(("pending", names.join(",")));
         }
         if is_conflict {

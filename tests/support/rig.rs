@@ -8,9 +8,12 @@ use std::sync::Arc;
 use dds::contacts::Contacts;
 use dds::fuse::errno_of;
 use dds::openpgp::Identity;
+use dds::state::State;
 use dds::store::DirStore;
 use dds::vault::{self, Vault};
-use dds::view::{self, Access, Caller, HandleId, Ino, NodeKind, SetAttr, ThreadGroup, View};
+use dds::view::{
+    self, Access, Caller, HandleId, Ino, NodeKind, RenameMode, SetAttr, ThreadGroup, View,
+};
 
 use super::mount::{Home, Mount, can_mount};
 use super::people::{Person, make_store};
@@ -42,7 +45,8 @@ pub trait Rig {
     fn readlink(&self, path: &str) -> Done<String>;
     fn xattr(&self, path: &str, name: &str) -> Done<String>;
     fn rename(&self, from: &str, to: &str) -> Done<()>;
-    fn symlink(&self, path: &str) -> Done<()>;
+    fn symlink(&self, path: &str, target: &str) -> Done<()>;
+    fn link(&self, from: &str, to: &str) -> Done<()>;
     /// Waits until what was published is durable and what it replaced is gone.
     fn settle(&self);
     /// Ends this mount and begins another of the same store.
@@ -98,10 +102,15 @@ impl InProcess {
     pub fn new(cast: &Cast) -> InProcess {
         let home = Home::new();
         let store = make_store(home.dir.path(), &members(cast));
+        Self::of(&cast.me, home, store)
+    }
+
+    /// The view that somebody has of a store.
+    pub fn of(person: &Person, home: Home, store: PathBuf) -> InProcess {
         let mut rig = InProcess {
             home,
             store,
-            secret: cast.me.secret.clone(),
+            secret: person.secret.clone(),
             view: None,
         };
         rig.open();
@@ -113,7 +122,10 @@ impl InProcess {
         let identity = Identity::unlock(&self.secret, None).unwrap();
         let contacts = Contacts::load(&self.home.path("pins")).unwrap();
         let options = vault::Options::default();
-        let vault = Vault::open(Arc::new(store), vec![identity], contacts, options).unwrap();
+        let identities = vec![identity];
+        let key = vault::StateKey(&identities);
+        let state = State::open(&self.home.path("state"), &key).unwrap();
+        let vault = Vault::open(Arc::new(store), state, identities, contacts, options).unwrap();
         self.view = Some(View::new(vault, view::Options::default()).unwrap());
     }
 
@@ -312,14 +324,35 @@ impl Rig for InProcess {
             .map_err(number)
     }
 
-    fn rename(&self, from: &str, _to: &str) -> Done<()> {
+    fn rename(&self, from: &str, to: &str) -> Done<()> {
+        // As the kernel does before it asks.
+        if to.starts_with(&format!("{from}/")) {
+            return Err(libc::EINVAL);
+        }
         let (parent, name) = self.parent(from)?;
-        self.view().rename(parent, name).map_err(number)
+        let (new_parent, new_name) = self.parent(to)?;
+        let mode = RenameMode::default();
+        let view = self.view();
+        view.lookup(parent, name).map_err(number)?;
+        view.rename(parent, name, new_parent, new_name, mode)
+            .map_err(number)
     }
 
-    fn symlink(&self, path: &str) -> Done<()> {
+    fn link(&self, from: &str, to: &str) -> Done<()> {
+        let ino = self.find(from)?;
+        let (parent, name) = self.parent(to)?;
+        self.view()
+            .link(ino, parent, name)
+            .map(drop)
+            .map_err(number)
+    }
+
+    fn symlink(&self, path: &str, target: &str) -> Done<()> {
         let (parent, name) = self.parent(path)?;
-        self.view().symlink(parent, name).map(drop).map_err(number)
+        self.view()
+            .symlink(parent, name, target)
+            .map(drop)
+            .map_err(number)
     }
 
     fn settle(&self) {
@@ -499,8 +532,12 @@ impl Rig for Mounted {
         std::fs::rename(self.path(from), self.path(to)).map_err(errno)
     }
 
-    fn symlink(&self, path: &str) -> Done<()> {
-        std::os::unix::fs::symlink("nowhere", self.path(path)).map_err(errno)
+    fn symlink(&self, path: &str, target: &str) -> Done<()> {
+        std::os::unix::fs::symlink(target, self.path(path)).map_err(errno)
+    }
+
+    fn link(&self, from: &str, to: &str) -> Done<()> {
+        std::fs::hard_link(self.path(from), self.path(to)).map_err(errno)
     }
 
     fn settle(&self) {

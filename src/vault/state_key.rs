@@ -1,0 +1,72 @@
+//! The key of the sealed state: sealed to me and signed by me, once (DESIGN 8).
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind, Result};
+use crate::openpgp::{
+    self, CertIndex, Identity, Keyring, Limits, Notations, Outcome, SealRequest, Sealed,
+    SignatureStatus,
+};
+use crate::plaintext::Plaintext;
+use crate::state::KeyWrap;
+
+/// Wraps the state's key by the identities of a vault, the first of which signs.
+pub struct StateKey<'a>(pub &'a [Identity]);
+
+impl KeyWrap for StateKey<'_> {
+    fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>> {
+        let me = self
+            .0
+            .first()
+            .ok_or_else(|| Error::new(Kind::NoKey, "no secret key"))?;
+        let content = Plaintext::from(&key[..]);
+        let notations = Notations {
+            version: Some(Notations::VERSION),
+            ..Notations::default()
+        };
+        let sealed = Sealed::prepare(SealRequest {
+            signer: me,
+            co_signers: &[],
+            recipients: &[me.certificate().clone()],
+            intended: &[me.fingerprint()],
+            named: false,
+            name: "",
+            notations: &notations,
+            content: &content,
+            created: None,
+        })?;
+        let mut wrapped = Vec::new();
+        sealed.write_to(&mut wrapped)?;
+        Ok(wrapped)
+    }
+
+    fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>> {
+        let refused = |why: &str| Error::new(Kind::BadConfig, why);
+        let certificates = CertIndex::default();
+        let keyring = Keyring {
+            identities: self.0,
+            certificates: &certificates,
+        };
+        let Outcome::Opened(opened) = openpgp::open(wrapped, &keyring, &Limits::default(), None)
+        else {
+            return Err(refused("the state's key does not open with this identity"));
+        };
+        let mine = |signer: &crate::ids::Fingerprint| {
+            self.0
+                .iter()
+                .any(|identity| identity.fingerprint() == *signer)
+        };
+        let signed_by_me = opened.facts.signatures.iter().any(|signature| {
+            signature.status == SignatureStatus::Good && signature.signer.as_ref().is_some_and(mine)
+        });
+        if !signed_by_me {
+            return Err(refused("the state's key is not signed by this identity"));
+        }
+        let bytes = opened.content.read_at(0, 33);
+        let key: &[u8; 32] = bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| refused("the state's key has a wrong length"))?;
+        Ok(Zeroizing::new(*key))
+    }
+}

@@ -1,0 +1,691 @@
+//! Renaming: editors' backups and replacements, files and directory trees within an audience.
+//!
+//! A document keeps its id under its new name. What is renamed over a document takes over that
+//! document's id and place, and one new blob replaces both. A document renamed to a scratch name
+//! is a backup: its blob stays until a replacement is published, and it comes back if none is.
+
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobKind, DocId, Folder, Timestamp};
+use crate::plaintext::Plaintext;
+use crate::vault::{Audience, DocKey, Head, Publication, Version};
+use crate::view::file::{OpenFile, Target};
+use crate::view::names;
+use crate::view::open::{
+    check_new_name, check_path, exists, file_kind, no_files_here, writable_version,
+};
+use crate::view::place::join;
+use crate::view::tree::{FileRole, Ino, Role, Shown, Tree, What};
+use crate::view::{Attr, View, not_found};
+
+/// How `renameat2(2)` is asked to treat an existing target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RenameMode {
+    /// It must not exist (RENAME_NOREPLACE).
+    pub no_replace: bool,
+    /// The two change places (RENAME_EXCHANGE), or anything else that is not offered.
+    pub exotic: bool,
+}
+
+/// A name in a directory of an audience.
+#[derive(Clone)]
+pub(super) struct Spot {
+    pub(super) parent: Ino,
+    pub(super) name: String,
+    folder: Folder,
+    audience: Audience,
+    /// Path of the directory below the audience.
+    directory: String,
+}
+
+impl Spot {
+    pub(super) fn path(&self) -> String {
+        join(&self.directory, &self.name)
+    }
+
+    fn same_audience(&self, other: &Spot) -> bool {
+        (self.folder, &self.audience) == (other.folder, &other.audience)
+    }
+}
+
+/// The document that a new file under a name continues.
+pub(super) struct Takeover {
+    pub(super) key: DocKey,
+    pub(super) doc: DocId,
+    /// What its next version replaces.
+    pub(super) base: Vec<Arc<Version>>,
+}
+
+impl View {
+    /// Renames a file or directory.
+    ///
+    /// # Errors
+    /// `CrossAudience` between audiences, where copying encrypts anew; `ReadOnlyFile` for
+    /// received messages; `Exists`; `Invalid` for an exchange; what publishing gives.
+    pub fn rename(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        new_parent: Ino,
+        new_name: &OsStr,
+        mode: RenameMode,
+    ) -> Result<()> {
+        let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode);
+        self.reported_in(parent, name, renamed)
+    }
+
+    fn rename_quietly(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        new_parent: Ino,
+        new_name: &OsStr,
+        mode: RenameMode,
+    ) -> Result<()> {
+        if mode.exotic {
+            return Err(Error::new(
+                Kind::Invalid,
+                "two files cannot change places here",
+            ));
+        }
+        let ino = self.tree().child(parent, name).ok_or_else(not_found)?;
+        let from = self.spot(parent, name)?;
+        let to = self.spot(new_parent, new_name)?;
+        if !from.same_audience(&to) {
+            let rule = "another audience: copy and remove instead, which encrypts anew";
+            return Err(Error::new(Kind::CrossAudience, rule));
+        }
+        check_new_name(new_name)?;
+        check_path(&to.path())?;
+        let victim = self.tree().child(new_parent, new_name);
+        if victim == Some(ino) {
+            return Ok(());
+        }
+        if victim.is_some() && mode.no_replace {
+            return Err(exists());
+        }
+        let is_dir = self.tree().dir(ino).is_some();
+        if is_dir {
+            self.rename_directory(ino, &to, victim)?;
+        } else {
+            self.check_victim(victim)?;
+            let victim_file = victim.and_then(|ino| self.tree().file(ino)?.open.clone());
+            self.rename_file(ino, &from, &to, victim)?;
+            if let Some(file) = victim_file {
+                // Who has it open goes on, and nothing of it is published any more.
+                file.lock().unlinked = true;
+            }
+        }
+        let mut tree = self.tree();
+        self.keep_emptied(&mut tree, parent);
+        drop(tree);
+        self.show_changes();
+        Ok(())
+    }
+
+    /// Finds out where a name is, if files may be there at all.
+    pub(super) fn spot(&self, parent: Ino, name: &OsStr) -> Result<Spot> {
+        let tree = self.tree();
+        let dir = tree.dir(parent).ok_or_else(not_found)?;
+        let (folder, audience, directory) = match &dir.role {
+            Role::Audience(folder, audience) => (*folder, audience, ""),
+            Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
+            other => return Err(no_files_here(other)),
+        };
+        Ok(Spot {
+            parent,
+            name: name.to_string_lossy().into_owned(),
+            folder,
+            audience: audience.clone(),
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// Checks whether a file may be renamed over what is there.
+    fn check_victim(&self, victim: Option<Ino>) -> Result<()> {
+        let Some(victim) = victim else {
+            return Ok(());
+        };
+        let tree = self.tree();
+        if tree.dir(victim).is_some() {
+            return Err(Error::new(Kind::IsDirectory, "a directory has that name"));
+        }
+        match tree.shown(victim) {
+            Some(Shown {
+                head: Some(head), ..
+            }) => writable_version(&head.version),
+            Some(Shown { head: None, .. }) | None => Ok(()),
+        }
+    }
+
+    fn rename_file(&self, ino: Ino, from: &Spot, to: &Spot, victim: Option<Ino>) -> Result<()> {
+        let role = match &self.tree().get(ino).ok_or_else(not_found)?.what {
+            What::File(file) => Some(file.role.clone()),
+            What::Dir(_) | What::Alias(_) => None,
+        };
+        let scratch = names::is_scratch(&to.name);
+        match role {
+            // An editor's lock.
+            None => {
+                self.move_node(ino, to, victim);
+                Ok(())
+            }
+            Some(FileRole::Scratch | FileRole::Backup(..)) if scratch => {
+                self.move_node(ino, to, victim);
+                Ok(())
+            }
+            Some(FileRole::Scratch) => self.publish_as(ino, to, victim),
+            Some(FileRole::Backup(shown, origin)) => {
+                let replaced = victim.is_some_and(|v| self.tree().is_published(v));
+                if origin == (to.parent, OsString::from(&to.name)) && !replaced {
+                    self.restore_backup(ino, shown, to, victim);
+                    Ok(())
+                } else {
+                    self.publish_as(ino, to, victim)
+                }
+            }
+            Some(FileRole::Document(Shown { head: None, .. })) if scratch => {
+                self.make_scratch(ino, to, victim);
+                Ok(())
+            }
+            Some(FileRole::Document(shown)) => {
+                if let Some(head) = &shown.head {
+                    writable_version(&head.version)?;
+                }
+                if scratch {
+                    self.make_backup(ino, shown, from, to, victim)
+                } else {
+                    self.publish_as(ino, to, victim)
+                }
+            }
+            Some(
+                FileRole::Key(_) | FileRole::Software(_) | FileRole::Status | FileRole::Errors,
+            ) => Err(not_found()),
+        }
+    }
+
+    fn move_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>) {
+        let mut tree = self.tree();
+        if let Some(victim) = victim {
+            tree.drop_draft(victim);
+            tree.detach(victim);
+        }
+        tree.relocate(ino, to.parent, OsStr::new(&to.name));
+    }
+
+    /// A file that was never published becomes scratch.
+    fn make_scratch(&self, ino: Ino, to: &Spot, victim: Option<Ino>) {
+        let open = self.tree().file(ino).and_then(|file| file.open.clone());
+        if let Some(open) = open {
+            let mut body = open.lock();
+            body.target = Target::Scratch;
+            body.saved();
+        }
+        self.move_node(ino, to, victim);
+        let mut tree = self.tree();
+        tree.set_role(ino, FileRole::Scratch);
+        tree.drop_draft(ino);
+    }
+
+    /// A document is renamed away as a backup: its content stays in RAM under the scratch name,
+    /// its blob in the store until a replacement is published.
+    fn make_backup(
+        &self,
+        ino: Ino,
+        shown: Shown,
+        from: &Spot,
+        to: &Spot,
+        victim: Option<Ino>,
+    ) -> Result<()> {
+        let open = self.hold(ino)?;
+        let kept = open.map(|open| {
+            let mut body = open.lock();
+            body.target = Target::Scratch;
+            body.saved();
+        });
+        if kept.is_ok() {
+            self.move_node(ino, to, victim);
+            let mut tree = self.tree();
+            let origin = (from.parent, OsString::from(&from.name));
+            tree.set_role(ino, FileRole::Backup(shown, origin));
+            tree.drop_draft(ino);
+        }
+        self.let_go(ino);
+        kept
+    }
+
+    /// A backup comes back under its own name: nothing was published in its place.
+    fn restore_backup(&self, ino: Ino, shown: Shown, to: &Spot, victim: Option<Ino>) {
+        self.move_node(ino, to, victim);
+        let open = {
+            let mut tree = self.tree();
+            tree.set_role(ino, FileRole::Document(shown.clone()));
+            tree.file(ino).and_then(|file| file.open.clone())
+        };
+        let target = shown
+            .head
+            .as_ref()
+            .map(|head| self.target(ino, &shown.key, head));
+        if let (Some(open), Some(target)) = (open, target) {
+            let mut body = open.lock();
+            // What was written to the backup itself is unsaved now.
+            body.written = body.changed_since_published();
+            body.target = target;
+            drop(body);
+            self.note_draft(ino, &open);
+        }
+        self.drop_if_idle(ino);
+    }
+
+    /// Publishes a file under another name, taking over the document that has it.
+    fn publish_as(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> Result<()> {
+        let takeover = self.takeover(to, victim);
+        let file = self.hold(ino)?;
+        let published = file.and_then(|file| {
+            let mut body = file.lock();
+            self.retarget(&mut body, to, takeover);
+            let unfinished = {
+                let tree = self.tree();
+                let never = tree.shown(ino).is_some_and(|shown| shown.head.is_none());
+                drop(tree);
+                never && self.has_writer(ino)
+            };
+            if unfinished {
+                // Still being written: it is published under its new name when it is closed.
+                body.accept_target();
+                drop(body);
+                self.retarget_node(ino, to, victim, &file);
+                return Ok(());
+            }
+            let place = Some((to, victim));
+            let published = self.publish_placed(ino, &mut body, place);
+            match &published {
+                Ok(()) => body.accept_target(),
+                Err(_) => body.revert_target(),
+            }
+            published
+        });
+        self.let_go(ino);
+        published
+    }
+
+    /// Points an open file at its new place; [`crate::view::file::Body::revert_target`] undoes it.
+    fn retarget(&self, body: &mut crate::view::file::Body, to: &Spot, takeover: Option<Takeover>) {
+        let kind = file_kind(to.folder);
+        let (own_doc, mut base) = match &body.target {
+            Target::Document { doc, base, .. } => (Some(*doc), base.clone()),
+            Target::Scratch | Target::Key(_) | Target::Nowhere => (None, Vec::new()),
+        };
+        let mut doc = own_doc.unwrap_or_else(|| self.vault.new_doc_id());
+        if let Some(takeover) = takeover {
+            doc = takeover.doc;
+            // The replaced document first: its bytes decide whether anything changed.
+            base = takeover.base.into_iter().chain(base).collect();
+        }
+        body.set_target(Target::Document {
+            kind,
+            audience: to.audience.clone(),
+            path: to.path(),
+            doc,
+            base,
+        });
+    }
+
+    fn retarget_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>, file: &OpenFile) {
+        let key = match &file.lock().target {
+            Target::Document {
+                kind,
+                audience,
+                doc,
+                ..
+            } => self.vault.doc_key(*kind, audience, *doc),
+            Target::Scratch | Target::Key(_) | Target::Nowhere => return,
+        };
+        self.move_node(ino, to, victim);
+        let shown = Shown {
+            key,
+            head: None,
+            is_conflict: false,
+        };
+        self.tree().set_role(ino, FileRole::Document(shown));
+    }
+
+    /// Finds the document that a file under this name would continue: the one that has the name,
+    /// or the one that was renamed away from it as a backup.
+    pub(super) fn takeover(&self, spot: &Spot, victim: Option<Ino>) -> Option<Takeover> {
+        let (shown, open) = {
+            let tree = self.tree();
+            let shown = match victim {
+                Some(victim) => tree.shown(victim).cloned(),
+                None => tree.backup_of(spot.parent, OsStr::new(&spot.name)),
+            }?;
+            (shown, victim.and_then(|ino| tree.file(ino)?.open.clone()))
+        };
+        let base = shown.head.iter().flat_map(Head::blobs).cloned().collect();
+        // A draft that was never published has its own base: that of the backup it replaces.
+        let base = match (&shown.head, open) {
+            (None, Some(open)) => match &open.lock().target {
+                Target::Document { base, .. } => base.clone(),
+                Target::Scratch | Target::Key(_) | Target::Nowhere => base,
+            },
+            _ => base,
+        };
+        let (key, doc) = match &shown.key {
+            DocKey::Placed { doc, .. } => (shown.key.clone(), *doc),
+            DocKey::Single(folder, _) => {
+                let kind = file_kind(*folder);
+                let doc = self.vault.new_doc_id();
+                (self.vault.doc_key(kind, &spot.audience, doc), doc)
+            }
+        };
+        Some(Takeover { key, doc, base })
+    }
+
+    /// Renames a directory among notes: everything in it is published under its new path.
+    fn rename_directory(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> Result<()> {
+        let old_path = match self.tree().dir(ino).map(|dir| dir.role.clone()) {
+            Some(Role::Sub(_, path)) => path,
+            Some(_) => return Err(Error::new(Kind::Busy, "this directory always exists")),
+            None => return Err(not_found()),
+        };
+        if to.folder == Folder::Messages {
+            return Err(no_files_here(&Role::Audience(
+                to.folder,
+                to.audience.clone(),
+            )));
+        }
+        if let Some(victim) = victim {
+            if self.tree().dir(victim).is_none() {
+                return Err(Error::new(Kind::NotDirectory, "a file has that name"));
+            }
+            self.rmdir_quietly(to.parent, OsStr::new(&to.name))?;
+        }
+        self.vault.check_audience(&to.audience)?;
+        let inside = self.tree().below(ino);
+        let new_path = to.path();
+        let mut moved = Vec::new();
+        let mut failure = None;
+        for node in inside {
+            match self.republish_below(node, &old_path, &new_path, &to.audience) {
+                Ok(key) => moved.extend(key.map(|key| (node, key))),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        let mut tree = self.tree();
+        match failure {
+            None => {
+                tree.relocate(ino, to.parent, OsStr::new(&to.name));
+                tree.change_paths(ino, &old_path, &new_path);
+                Ok(())
+            }
+            Some(error) => {
+                // What was already published stands where its blob says.
+                let people = self.vault.people();
+                for (node, key) in moved {
+                    if tree.file(node).is_some() {
+                        tree.detach(node);
+                    }
+                    let document = self.vault.document(&key);
+                    tree.apply(vec![(key, document)], &people);
+                }
+                Err(error.context("only a part of the directory was moved"))
+            }
+        }
+    }
+
+    /// Publishes one file or directory marker under its path below the renamed directory.
+    /// Returns its document if there was something to publish.
+    fn republish_below(
+        &self,
+        ino: Ino,
+        old: &str,
+        new: &str,
+        audience: &Audience,
+    ) -> Result<Option<DocKey>> {
+        let changed = |path: &str| format!("{new}{}", path.strip_prefix(old).unwrap_or_default());
+        let (marker, shown, own) = {
+            let tree = self.tree();
+            let marker = tree.dir(ino).and_then(|dir| {
+                let Role::Sub(_, path) = &dir.role else {
+                    return None;
+                };
+                Some((dir.marker.clone()?, changed(path)))
+            });
+            let directory = tree
+                .get(ino)
+                .and_then(|node| match &tree.dir(node.parent)?.role {
+                    Role::Sub(_, path) => Some(changed(path)),
+                    _ => None,
+                });
+            let name = tree
+                .get(ino)
+                .map(|node| node.name.to_string_lossy().into_owned());
+            let own = directory.zip(name).map(|(dir, name)| join(&dir, &name));
+            (marker, tree.shown(ino).cloned(), own)
+        };
+        if let Some(((key, head), path)) = marker {
+            return self
+                .republish_marker(ino, &key, &head, &path, audience)
+                .map(Some);
+        }
+        let (Some(_), Some(path)) = (shown, own) else {
+            return Ok(None);
+        };
+        check_path(&path)?;
+        let file = self.hold(ino)?;
+        let published = file.and_then(|file| {
+            let mut body = file.lock();
+            let Target::Document {
+                kind,
+                audience,
+                doc,
+                base,
+                ..
+            } = &body.target
+            else {
+                return Ok(None);
+            };
+            let target = Target::Document {
+                kind: *kind,
+                audience: audience.clone(),
+                path,
+                doc: *doc,
+                base: base.clone(),
+            };
+            let never = base.is_empty();
+            body.set_target(target);
+            if never {
+                body.accept_target();
+                return Ok(None);
+            }
+            match self.publish_placed(ino, &mut body, None) {
+                Ok(()) => body.accept_target(),
+                Err(error) => {
+                    body.revert_target();
+                    return Err(error);
+                }
+            }
+            drop(body);
+            Ok(self.tree().shown(ino).map(|shown| shown.key.clone()))
+        });
+        self.let_go(ino);
+        published
+    }
+
+    fn republish_marker(
+        &self,
+        ino: Ino,
+        key: &DocKey,
+        head: &Head,
+        path: &str,
+        audience: &Audience,
+    ) -> Result<DocKey> {
+        let doc = match key {
+            DocKey::Placed { doc, .. } => *doc,
+            DocKey::Single(..) => self.vault.new_doc_id(),
+        };
+        let replaces: Vec<_> = head.blobs().cloned().collect();
+        let published = self.vault.publish(&Publication {
+            kind: BlobKind::Directory,
+            audience,
+            path,
+            doc,
+            replaces: &replaces,
+            content: &Plaintext::new(),
+            mtime: Timestamp::now(),
+            mode: None,
+        })?;
+        let mut tree = self.tree();
+        tree.unindex(key, ino);
+        let head = published.head();
+        let key = head.version.key.clone();
+        tree.by_document.entry(key.clone()).or_default().push(ino);
+        if let Some(dir) = tree.dir_mut(ino) {
+            dir.marker = Some((key.clone(), head));
+        }
+        Ok(key)
+    }
+
+    /// Gives scratch a second name. To a name that is no scratch name it is saved, as by renaming.
+    ///
+    /// # Errors
+    /// `Forbidden` for anything but scratch; `Exists`; `CrossAudience`; what publishing gives.
+    pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &OsStr) -> Result<Attr> {
+        let linked = self.link_quietly(ino, new_parent, new_name);
+        self.reported_in(new_parent, new_name, linked)
+    }
+
+    fn link_quietly(&self, ino: Ino, new_parent: Ino, new_name: &OsStr) -> Result<Attr> {
+        let (from, open) = {
+            let tree = self.tree();
+            let node = tree.get(ino).ok_or_else(not_found)?;
+            let file = tree
+                .file(ino)
+                .filter(|file| matches!(file.role, FileRole::Scratch));
+            let Some(file) = file else {
+                let rule = "a file here has one name: no hard links";
+                return Err(Error::new(Kind::Forbidden, rule));
+            };
+            ((node.parent, node.name.clone()), file.open.clone())
+        };
+        let open = open.ok_or_else(not_found)?;
+        let from = self.spot(from.0, &from.1)?;
+        let to = self.spot(new_parent, new_name)?;
+        if !from.same_audience(&to) {
+            return Err(Error::new(Kind::CrossAudience, "another audience"));
+        }
+        let name = check_new_name(new_name)?;
+        check_path(&to.path())?;
+        let (content, stat) = {
+            let body = open.lock();
+            (Arc::new(body.content().duplicate()), open.stat())
+        };
+        let copy = Arc::new(OpenFile::published(content, Target::Scratch, stat));
+        let second = {
+            let mut tree = self.tree();
+            if tree.child(new_parent, new_name).is_some() {
+                return Err(exists());
+            }
+            let second = tree.attach_file(new_parent, name, FileRole::Scratch);
+            if let Some(file) = tree.file_mut(second) {
+                file.open = Some(copy);
+            }
+            second
+        };
+        if !names::is_scratch(name) {
+            if let Err(error) = self.publish_as(second, &to, None) {
+                self.tree().detach(second);
+                return Err(error);
+            }
+        }
+        self.getattr(second)
+    }
+
+    /// Makes an editor's lock: a symbolic link with a scratch name, in RAM.
+    ///
+    /// # Errors
+    /// `Forbidden` for any other name or place; `Exists`.
+    pub fn symlink(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
+        let made = self.symlink_quietly(parent, name, target);
+        self.reported_in(parent, name, made)
+    }
+
+    fn symlink_quietly(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
+        self.spot(parent, name)?;
+        let name = check_new_name(name)?;
+        if !names::is_scratch(name) {
+            let rule = "only editors' locks may be symbolic links";
+            return Err(Error::new(Kind::Forbidden, rule));
+        }
+        let ino = {
+            let mut tree = self.tree();
+            if tree.child(parent, OsStr::new(name)).is_some() {
+                return Err(exists());
+            }
+            tree.attach(parent, name, What::Alias(target.to_owned()))
+        };
+        self.getattr(ino)
+    }
+
+    /// Lets go of a document's content when nobody has it open and nothing is unsaved.
+    pub(super) fn drop_if_idle(&self, ino: Ino) {
+        if let Some(file) = self.tree().file_mut(ino) {
+            if file.handles == 0 && !file.draft && matches!(file.role, FileRole::Document(_)) {
+                file.open = None;
+            }
+        }
+    }
+}
+
+impl Tree {
+    /// Tells whether a node shows a published version.
+    pub(super) fn is_published(&self, ino: Ino) -> bool {
+        self.shown(ino).is_some_and(|shown| shown.head.is_some())
+    }
+
+    /// Finds the document that was renamed away from a name as a backup.
+    pub(super) fn backup_of(&self, parent: Ino, name: &OsStr) -> Option<Shown> {
+        self.files().find_map(|(_, file)| match &file.role {
+            FileRole::Backup(shown, origin) if (origin.0, &*origin.1) == (parent, name) => {
+                Some(shown.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Forgets that a file holds something unsaved.
+    pub(super) fn drop_draft(&mut self, ino: Ino) {
+        if let Some(file) = self.file_mut(ino) {
+            file.draft = false;
+        }
+    }
+
+    /// Lists all nodes below a directory, directories before what is in them, itself first.
+    fn below(&self, ino: Ino) -> Vec<Ino> {
+        let mut all = vec![ino];
+        let mut next = 0;
+        while let Some(ino) = all.get(next).copied() {
+            next += 1;
+            if let Some(dir) = self.dir(ino) {
+                all.extend(dir.children.values());
+            }
+        }
+        all
+    }
+
+    /// Tells a directory and those below it their new paths.
+    fn change_paths(&mut self, ino: Ino, old: &str, new: &str) {
+        for node in self.below(ino) {
+            if let Some(dir) = self.dir_mut(node) {
+                if let Role::Sub(_, path) = &mut dir.role {
+                    *path = format!("{new}{}", path.strip_prefix(old).unwrap_or_default());
+                }
+            }
+        }
+    }
+}

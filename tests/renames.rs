@@ -1,0 +1,214 @@
+//! Renaming, on both rigs: editors' backups and replacements, directory trees, and what is refused.
+
+mod support;
+
+use dds::ids::{BlobKind, Folder};
+use support::people::{Blob, blobs};
+use support::rig::{Rig, on_both};
+
+/// The one blob of the notes, once everything is settled.
+fn only_note(rig: &dyn Rig) -> String {
+    rig.settle();
+    let names = blobs(rig.store(), Folder::Notes);
+    assert_eq!(names.len(), 1, "{names:?}");
+    names[0].clone()
+}
+
+#[test]
+fn a_file_renamed_within_its_audience_keeps_content_and_has_one_blob() {
+    on_both(|rig, _| {
+        rig.write("notes/bob/a.md", b"text").unwrap();
+        let before = only_note(rig);
+        rig.rename("notes/bob/a.md", "notes/bob/b.md").unwrap();
+        assert_ne!(only_note(rig), before);
+        assert_eq!(rig.list("notes/bob").unwrap(), ["b.md"]);
+        rig.remount();
+        assert_eq!(rig.read("notes/bob/b.md").unwrap(), b"text");
+        assert_eq!(rig.list("notes/bob").unwrap(), ["b.md"]);
+    });
+}
+
+#[test]
+fn vim_s_backup_by_rename_makes_one_new_version() {
+    on_both(|rig, _| {
+        rig.write("notes/bob/plan.md", b"one").unwrap();
+        let before = only_note(rig);
+        rig.rename("notes/bob/plan.md", "notes/bob/plan.md~")
+            .unwrap();
+        assert_eq!(rig.read("notes/bob/plan.md~").unwrap(), b"one");
+        // The blob stays until a replacement is published.
+        assert_eq!(only_note(rig), before);
+        rig.write("notes/bob/plan.md", b"two").unwrap();
+        assert_ne!(only_note(rig), before);
+        rig.remove("notes/bob/plan.md~").unwrap();
+        assert_eq!(rig.list("notes/bob").unwrap(), ["plan.md"]);
+        rig.remount();
+        assert_eq!(rig.list("notes/bob").unwrap(), ["plan.md"]);
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"two");
+    });
+}
+
+#[test]
+fn a_backup_comes_back_if_nothing_replaces_it() {
+    on_both(|rig, _| {
+        rig.write("notes/bob/plan.md", b"one").unwrap();
+        let before = only_note(rig);
+        rig.rename("notes/bob/plan.md", "notes/bob/plan.md~")
+            .unwrap();
+        assert_eq!(rig.list("notes/bob").unwrap(), ["plan.md~"]);
+        rig.rename("notes/bob/plan.md~", "notes/bob/plan.md")
+            .unwrap();
+        assert_eq!(only_note(rig), before);
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"one");
+        // Nor does a crash lose it.
+        rig.rename("notes/bob/plan.md", "notes/bob/plan.md~")
+            .unwrap();
+        rig.remount();
+        assert_eq!(rig.list("notes/bob").unwrap(), ["plan.md"]);
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"one");
+    });
+}
+
+#[test]
+fn scratch_renamed_over_a_document_takes_over_its_identity() {
+    on_both(|rig, _| {
+        rig.write("notes/bob/plan.md", b"one").unwrap();
+        only_note(rig);
+        rig.write("notes/bob/.goutputstream-Q1W2E3", b"two")
+            .unwrap();
+        rig.rename("notes/bob/.goutputstream-Q1W2E3", "notes/bob/plan.md")
+            .unwrap();
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"two");
+        only_note(rig);
+        rig.remount();
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"two");
+    });
+}
+
+#[test]
+fn a_document_renamed_over_another_leaves_one_blob_of_both() {
+    on_both(|rig, _| {
+        rig.write("notes/bob/old.md", b"old").unwrap();
+        rig.write("notes/bob/new.tmp", b"new").unwrap();
+        rig.rename("notes/bob/new.tmp", "notes/bob/old.md").unwrap();
+        only_note(rig);
+        assert_eq!(rig.list("notes/bob").unwrap(), ["old.md"]);
+        assert_eq!(rig.read("notes/bob/old.md").unwrap(), b"new");
+        rig.remount();
+        assert_eq!(rig.list("notes/bob").unwrap(), ["old.md"]);
+        assert_eq!(rig.read("notes/bob/old.md").unwrap(), b"new");
+    });
+}
+
+#[test]
+fn a_foreign_note_is_replaced_by_name_as_well() {
+    on_both(|rig, cast| {
+        let mut foreign = Blob::new(BlobKind::Note, &cast.bob, &[&cast.me], "plan.md");
+        foreign.notations = dds::openpgp::Notations::default();
+        foreign.intended.clear();
+        foreign
+            .content(b"by gpg")
+            .deliver(rig.store(), Folder::Notes);
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"by gpg");
+        rig.rename("notes/bob/plan.md", "notes/bob/plan.md~")
+            .unwrap();
+        rig.write("notes/bob/plan.md", b"by vim").unwrap();
+        rig.remove("notes/bob/plan.md~").unwrap();
+        assert_eq!(rig.list("notes/bob").unwrap(), ["plan.md"]);
+        only_note(rig);
+        rig.append("notes/bob/plan.md", b", twice").unwrap();
+        assert_eq!(rig.list("notes/bob").unwrap(), ["plan.md"]);
+        only_note(rig);
+        rig.remount();
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"by vim, twice");
+    });
+}
+
+#[test]
+fn a_directory_tree_is_renamed_with_all_that_is_in_it() {
+    on_both(|rig, _| {
+        rig.mkdir("notes/bob/a").unwrap();
+        rig.mkdir("notes/bob/a/b").unwrap();
+        rig.mkdir("notes/bob/a/empty").unwrap();
+        rig.write("notes/bob/a/b/x", b"1").unwrap();
+        rig.write("notes/bob/a/y", b"2").unwrap();
+        rig.rename("notes/bob/a", "notes/bob/c").unwrap();
+        for _ in 0..2 {
+            assert_eq!(rig.list("notes/bob").unwrap(), ["c"]);
+            assert_eq!(rig.list("notes/bob/c").unwrap(), ["b", "empty", "y"]);
+            assert_eq!(rig.read("notes/bob/c/b/x").unwrap(), b"1");
+            rig.remount();
+        }
+        rig.write("notes/bob/c/b/x", b"3").unwrap();
+        rig.mkdir("notes/bob/full").unwrap();
+        rig.write("notes/bob/full/z", b"").unwrap();
+        assert_eq!(
+            rig.rename("notes/bob/c", "notes/bob/full"),
+            Err(libc::ENOTEMPTY)
+        );
+        assert_eq!(
+            rig.rename("notes/bob/c", "notes/bob/c/b/z"),
+            Err(libc::EINVAL)
+        );
+        rig.settle();
+        // Three files' and four directories' blobs, none of them left from before.
+        assert_eq!(blobs(rig.store(), Folder::Notes).len(), 7);
+    });
+}
+
+#[test]
+fn across_audiences_a_rename_is_exdev() {
+    on_both(|rig, cast| {
+        rig.write("notes/me/x", b"1").unwrap();
+        for to in ["notes/bob/x", "messages/bob/x"] {
+            assert_eq!(rig.rename("notes/me/x", to), Err(libc::EXDEV));
+        }
+        let to = [&cast.me, &cast.bob];
+        Blob::new(BlobKind::Message, &cast.bob, &to, "m.txt")
+            .deliver(rig.store(), Folder::Messages);
+        assert_eq!(
+            rig.rename("messages/bob/m.txt", "messages/bob/n.txt"),
+            Err(libc::EACCES)
+        );
+        assert_eq!(
+            rig.rename("messages/bob/m.txt", "messages/bob/m.txt~"),
+            Err(libc::EACCES)
+        );
+        assert_eq!(
+            rig.rename("messages/bob/m.txt", "notes/me/m.txt"),
+            Err(libc::EXDEV)
+        );
+        rig.write("messages/bob/mine.txt", b"1").unwrap();
+        assert_eq!(
+            rig.rename("messages/bob/mine.txt", "messages/bob/m.txt"),
+            Err(libc::EACCES)
+        );
+        assert_eq!(rig.rename("keys/one.gpg", "keys/uno.gpg"), Err(libc::EPERM));
+        assert_eq!(
+            rig.rename("notes/me/x", "notes/me/.Trash-0"),
+            Err(libc::EPERM)
+        );
+        assert_eq!(rig.rename("notes/bob", "notes/dave"), Err(libc::EPERM));
+    });
+}
+
+#[test]
+fn links_are_for_scratch_and_locks_only() {
+    on_both(|rig, _| {
+        rig.symlink("notes/me/.#plan.md", "alice@host.1:2").unwrap();
+        assert_eq!(
+            rig.readlink("notes/me/.#plan.md").unwrap(),
+            "alice@host.1:2"
+        );
+        rig.remove("notes/me/.#plan.md").unwrap();
+        assert_eq!(rig.symlink("notes/me/link", "x"), Err(libc::EPERM));
+        rig.write("notes/me/x", b"1").unwrap();
+        assert_eq!(rig.link("notes/me/x", "notes/me/y"), Err(libc::EPERM));
+        rig.write("notes/me/tmp_obj_1", b"object").unwrap();
+        rig.link("notes/me/tmp_obj_1", "notes/me/object").unwrap();
+        rig.remove("notes/me/tmp_obj_1").unwrap();
+        rig.remount();
+        assert_eq!(rig.list("notes/me").unwrap(), ["object", "x"]);
+        assert_eq!(rig.read("notes/me/object").unwrap(), b"object");
+    });
+}

@@ -1,0 +1,168 @@
+//! Messages to several readers, take-back, and messages that come back after they were removed.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use dds::ids::{BlobKind, Folder};
+use support::mount::Home;
+use support::people::{Blob, blobs, make_store};
+use support::rig::{Cast, InProcess, Rig, on_both};
+
+/// Three people's own copies of one store, as a syncer keeps them.
+fn three(cast: &Cast) -> [InProcess; 3] {
+    let people = [
+        ("one", &cast.me),
+        ("two", &cast.bob),
+        ("three", &cast.carol),
+    ];
+    [&cast.me, &cast.bob, &cast.carol].map(|person| {
+        let home = Home::new();
+        let store = make_store(home.dir.path(), &people);
+        InProcess::of(person, home, store)
+    })
+}
+
+/// What a syncer does: brings every change of one folder to the other.
+fn sync(from: &Path, to: &Path) {
+    let (from, to) = (from.join("messages"), to.join("messages"));
+    for entry in fs::read_dir(&to).unwrap() {
+        let entry = entry.unwrap();
+        if !from.join(entry.file_name()).exists() {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    for entry in fs::read_dir(&from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn every_reader_has_a_copy_and_removes_only_that() {
+    let cast = Cast::new();
+    let [me, bob, carol] = three(&cast);
+    me.write("messages/bob,carol/plan.txt", b"at noon").unwrap();
+    assert_eq!(blobs(me.store(), Folder::Messages).len(), 2);
+    assert_eq!(me.list("messages/bob,carol").unwrap(), ["plan.txt"]);
+    let pending = || me.xattr("messages/bob,carol/plan.txt", "user.dds.pending");
+    assert_eq!(pending().unwrap(), "bob,carol");
+
+    sync(me.store(), bob.store());
+    assert_eq!(
+        bob.read("messages/alice,carol/plan.txt").unwrap(),
+        b"at noon"
+    );
+    bob.remove("messages/alice,carol/plan.txt").unwrap();
+    assert_eq!(blobs(bob.store(), Folder::Messages).len(), 1);
+
+    sync(bob.store(), carol.store());
+    assert_eq!(
+        carol.read("messages/alice,bob/plan.txt").unwrap(),
+        b"at noon"
+    );
+    sync(bob.store(), me.store());
+    assert_eq!(me.list("messages/bob,carol").unwrap(), ["plan.txt"]);
+    assert_eq!(pending().unwrap(), "carol");
+
+    // Mine takes back all that are left.
+    me.remove("messages/bob,carol/plan.txt").unwrap();
+    assert!(blobs(me.store(), Folder::Messages).is_empty());
+    sync(me.store(), carol.store());
+    assert!(carol.list("messages/alice,bob").unwrap().is_empty());
+}
+
+#[test]
+fn saving_again_replaces_every_copy() {
+    on_both(|rig, _| {
+        rig.write("messages/bob,carol/plan.txt", b"one").unwrap();
+        rig.settle();
+        let before = blobs(rig.store(), Folder::Messages);
+        rig.write("messages/bob,carol/plan.txt", b"two").unwrap();
+        rig.settle();
+        let after = blobs(rig.store(), Folder::Messages);
+        assert_eq!((before.len(), after.len()), (2, 2));
+        assert!(before.iter().all(|name| !after.contains(name)));
+        rig.rename("messages/bob,carol/plan.txt", "messages/bob,carol/new.txt")
+            .unwrap();
+        rig.remount();
+        assert_eq!(rig.list("messages/bob,carol").unwrap(), ["new.txt"]);
+        assert_eq!(rig.read("messages/bob,carol/new.txt").unwrap(), b"two");
+        assert_eq!(blobs(rig.store(), Folder::Messages).len(), 2);
+    });
+}
+
+#[test]
+fn a_removed_message_that_comes_back_is_removed_again() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let blob = Blob::new(BlobKind::Message, &cast.bob, &to, "lunch.txt").content(b"at noon");
+        let bytes = blob.seal();
+        support::people::deliver(rig.store(), Folder::Messages, &bytes);
+        assert_eq!(rig.list("messages/bob").unwrap(), ["lunch.txt"]);
+        rig.remove("messages/bob/lunch.txt").unwrap();
+        for _ in 0..2 {
+            support::people::deliver(rig.store(), Folder::Messages, &bytes);
+            assert!(rig.list("messages/bob").unwrap().is_empty());
+            assert!(blobs(rig.store(), Folder::Messages).is_empty());
+            let status = String::from_utf8(rig.read(".dds/status").unwrap()).unwrap();
+            assert!(
+                status.contains("came back and was removed again"),
+                "{status}"
+            );
+            rig.remount();
+        }
+    });
+}
+
+#[test]
+fn an_older_version_of_a_removed_message_does_not_come_back_either() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let old = Blob::new(BlobKind::Message, &cast.bob, &to, "lunch.txt").content(b"old");
+        let old = old.seal();
+        let mut new = Blob::new(BlobKind::Message, &cast.bob, &to, "lunch.txt").content(b"new");
+        new.notations.replaces = vec![dds::ids::BlobName::of(&old)];
+        new.deliver(rig.store(), Folder::Messages);
+        assert_eq!(rig.read("messages/bob/lunch.txt").unwrap(), b"new");
+        rig.remove("messages/bob/lunch.txt").unwrap();
+        // Never seen here before.
+        support::people::deliver(rig.store(), Folder::Messages, &old);
+        assert!(rig.list("messages/bob").unwrap().is_empty());
+        assert!(blobs(rig.store(), Folder::Messages).is_empty());
+    });
+}
+
+#[test]
+fn a_removed_note_that_comes_back_is_shown_and_told() {
+    on_both(|rig, _| {
+        rig.write("notes/me/x", b"mine").unwrap();
+        rig.settle();
+        let name = blobs(rig.store(), Folder::Notes).remove(0);
+        let bytes = fs::read(rig.store().join("notes").join(name)).unwrap();
+        rig.remove("notes/me/x").unwrap();
+        assert!(rig.list("notes/me").unwrap().is_empty());
+        support::people::deliver(rig.store(), Folder::Notes, &bytes);
+        assert_eq!(rig.read("notes/me/x").unwrap(), b"mine");
+        let status = String::from_utf8(rig.read(".dds/status").unwrap()).unwrap();
+        assert!(status.contains("came back; it is shown"), "{status}");
+    });
+}
+
+#[test]
+fn a_foreign_message_with_other_readers_is_hidden_and_stays() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob, &cast.carol];
+        let mut foreign = Blob::new(BlobKind::Message, &cast.bob, &to, "all.txt");
+        foreign.notations = dds::openpgp::Notations::default();
+        foreign.deliver(rig.store(), Folder::Messages);
+        assert_eq!(rig.list("messages/bob,carol").unwrap(), ["all.txt"]);
+        rig.remove("messages/bob,carol/all.txt").unwrap();
+        for _ in 0..2 {
+            assert!(rig.list("messages/bob,carol").unwrap().is_empty());
+            assert_eq!(blobs(rig.store(), Folder::Messages).len(), 1);
+            rig.remount();
+        }
+    });
+}

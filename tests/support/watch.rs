@@ -1,0 +1,35 @@
+//! Counts what appears in a folder of a store: what a syncer would see.
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+
+/// A watch on one folder.
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    pub fn new(folder: &Path) -> Watch {
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+        let events = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        inotify::add_watch(&fd, folder, events).unwrap();
+        Watch(fd)
+    }
+
+    /// Names that appeared since the last call. Names of nameless files are left out, as syncers
+    /// do not see them.
+    pub fn appeared(&self) -> Vec<String> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
+        let mut names = Vec::new();
+        while let Ok(event) = reader.next() {
+            assert!(!event.events().contains(ReadFlags::QUEUE_OVERFLOW));
+            let name = event.file_name().unwrap().to_str().unwrap().to_owned();
+            if !name.starts_with('#') {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
