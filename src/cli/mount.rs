@@ -296,18 +296,17 @@ fn serve(mounted: fuse::Mounted) -> Outcome<()> {
     let lost = match &served {
         Ok(lost) | Err((_, lost)) => lost,
     };
-    for path in lost {
-        eprintln!("{PROGRAM}: not saved: {}", crate::error::printable(path));
+    for file in lost {
+        let path = crate::error::printable(&file.path);
+        let kept = match file.rescued {
+            true => " (kept for you in .dds/rescued/ of the next mount)",
+            false => "",
+        };
+        eprintln!("{PROGRAM}: not saved: {path}{kept}");
     }
     match served {
-        Ok(lost) if lost.is_empty() => Ok(()),
-        Ok(lost) => {
-            let files = lost.len();
-            Err(Failure::new(
-                Exit::Failure,
-                format!("{files} unsaved when the mount ended"),
-            ))
-        }
+        Ok(lost) if lost.iter().all(|file| file.rescued) => Ok(()),
+        Ok(_) => Err(Failure::new(Exit::Failure, "not everything could be saved")),
         Err((error, _)) => Err(error.into()),
     }
 }

@@ -13,6 +13,7 @@ mod documents;
 mod judge;
 mod keys;
 mod publish;
+mod rescue;
 mod returned;
 mod scan;
 mod settle;
@@ -30,6 +31,7 @@ pub use documents::{DocKey, Document, Head, Version};
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
 pub use publish::{Publication, Published};
+pub use rescue::Rescued;
 pub use returned::PRIVATE_RECIPIENTS;
 pub use state_key::StateKey;
 
