@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::KeyWrap;
 use super::dir::Dir;
-use super::key::{KEY, Key};
+use super::key::{self, KEY, Key};
 use super::ledger::Ledger;
 use super::log::{LOG, Log};
 use super::record::Record;
@@ -27,6 +27,9 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Reads what there is into an empty ledger, or starts anew if nothing was ever there.
+    ///
+    /// # Errors
+    /// Those of [`super::State::open`]; what wrapping a new key says, and then nothing was made.
     pub(super) fn open(
         dir: Dir,
         wrap: &dyn KeyWrap,
@@ -34,10 +37,11 @@ impl Journal {
         notices: &mut Vec<String>,
     ) -> Result<Journal> {
         let Some(key) = Key::read(&dir, wrap)? else {
-            // In this order a log that is missing beside a key was there once.
             let key = Key::new()?;
+            let wrapped = key.wrap(&dir, wrap)?;
+            // In this order a log that is missing beside a key was there once.
             let log = Log::create(&dir, &key, &[])?;
-            key.write(&dir, wrap)?;
+            key::write(&dir, &wrapped)?;
             return Ok(Journal::new(dir, key, log, 0));
         };
         let Some(file) = dir.open(LOG, true)? else {

@@ -68,19 +68,24 @@ impl Key {
         }
     }
 
-    /// Writes the key durably, after a look at whether it will open again.
-    pub(super) fn write(&self, dir: &Dir, wrap: &dyn KeyWrap) -> Result<()> {
+    /// Wraps the key, and looks whether it will open again.
+    pub(super) fn wrap(&self, dir: &Dir, wrap: &dyn KeyWrap) -> Result<Vec<u8>> {
         let wrapped = wrap.wrap(&self.0)?;
         if wrapped.len() as u64 > LIMIT || *wrap.unwrap(&wrapped)? != *self.0 {
             let sentence = format!("{} would not open again", dir.shown(KEY));
             return Err(Error::new(Kind::Io, sentence));
         }
-        let temporary = dir.temporary()?;
-        std::io::Write::write_all(&mut temporary.file(), &wrapped)
-            .map_err(|error| Error::io(&format!("cannot write {}", dir.shown(KEY)), error))?;
-        temporary.place(KEY, wrapped.len() as u64)?;
-        dir.sync()
+        Ok(wrapped)
     }
+}
+
+/// Writes a wrapped key durably.
+pub(super) fn write(dir: &Dir, wrapped: &[u8]) -> Result<()> {
+    let temporary = dir.temporary()?;
+    std::io::Write::write_all(&mut temporary.file(), wrapped)
+        .map_err(|error| Error::io(&format!("cannot write {}", dir.shown(KEY)), error))?;
+    temporary.place(KEY, wrapped.len() as u64)?;
+    dir.sync()
 }
 
 fn log_is_empty(dir: &Dir) -> Result<bool> {

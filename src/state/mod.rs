@@ -154,8 +154,8 @@ pub struct Staged {
 /// Its lock is inherited by forked processes and held until all of them are gone: open the state
 /// after forking those that outlive this one.
 pub struct State {
-    /// Taken before `ledger`. `None` in memory.
-    journal: Mutex<Option<Journal>>,
+    /// Taken before `ledger`.
+    records: Mutex<Records>,
     /// Never locked for writing while the disk is waited for: each blob of a scan asks here.
     ledger: RwLock<Ledger>,
     staged: Place,
@@ -164,8 +164,22 @@ pub struct State {
     _lock: Option<Lock>,
 }
 
+/// Where records go.
+enum Records {
+    /// To the disk.
+    Journal(Journal),
+    /// Nowhere: the first start could not wrap a key, for this reason.
+    Refused(Kind, String),
+    /// Into the ledger only.
+    Memory,
+}
+
 impl State {
     /// Opens the directory, making it if there is none.
+    ///
+    /// If there is no key yet and mine cannot be used for one (it is expired, say), everything
+    /// but noting removals and intents works, those fail with what the key says, and
+    /// [`State::notices`] tells.
     ///
     /// # Errors
     /// `Busy` if another process uses it; `BadConfig`, naming the file, if the key cannot be
@@ -185,16 +199,25 @@ impl State {
             dir.clean_temporaries()?;
         }
         let mut ledger = Ledger::default();
-        let journal = Journal::open(dir, wrap, &mut ledger, &mut notices)?;
+        let records = match Journal::open(dir, wrap, &mut ledger, &mut notices) {
+            Ok(journal) => Records::Journal(journal),
+            Err(error) if is_about_keys(error.kind()) => {
+                notices.push(format!(
+                    "nothing can be removed or sent to several: {error}"
+                ));
+                Records::Refused(error.kind(), error.to_string())
+            }
+            Err(error) => return Err(error),
+        };
         let state = State {
-            journal: Mutex::new(Some(journal)),
+            records: Mutex::new(records),
             ledger: RwLock::new(ledger),
             staged: Place::Disk(staged),
             rescued: Place::Disk(rescued),
             notices: Mutex::new(notices),
             _lock: lock,
         };
-        if let Some(journal) = state.journal().as_mut() {
+        if let Records::Journal(journal) = &mut *state.records() {
             state.compact(journal);
         }
         Ok(state)
@@ -203,7 +226,7 @@ impl State {
     /// Makes a state that forgets everything in the end: for tests, and for mounts without one.
     pub fn in_memory() -> State {
         State {
-            journal: Mutex::new(None),
+            records: Mutex::new(Records::Memory),
             ledger: RwLock::default(),
             staged: Place::Memory(Mutex::default()),
             rescued: Place::Memory(Mutex::default()),
@@ -224,8 +247,8 @@ impl State {
     /// What the disk says; `TooLarge` for tens of thousands of ancestors. The removal is not in
     /// force then.
     pub fn note_removed(&self, removed: &Removal) -> Result<()> {
-        let mut journal = self.journal();
-        self.commit(&mut journal, Record::Removed(removed.clone()))
+        let mut records = self.records();
+        self.commit(&mut records, Record::Removed(removed.clone()))
     }
 
     /// Forgets a removal, durably: the blob could not be removed, or is wanted after all.
@@ -233,11 +256,11 @@ impl State {
     /// # Errors
     /// What the disk says. The removal stays in force then.
     pub fn note_restored(&self, id: BlobId) -> Result<()> {
-        let mut journal = self.journal();
+        let mut records = self.records();
         if !self.ledger().is_removed(id) {
             return Ok(());
         }
-        self.commit(&mut journal, Record::Restored(id))
+        self.commit(&mut records, Record::Restored(id))
     }
 
     /// Tells whether I removed these very bytes.
@@ -268,9 +291,9 @@ impl State {
             }
         }
         self.staged.sync()?;
-        let mut journal = self.journal();
+        let mut records = self.records();
         let id = self.ledger().next_intent();
-        self.commit(&mut journal, Record::Begin(id, intent.clone()))?;
+        self.commit(&mut records, Record::Begin(id, intent.clone()))?;
         Ok(id)
     }
 
@@ -280,12 +303,12 @@ impl State {
     /// # Errors
     /// What the disk says. The intent stays unfinished then, and its blobs stay staged.
     pub fn finish(&self, id: IntentId) -> Result<()> {
-        let mut journal = self.journal();
+        let mut records = self.records();
         let Some(intent) = self.ledger().intent(id).cloned() else {
             return Ok(());
         };
-        self.commit(&mut journal, Record::Finish(id))?;
-        drop(journal);
+        self.commit(&mut records, Record::Finish(id))?;
+        drop(records);
         for name in intent.publish {
             if !self.ledger().is_awaited(name) {
                 // What stays is removed by the next `clean_staged`.
@@ -400,12 +423,14 @@ impl State {
     }
 
     /// Brings a record to the disk, and only then into force.
-    fn commit(&self, journal: &mut Option<Journal>, record: Record) -> Result<()> {
-        if let Some(journal) = journal {
-            journal.append(&record, &self.ledger())?;
+    fn commit(&self, records: &mut Records, record: Record) -> Result<()> {
+        match records {
+            Records::Journal(journal) => journal.append(&record, &self.ledger())?,
+            Records::Refused(kind, why) => return Err(Error::new(*kind, why.as_str())),
+            Records::Memory => {}
         }
         let void = self.ledger_mut().apply(record);
-        if let Some(journal) = journal {
+        if let Records::Journal(journal) = records {
             journal.add_void(void);
             self.compact(journal);
         }
@@ -428,8 +453,8 @@ impl State {
         }
     }
 
-    fn journal(&self) -> MutexGuard<'_, Option<Journal>> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
@@ -439,6 +464,14 @@ impl State {
     fn ledger_mut(&self) -> RwLockWriteGuard<'_, Ledger> {
         self.ledger.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells whether it is my key that stands in the way, which another day it may not.
+fn is_about_keys(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::NoKey | Kind::KeyExpired | Kind::KeyRevoked | Kind::KeyRejected
+    )
 }
 
 /// Fills `bytes` from the system's cryptographic generator.
