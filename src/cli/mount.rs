@@ -270,19 +270,12 @@ fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
-            // Everything can still be read with a key that can no longer be written to; the
-            // state is then as short-lived as the mount, and `.dds/status` says so.
-            Err(error) if is_about_my_key(error.kind()) => return Ok(State::in_memory()),
             Err(error) => {
                 let failure = Failure::from(error.context("the state directory"));
                 return Err(failure.hint("it remembers what you removed: do not delete it lightly"));
             }
         }
     }
-}
-
-fn is_about_my_key(kind: Kind) -> bool {
-    matches!(kind, Kind::NoKey | Kind::KeyExpired | Kind::KeyRevoked)
 }
 
 /// Serves until the mount is taken away, by a signal or from outside.

@@ -342,7 +342,7 @@ impl Vault {
         if let Err(error) = self.identities[0].certificate().check_encryption() {
             notices.push(format!(
                 "your own key cannot be written to ({error}): everything can be read, nothing \
-                 written, and what you remove may not be remembered"
+                 written"
             ));
         }
         notices.extend(self.file_notices());
