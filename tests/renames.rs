@@ -141,7 +141,7 @@ fn a_directory_tree_is_renamed_with_all_that_is_in_it() {
         }
         rig.write("notes/bob/c/b/x", b"3").unwrap();
         rig.mkdir("notes/bob/full").unwrap();
-        rig.write("notes/bob/full/z", b"").unwrap();
+        rig.write("notes/bob/full/z", b"z").unwrap();
         assert_eq!(
             rig.rename("notes/bob/c", "notes/bob/full"),
             Err(libc::ENOTEMPTY)

@@ -99,25 +99,20 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     let (store, store_path) = open_store(&find_store(given, &config)?)?;
     fuse_available()?;
     let mountpoint = Mountpoint::prepare(&arguments.mountpoint, &store_path)?;
-    let mounted = unlock(arguments, &config).and_then(|identities| {
-        let job = Job {
-            store,
-            store_path,
-            identities,
-            config,
-            mountpoint: &mountpoint,
-            options,
-        };
-        if arguments.foreground {
-            serve_in_foreground(job)
-        } else {
-            serve_in_background(job)
-        }
-    });
-    if mounted.is_err() {
-        mountpoint.restore();
+    let identities = unlock(arguments, &config).inspect_err(|_| mountpoint.undo())?;
+    let job = Job {
+        store,
+        store_path,
+        identities,
+        config,
+        mountpoint: &mountpoint,
+        options,
+    };
+    if arguments.foreground {
+        serve_in_foreground(job)
+    } else {
+        serve_in_background(job)
     }
-    mounted
 }
 
 /// Refuses options that would let others see the view; drops those that only mount(8) reads.
@@ -236,6 +231,11 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn mount(self) -> Outcome<fuse::Mounted> {
+        let mountpoint = self.mountpoint;
+        self.try_mount().inspect_err(|_| mountpoint.undo())
+    }
+
+    fn try_mount(self) -> Outcome<fuse::Mounted> {
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options()?;
         let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
@@ -270,12 +270,19 @@ fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
+            // Everything can still be read with a key that can no longer be written to; the
+            // state is then as short-lived as the mount, and `.dds/status` says so.
+            Err(error) if is_about_my_key(error.kind()) => return Ok(State::in_memory()),
             Err(error) => {
                 let failure = Failure::from(error.context("the state directory"));
                 return Err(failure.hint("it remembers what you removed: do not delete it lightly"));
             }
         }
     }
+}
+
+fn is_about_my_key(kind: Kind) -> bool {
+    matches!(kind, Kind::NoKey | Kind::KeyExpired | Kind::KeyRevoked)
 }
 
 /// Serves until the mount is taken away, by a signal or from outside.
@@ -296,18 +303,17 @@ fn serve(mounted: fuse::Mounted) -> Outcome<()> {
     let lost = match &served {
         Ok(lost) | Err((_, lost)) => lost,
     };
-    for path in lost {
-        eprintln!("{PROGRAM}: not saved: {}", crate::error::printable(path));
+    for file in lost {
+        let path = crate::error::printable(&file.path);
+        let kept = match file.rescued {
+            true => " (kept for you in .dds/rescued/ of the next mount)",
+            false => "",
+        };
+        eprintln!("{PROGRAM}: not saved: {path}{kept}");
     }
     match served {
-        Ok(lost) if lost.is_empty() => Ok(()),
-        Ok(lost) => {
-            let files = lost.len();
-            Err(Failure::new(
-                Exit::Failure,
-                format!("{files} unsaved when the mount ended"),
-            ))
-        }
+        Ok(lost) if lost.iter().all(|file| file.rescued) => Ok(()),
+        Ok(_) => Err(Failure::new(Exit::Failure, "not everything could be saved")),
         Err((error, _)) => Err(error.into()),
     }
 }
@@ -361,7 +367,6 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
         // If the parent was killed meanwhile there is nobody left to tell.
         let _ = parent.write_all(&[exit as u8]);
     };
-    let mountpoint = job.mountpoint;
     match job.mount() {
         Ok(mounted) => {
             if let Err(error) = leave_terminal() {
@@ -375,7 +380,6 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
             }
         }
         Err(failure) => {
-            mountpoint.restore();
             // The code is told to the parent, which passes it on.
             let _ = failure.tell(PROGRAM);
             tell(failure.exit);

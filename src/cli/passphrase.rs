@@ -108,7 +108,7 @@ fn from_terminal(prompt: &str) -> Outcome<Passphrase> {
     let no_terminal = || {
         Failure::new(
             Exit::Passphrase,
-            "the key is locked and there is no terminal to ask for its passphrase",
+            "a passphrase is needed and there is no terminal to ask for it",
         )
         .hint("--passphrase-command 'CMD' or --passphrase-fd N")
     };

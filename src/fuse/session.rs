@@ -10,7 +10,7 @@ use fuser::{Config, INodeNo, MountOption, Session, SessionACL, SessionUnmounter}
 
 use super::Adapter;
 use crate::error::{Error, Kind, Result};
-use crate::view::{Ino, View};
+use crate::view::{Ino, Unsaved, View};
 
 /// Threads that serve the kernel, at the least: one may wait for the disk or for cryptography
 /// while others answer.
@@ -94,15 +94,15 @@ impl Mounted {
         self.unmounter.clone()
     }
 
-    /// Serves the kernel until the mount is taken away. Returns the view paths of what could not
-    /// be saved.
+    /// Serves the kernel until the mount is taken away. Returns what was not
+    /// saved where it belongs.
     ///
     /// The process shall end then: where `/sys/fs/fuse/connections` is not mounted, as in most
     /// containers, only that ends the connection of a mount in which files are still open.
     ///
     /// # Errors
     /// `Io` when the connection to the kernel breaks; everything that could be saved was saved.
-    pub fn serve(self) -> std::result::Result<Vec<String>, (Error, Vec<String>)> {
+    pub fn serve(self) -> std::result::Result<Vec<Unsaved>, (Error, Vec<Unsaved>)> {
         let Mounted {
             session,
             view,

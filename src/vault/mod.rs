@@ -13,6 +13,7 @@ mod documents;
 mod judge;
 mod keys;
 mod publish;
+mod rescue;
 mod returned;
 mod scan;
 mod settle;
@@ -30,6 +31,7 @@ pub use documents::{DocKey, Document, Head, Version};
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
 pub use publish::{Publication, Published};
+pub use rescue::Rescued;
 pub use returned::PRIVATE_RECIPIENTS;
 pub use state_key::StateKey;
 
@@ -337,6 +339,12 @@ impl Vault {
     /// Sentences about the state of the store, for `.dds/status`.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.state().key_notices.clone();
+        if let Err(error) = self.identities[0].certificate().check_encryption() {
+            notices.push(format!(
+                "your own key cannot be written to ({error}): everything can be read, nothing \
+                 written, and what you remove may not be remembered"
+            ));
+        }
         notices.extend(self.file_notices());
         notices.extend(self.shared.notice());
         notices.extend(self.state_dir.notices());

@@ -18,6 +18,7 @@ mod refused;
 mod remove;
 mod rename;
 mod report;
+mod rescue;
 mod special;
 mod tree;
 mod write;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use open::Access;
 pub use rename::RenameMode;
+pub use rescue::Unsaved;
 pub use tree::Ino;
 pub use write::SetAttr;
 
@@ -133,6 +135,7 @@ impl View {
             started: Timestamp::now(),
         };
         view.show_changes();
+        view.show_rescued();
         Ok(view)
     }
 
@@ -176,6 +179,13 @@ impl View {
         };
         let canonical = audiences::canonical_name(&people, &audience);
         if spelled != Some(canonical.as_str()) {
+            if audiences::resolve(&people, folder, &canonical).is_none() {
+                // A name that does not spell its members is only found while it is there.
+                let ino = tree.audience_dir(folder, &audience, &people);
+                if let Some(dir) = tree.dir_mut(ino) {
+                    dir.kept = true;
+                }
+            }
             return Ok(Some(tree.alias(parent, name, canonical)));
         }
         let ino = tree.audience_dir(folder, &audience, &people);
@@ -246,7 +256,8 @@ impl View {
             | FileRole::Key(_)
             | FileRole::Software(_)
             | FileRole::Status
-            | FileRole::Errors => file.stat.unwrap_or(file::Stat {
+            | FileRole::Errors
+            | FileRole::Rescued(_) => file.stat.unwrap_or(file::Stat {
                 size: 0,
                 mtime: self.started,
                 mode: 0o6,

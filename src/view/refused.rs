@@ -42,7 +42,9 @@ impl View {
         }
         match role {
             FileRole::Software(_) => Err(no_files_here(&Role::Software(Vec::new()))),
-            FileRole::Status | FileRole::Errors => Err(no_files_here(&Role::Dds)),
+            FileRole::Status | FileRole::Errors | FileRole::Rescued(_) => {
+                Err(no_files_here(&Role::Dds))
+            }
             FileRole::Document(_) => self.check_rules(ino, caller).map(drop),
             FileRole::Scratch | FileRole::Backup(..) | FileRole::Key(_) => Ok(()),
         }

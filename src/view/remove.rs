@@ -67,6 +67,7 @@ impl View {
             | FileRole::Backup(Shown { head: None, .. }, _)
             | FileRole::Scratch => {}
             FileRole::Key(name) => self.remove_key(&name)?,
+            FileRole::Rescued(blob) => self.vault.drop_rescued(blob)?,
             FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
             FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
         }

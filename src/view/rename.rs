@@ -201,7 +201,11 @@ impl View {
                 }
             }
             Some(
-                FileRole::Key(_) | FileRole::Software(_) | FileRole::Status | FileRole::Errors,
+                FileRole::Key(_)
+                | FileRole::Software(_)
+                | FileRole::Status
+                | FileRole::Errors
+                | FileRole::Rescued(_),
             ) => Err(not_found()),
         }
     }
@@ -250,6 +254,9 @@ impl View {
             let mut tree = self.tree();
             let origin = (from.parent, OsString::from(&from.name));
             tree.set_role(ino, FileRole::Backup(shown, origin));
+            if let Some(file) = tree.file_mut(ino) {
+                file.rescue = true;
+            }
             tree.drop_draft(ino);
         }
         self.let_go(ino);

@@ -17,7 +17,7 @@ const LINES: usize = 200;
 pub(super) struct ErrorLog(Mutex<VecDeque<String>>);
 
 impl ErrorLog {
-    fn add(&self, path: &str, error: &Error) {
+    pub(super) fn add(&self, path: &str, error: &Error) {
         let when = utc(Timestamp::now(), "%Y-%m-%d %H:%M:%S UTC");
         let line = format!(
             "{when} {}: {}\n",

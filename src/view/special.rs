@@ -107,6 +107,15 @@ impl View {
 
     /// Returns the content of a file of `keys/` or `.dds/`, as it is now.
     pub(super) fn load_special(&self, role: &FileRole) -> Result<OpenFile> {
+        if let FileRole::Rescued(blob) = role {
+            let content = self.vault.rescued_content(*blob)?;
+            let stat = Stat {
+                size: content.len(),
+                mtime: Timestamp::now(),
+                mode: 0o4,
+            };
+            return Ok(OpenFile::published(content, Target::Nowhere, stat));
+        }
         let (bytes, target, mode) = match role {
             FileRole::Key(name) => {
                 let bytes = self.vault.store().read_key(name, KEY_FILE_LIMIT)?;
@@ -117,6 +126,7 @@ impl View {
             FileRole::Document(_)
             | FileRole::Scratch
             | FileRole::Backup(..)
+            | FileRole::Rescued(_)
             | FileRole::Software(_) => {
                 return Err(not_found());
             }
@@ -149,9 +159,12 @@ impl View {
                 let file = self.vault.store().software_open(&path)?;
                 Ok(Some(Handle::Software(file)))
             }
-            FileRole::Status | FileRole::Errors if access.write => Err(no_files_here(&Role::Dds)),
+            FileRole::Status | FileRole::Errors | FileRole::Rescued(_) if access.write => {
+                Err(no_files_here(&Role::Dds))
+            }
             FileRole::Status
             | FileRole::Errors
+            | FileRole::Rescued(_)
             | FileRole::Document(_)
             | FileRole::Scratch
             | FileRole::Backup(..)

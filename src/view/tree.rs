@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
-use crate::ids::{Folder, Timestamp};
+use crate::ids::{BlobName, Folder, Timestamp};
 use crate::store::FileName;
 use crate::vault::{Audience, DocKey, Head};
 use crate::view::file::{OpenFile, Stat};
@@ -71,6 +71,8 @@ pub(super) struct File {
     pub(super) handles: usize,
     /// Holds something unsaved: what arrives meanwhile does not take its place.
     pub(super) draft: bool,
+    /// It was a document before it was renamed to a scratch name: not lost when the mount ends.
+    pub(super) rescue: bool,
     /// What the store says of a file of `keys/` or `software/`.
     pub(super) stat: Option<Stat>,
 }
@@ -88,6 +90,8 @@ pub(super) enum FileRole {
     Software(Vec<FileName>),
     Status,
     Errors,
+    /// A draft that an earlier mount could not save.
+    Rescued(BlobName),
 }
 
 /// A document's place in the view.
@@ -117,7 +121,8 @@ fn document_of(role: &FileRole) -> Option<&DocKey> {
         | FileRole::Key(_)
         | FileRole::Software(_)
         | FileRole::Status
-        | FileRole::Errors => None,
+        | FileRole::Errors
+        | FileRole::Rescued(_) => None,
     }
 }
 
@@ -237,6 +242,7 @@ impl Tree {
             open: None,
             handles: 0,
             draft: false,
+            rescue: false,
             stat: None,
         };
         let ino = self.attach(parent, name, What::File(file));

@@ -129,7 +129,9 @@ impl View {
             FileRole::Document(_) | FileRole::Scratch | FileRole::Backup(..) | FileRole::Key(_) => {
             }
             FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
-            FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
+            FileRole::Status | FileRole::Errors | FileRole::Rescued(_) => {
+                return Err(no_files_here(&Role::Dds));
+            }
         }
         if set.size.is_none() && set.mode.is_none() && set.mtime.is_none() {
             return Ok(());
@@ -159,7 +161,7 @@ impl View {
             ..caller
         };
         let who = if set.size.is_some() { caller } else { owner };
-        let id = self.open(ino, access, who)?;
+        let id = self.open_quietly(ino, access, who)?;
         let handle = self.handle(id)?;
         let result = match &*handle {
             Handle::File { file, .. } => {
@@ -464,39 +466,5 @@ impl View {
             mtime: Timestamp::now(),
             mode: None,
         })
-    }
-
-    /// Publishes drafts whose writers have closed them, and makes everything durable. Returns the
-    /// paths of what could not be saved.
-    pub fn close(&self) -> Vec<String> {
-        let drafts: Vec<_> = {
-            let tree = self.tree();
-            let drafts = tree.files().filter(|(_, file)| file.draft);
-            drafts
-                .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
-                .collect()
-        };
-        let mut lost = Vec::new();
-        for (ino, file) in drafts {
-            let mut body = file.lock();
-            // What is still being written is nobody's finished word, and a message or a save
-            // that failed needs its writer's consent to go out.
-            let finished = body.failed.is_none() && !self.has_writer(ino);
-            let saved = finished && self.publish(ino, &mut body).is_ok();
-            let unsaved = !saved && body.is_dirty() && !body.unlinked;
-            drop(body);
-            if unsaved {
-                lost.push(self.tree().path(ino));
-            }
-        }
-        if let Err(error) = self.vault.close() {
-            lost.push(format!("the last second's saves: {error}"));
-        }
-        lost
-    }
-
-    /// All files that anybody may still have open.
-    pub fn files(&self) -> Vec<Ino> {
-        self.tree().files().map(|(ino, _)| ino).collect()
     }
 }

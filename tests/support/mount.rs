@@ -138,12 +138,7 @@ impl Mount {
 
     /// Unmounts from outside and waits for the daemon's end.
     pub fn unmount(mut self) -> (Option<i32>, String) {
-        let done = Command::new("fusermount3")
-            .arg("-u")
-            .arg(&self.mountpoint)
-            .status()
-            .unwrap();
-        assert!(done.success(), "fusermount3 -u: {done}");
+        unmount(&self.mountpoint);
         self.wait()
     }
 
@@ -189,6 +184,18 @@ impl Drop for Mount {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
+}
+
+/// Unmounts. A program that another test is just starting may for a moment hold copies of this
+/// process's descriptors, and so keep the mount busy.
+pub fn unmount(mountpoint: &Path) {
+    wait_for("fusermount3 -u", || {
+        let done = Command::new("fusermount3")
+            .args(["-u", "-q"])
+            .arg(mountpoint)
+            .status();
+        done.unwrap().success()
+    });
 }
 
 /// Tells whether something of ours is mounted exactly here.

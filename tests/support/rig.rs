@@ -15,7 +15,7 @@ use dds::view::{
     self, Access, Caller, HandleId, Ino, NodeKind, RenameMode, SetAttr, ThreadGroup, View,
 };
 
-use super::mount::{Home, Mount, can_mount};
+use super::mount::{Home, Mount, can_mount, wait_for};
 use super::people::{Person, make_store};
 
 /// An errno.
@@ -49,8 +49,10 @@ pub trait Rig {
     fn link(&self, from: &str, to: &str) -> Done<()>;
     /// Waits until what was published is durable and what it replaced is gone.
     fn settle(&self);
-    /// Ends this mount and begins another of the same store.
+    /// Ends this mount, at which everything must be saved, and begins another of the same store.
     fn remount(&mut self);
+    /// The same; what cannot be saved must be rescued.
+    fn remount_with_rescue(&mut self);
 }
 
 /// Me, alice, and the people whose certificates are in my store.
@@ -123,10 +125,40 @@ impl InProcess {
         let contacts = Contacts::load(&self.home.path("pins")).unwrap();
         let options = vault::Options::default();
         let identities = vec![identity];
-        let key = vault::StateKey(&identities);
-        let state = State::open(&self.home.path("state"), &key).unwrap();
+        let state = self.open_state(&identities);
         let vault = Vault::open(Arc::new(store), state, identities, contacts, options).unwrap();
         self.view = Some(View::new(vault, view::Options::default()).unwrap());
+    }
+
+    fn open_state(&self, identities: &[Identity]) -> State {
+        let key = vault::StateKey(identities);
+        // Its lock goes with the last copy of its descriptor, and a program that another test is
+        // just starting may for a moment have one.
+        let mut state = None;
+        wait_for("the state of the last mount", || {
+            let opened = State::open(&self.home.path("state"), &key);
+            if matches!(&opened, Err(error) if error.kind() == dds::error::Kind::Busy) {
+                return false;
+            }
+            state = Some(opened.unwrap());
+            true
+        });
+        state.unwrap()
+    }
+
+    /// Ends this mount, changes its state directory and its store as a crash could have left
+    /// them, and begins another.
+    pub fn remount_after(
+        &mut self,
+        change_state: impl FnOnce(&State),
+        change_store: impl FnOnce(&Path),
+    ) {
+        assert_eq!(self.view().close(), []);
+        self.view = None;
+        let identities = vec![Identity::unlock(&self.secret, None).unwrap()];
+        change_state(&self.open_state(&identities));
+        change_store(&self.store);
+        self.open();
     }
 
     pub fn view(&self) -> &View {
@@ -360,7 +392,13 @@ impl Rig for InProcess {
     }
 
     fn remount(&mut self) {
-        assert!(self.view().close().is_empty());
+        assert_eq!(self.view().close(), []);
+        self.view = None;
+        self.open();
+    }
+
+    fn remount_with_rescue(&mut self) {
+        assert!(self.view().close().iter().all(|file| file.rescued));
         self.view = None;
         self.open();
     }
@@ -390,7 +428,14 @@ impl Mounted {
         rig
     }
 
-    fn start(&mut self) {
+    /// Ends the mount by a signal, with files open.
+    pub fn end_by(&mut self, signal: i32) {
+        let (code, said) = self.mount.take().unwrap().end_by(signal);
+        assert_eq!(code, Some(0), "{said}");
+    }
+
+    /// Begins a mount.
+    pub fn start(&mut self) {
         let mut command = self.home.dds_mount();
         command.arg("--store").arg(&self.store);
         self.mount = Some(Mount::start(command, &self.home.path("secure")));
@@ -548,6 +593,13 @@ impl Rig for Mounted {
     fn remount(&mut self) {
         let (code, said) = self.mount.take().unwrap().unmount();
         assert_eq!((code, said.as_str()), (Some(0), ""));
+        self.start();
+    }
+
+    fn remount_with_rescue(&mut self) {
+        let (code, said) = self.mount.take().unwrap().unmount();
+        assert!(said.contains("kept for you"), "{said}");
+        assert_eq!(code, Some(0), "{said}");
         self.start();
     }
 }

@@ -1,0 +1,116 @@
+//! Drafts that had nowhere else to go when the mount ended: sealed to me alone, in the state
+//! directory, shown at the next mount, never published to anyone.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobKind, BlobName, Timestamp};
+use crate::openpgp::{self, Notations, Outcome, SealRequest, Sealed};
+use crate::plaintext::Plaintext;
+use crate::vault::Vault;
+
+/// A rescued draft.
+#[derive(Clone, Debug)]
+pub struct Rescued {
+    /// What it is called in the state directory.
+    pub blob: BlobName,
+    /// Where it was in the view.
+    pub path: String,
+    /// Bytes of content.
+    pub size: u64,
+    /// When it was last written.
+    pub mtime: Timestamp,
+}
+
+impl Vault {
+    /// Keeps a draft that cannot be saved where it belongs.
+    ///
+    /// # Errors
+    /// `NoKey` and the like if I cannot write to myself; what the state's disk says.
+    pub fn rescue(&self, path: &str, content: &Plaintext, mtime: Timestamp) -> Result<()> {
+        let me = &self.identities[0];
+        let notations = Notations {
+            version: Some(Notations::VERSION),
+            kind: Some(BlobKind::Note),
+            path: Some(path.to_owned()),
+            mtime: Some(mtime),
+            ..Notations::default()
+        };
+        let sealed = Sealed::prepare(SealRequest {
+            signer: me,
+            co_signers: &[],
+            recipients: &[me.certificate().clone()],
+            intended: &[me.fingerprint()],
+            named: self.options.named_recipients,
+            name: path.rsplit('/').next().unwrap_or_default(),
+            notations: &notations,
+            content,
+            created: None,
+        })?;
+        self.state_dir
+            .rescue(&mut |out| Ok(sealed.write_to(out)?.name))
+            .map(drop)
+    }
+
+    /// Lists what was rescued, by earlier mounts too.
+    ///
+    /// # Errors
+    /// What the state's disk says. A file there that is no rescued draft of mine is left out.
+    pub fn rescued(&self) -> Result<Vec<Rescued>> {
+        let blobs = self.state_dir.rescued()?;
+        let mut found: Vec<_> = blobs
+            .into_iter()
+            .filter_map(|blob| self.open_rescued(blob).ok().map(|(rescued, _)| rescued))
+            .collect();
+        found.sort_by_key(|rescued| (rescued.mtime, rescued.blob));
+        Ok(found)
+    }
+
+    /// Returns the content of a rescued draft.
+    ///
+    /// # Errors
+    /// `NotFound`; `Damaged`; what the state's disk says.
+    pub fn rescued_content(&self, blob: BlobName) -> Result<Arc<Plaintext>> {
+        self.open_rescued(blob)
+            .map(|(_, content)| Arc::new(content))
+    }
+
+    /// Lets go of a rescued draft.
+    ///
+    /// # Errors
+    /// What the state's disk says.
+    pub fn drop_rescued(&self, blob: BlobName) -> Result<()> {
+        self.state_dir.drop_rescued(blob)
+    }
+
+    fn open_rescued(&self, blob: BlobName) -> Result<(Rescued, Plaintext)> {
+        let bytes = self.state_dir.read_rescued(blob, self.blob_limit())?;
+        let certificates = Arc::clone(&self.state().certificates);
+        let outcome = openpgp::open(&bytes, &self.keyring(&certificates), &self.limits(), None);
+        let Outcome::Opened(opened) = outcome else {
+            let damaged = format!("rescued blob {blob} cannot be opened");
+            return Err(Error::new(Kind::Damaged, damaged));
+        };
+        let mine = self.my_fingerprints();
+        let signatures = opened.facts.signatures.iter();
+        let signed = signatures
+            .filter(|signature| {
+                signature
+                    .signer
+                    .as_ref()
+                    .is_some_and(|key| mine.contains(key))
+            })
+            .find(|signature| signature.status == openpgp::SignatureStatus::Good);
+        let Some(notations) = signed.map(|signature| &signature.notations) else {
+            let damaged = format!("rescued blob {blob} is not signed by me");
+            return Err(Error::new(Kind::Damaged, damaged));
+        };
+        let rescued = Rescued {
+            blob,
+            path: notations.path.clone().unwrap_or_default(),
+            size: opened.facts.size,
+            mtime: notations.mtime.unwrap_or_default(),
+        };
+        Ok((rescued, opened.content))
+    }
+}

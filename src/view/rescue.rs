@@ -1,0 +1,125 @@
+//! `.dds/rescued/`: what could not be saved when a mount ended, and what a mount's end does.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::vault::Rescued;
+use crate::view::View;
+use crate::view::file::{Body, OpenFile, Stat, Target};
+use crate::view::names::{safe, with_remark};
+use crate::view::tree::{FileRole, Ino, Role, Tree};
+
+/// A file that was not saved where it belongs when the mount ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsaved {
+    /// Its path in the view, or what else is in danger.
+    pub path: String,
+    /// It is kept, and shown in `.dds/rescued/` at the next mount.
+    pub rescued: bool,
+}
+
+impl View {
+    /// Shows what earlier mounts rescued.
+    pub(super) fn show_rescued(&self) {
+        let rescued = match self.vault.rescued() {
+            Ok(rescued) => rescued,
+            Err(error) => {
+                self.errors.add(".dds/rescued", &error);
+                return;
+            }
+        };
+        let mut tree = self.tree();
+        let dds = tree.dir_named(Ino::ROOT, ".dds", Role::Dds);
+        let parent = tree.dir_named(dds, "rescued", Role::Rescued);
+        for one in rescued {
+            show(&mut tree, parent, &one);
+        }
+    }
+
+    /// Publishes drafts whose writers have closed them, rescues the others, and makes everything
+    /// durable. Returns what was not saved where it belongs.
+    pub fn close(&self) -> Vec<Unsaved> {
+        let open: Vec<_> = {
+            let tree = self.tree();
+            let held = tree
+                .files()
+                .filter(|(_, file)| file.draft || file.role.is_scratch());
+            held.filter_map(|(ino, file)| Some((ino, file.open.clone()?, file.rescue)))
+                .collect()
+        };
+        let mut unsaved = Vec::new();
+        for (ino, file, renamed_away) in open {
+            unsaved.extend(self.close_file(ino, &file, renamed_away));
+        }
+        if let Err(error) = self.vault.close() {
+            unsaved.push(Unsaved {
+                path: format!("the last second's saves: {error}"),
+                rescued: false,
+            });
+        }
+        unsaved
+    }
+
+    /// All files that anybody may still have open.
+    pub fn files(&self) -> Vec<Ino> {
+        self.tree().files().map(|(ino, _)| ino).collect()
+    }
+
+    fn close_file(&self, ino: Ino, file: &Arc<OpenFile>, renamed_away: bool) -> Option<Unsaved> {
+        let mut body = file.lock();
+        if body.unlinked {
+            return None;
+        }
+        match &body.target {
+            // Editors' scratch goes, but not what was a document before.
+            Target::Scratch => {
+                let role = self.tree().file(ino).map(|file| file.role.clone())?;
+                let unchanged = !body.changed_since_published();
+                let comes_back = matches!(role, FileRole::Backup(..)) && unchanged;
+                let wanted = renamed_away && !comes_back;
+                wanted.then(|| self.rescue(ino, &body))
+            }
+            Target::Key(_) | Target::Nowhere => None,
+            Target::Document { .. } => {
+                // What is still being written is nobody's finished word, and what failed needs
+                // its writer's consent to go out.
+                let finished = body.failed.is_none() && !self.has_writer(ino);
+                if finished && self.publish(ino, &mut body).is_ok() {
+                    return None;
+                }
+                body.is_dirty().then(|| self.rescue(ino, &body))
+            }
+        }
+    }
+
+    fn rescue(&self, ino: Ino, body: &Body) -> Unsaved {
+        let path = self.tree().path(ino);
+        let rescued = self.vault.rescue(&path, body.content(), body.mtime);
+        if let Err(error) = &rescued {
+            tracing::error!("inode {} could not be rescued: {:?}", ino.0, error.kind());
+        }
+        Unsaved {
+            path,
+            rescued: rescued.is_ok(),
+        }
+    }
+}
+
+fn show(tree: &mut Tree, parent: Ino, one: &Rescued) {
+    let base = safe(one.path.rsplit('/').next().unwrap_or_default().as_bytes());
+    let free = |name: &str| tree.child(parent, OsStr::new(name)).is_none();
+    let blob = one.blob.to_string();
+    let mut names = std::iter::once(base.clone())
+        .chain([8, 40].map(|digits| with_remark(&base, &blob[..digits])));
+    let Some(name) = names.find(|name| free(name)) else {
+        return; // The same blob twice.
+    };
+    let ino = tree.attach_file(parent, name, FileRole::Rescued(one.blob));
+    if let Some(file) = tree.file_mut(ino) {
+        file.stat = Some(Stat {
+            size: one.size,
+            mtime: one.mtime,
+            mode: 0o4,
+        });
+    }
+}
