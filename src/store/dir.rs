@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use super::publish::{self, Sink, Staged};
 use super::{
-    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp, Store,
-    beneath, label, names,
+    BlobFile, Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp,
+    Store, beneath, label, names, read_whole,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
@@ -304,9 +304,9 @@ impl Store for DirStore {
         Ok(found.into_iter().map(entry).collect())
     }
 
-    fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)> {
+    fn open_blob(&self, entry: &Entry, limit: u64) -> Result<Box<dyn BlobFile>> {
         let dir = self.require_folder(entry.folder.name())?;
-        beneath::read_file(&dir, &entry.name, limit)
+        Ok(Box::new(beneath::Watched::open(&dir, &entry.name, limit)?))
     }
 
     fn space(&self) -> Result<Space> {
@@ -355,7 +355,8 @@ impl Store for DirStore {
 
     fn read_key(&self, name: &FileName, limit: u64) -> Result<Vec<u8>> {
         let dir = self.require_folder(KEYS)?;
-        Ok(beneath::read_file(&dir, name, limit)?.0)
+        let file = beneath::Watched::open(&dir, name, limit)?;
+        Ok(read_whole(Box::new(file))?.0)
     }
 
     fn put_key(&self, name: &FileName, bytes: &[u8]) -> Result<()> {

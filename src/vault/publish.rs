@@ -75,6 +75,7 @@ impl Vault {
             let limit = "larger than the configured limit";
             return Err(Error::new(Kind::TooLarge, limit));
         }
+        let digest = content.digest()?;
         let people = self.people();
         let intended = audience.members().chain([people.me()]).cloned().collect();
         let draft = Draft {
@@ -97,7 +98,6 @@ impl Vault {
             true => self.place_copies(publication, &draft)?,
             false => vec![self.place_one(publication, &draft)?],
         };
-        let digest = content.digest();
         let mut versions = Vec::new();
         let mut replaced = Vec::new();
         let mut state = self.state();

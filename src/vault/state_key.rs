@@ -72,7 +72,7 @@ impl KeyWrap for StateKey<'_> {
         if !signed_by_me {
             return Err(refused("the state's key is not signed by this identity"));
         }
-        let bytes = opened.content.read_at(0, 33);
+        let bytes = opened.content.read_at(0, 33)?;
         let key: &[u8; 32] = bytes
             .as_slice()
             .try_into()
