@@ -171,7 +171,7 @@ fn a_locked_key_without_a_terminal() {
     let mountpoint = home.path("secure");
     let mut command = home.command("setsid");
     command.arg("--wait").arg(env!("CARGO_BIN_EXE_dds-mount"));
-    let sentence = "the key is locked and there is no terminal";
+    let sentence = "a passphrase is needed and there is no terminal";
     assert_refused(&home, with(command, &mountpoint), 4, sentence);
     assert_harmless(&mountpoint);
 }

@@ -4,8 +4,16 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use dds::ids::{BlobKind, Folder};
+use dds::contacts::Contacts;
+use dds::error::Kind;
+use dds::ids::{BlobKind, BlobName, Folder, Timestamp};
+use dds::openpgp::Identity;
+use dds::plaintext::Plaintext;
+use dds::state::{Intent, State};
+use dds::store::{FileName, MemoryStore, Store as _};
+use dds::vault::{self, Audience, Vault};
 use support::mount::Home;
 use support::people::{Blob, blobs, make_store};
 use support::rig::{Cast, InProcess, Rig, on_both};
@@ -71,6 +79,82 @@ fn every_reader_has_a_copy_and_removes_only_that() {
     assert!(blobs(me.store(), Folder::Messages).is_empty());
     sync(me.store(), carol.store());
     assert!(carol.list("messages/alice,bob").unwrap().is_empty());
+}
+
+#[test]
+fn a_failure_in_the_middle_takes_back_what_was_sent() {
+    let cast = Cast::new();
+    let store = Arc::new(MemoryStore::new());
+    for (name, person) in [("two.gpg", &cast.bob), ("three.gpg", &cast.carol)] {
+        let bytes = person.certificate().to_bytes();
+        store.arrive_key(&FileName::new(name).unwrap(), &bytes);
+    }
+    let me = Identity::unlock(&cast.me.secret, None).unwrap();
+    let (state, contacts) = (State::in_memory(), Contacts::in_memory());
+    let options = vault::Options::default();
+    let vault = Vault::open(Arc::clone(&store) as _, state, vec![me], contacts, options).unwrap();
+    let audience: Audience = [&cast.bob, &cast.carol]
+        .map(|p| p.fingerprint())
+        .into_iter()
+        .collect();
+    let content = Plaintext::from(&b"at noon"[..]);
+    let publication = || vault::Publication {
+        kind: BlobKind::Message,
+        audience: &audience,
+        path: "plan.txt",
+        doc: vault.new_doc_id(),
+        replaces: &[],
+        content: &content,
+        mtime: Timestamp::now(),
+        mode: None,
+    };
+    for (successes, kind) in [(0, Kind::NoSpace), (1, Kind::NoSpace), (1, Kind::Io)] {
+        store.fail_put_after(successes, kind);
+        let error = vault.publish(&publication()).map(drop).unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().starts_with("nothing was sent"), "{error}");
+        assert!(store.list(Folder::Messages).unwrap().is_empty());
+    }
+    assert_eq!(vault.publish(&publication()).unwrap().versions().len(), 2);
+    assert_eq!(store.list(Folder::Messages).unwrap().len(), 2);
+}
+
+#[test]
+fn a_crash_in_the_middle_is_completed_at_the_next_start() {
+    let cast = Cast::new();
+    let [mut me, _, _] = three(&cast);
+    me.write("messages/bob,carol/plan.txt", b"at noon").unwrap();
+    me.settle();
+    let names = blobs(me.store(), Folder::Messages);
+    let copies: Vec<_> = names
+        .iter()
+        .map(|name| fs::read(me.store().join("messages").join(name)).unwrap())
+        .collect();
+    // As it was when one of the two was in place.
+    me.remount_after(
+        |state| {
+            let publish = copies.iter().map(|bytes| {
+                let stage = state.stage(&mut |out| {
+                    out.write_all(bytes).unwrap();
+                    Ok(BlobName::of(bytes))
+                });
+                stage.unwrap().name
+            });
+            let intent = Intent {
+                folder: Folder::Messages,
+                publish: publish.collect(),
+                remove: Vec::new(),
+            };
+            state.begin(&intent).unwrap();
+        },
+        |store| fs::remove_file(store.join("messages").join(&names[1])).unwrap(),
+    );
+    assert_eq!(blobs(me.store(), Folder::Messages), names);
+    assert_eq!(me.list("messages/bob,carol").unwrap(), ["plan.txt"]);
+    let pending = me
+        .xattr("messages/bob,carol/plan.txt", "user.dds.pending")
+        .unwrap();
+    assert_eq!(pending, "bob,carol");
 }
 
 #[test]

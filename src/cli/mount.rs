@@ -101,25 +101,20 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     let (store, store_path) = open_store(&find_store(given, &config)?)?;
     fuse_available()?;
     let mountpoint = Mountpoint::prepare(&arguments.mountpoint, &store_path)?;
-    let mounted = unlock(arguments, &config).and_then(|identities| {
-        let job = Job {
-            store,
-            store_path,
-            identities,
-            config,
-            mountpoint: &mountpoint,
-            options,
-        };
-        if arguments.foreground {
-            serve_in_foreground(job)
-        } else {
-            serve_in_background(job)
-        }
-    });
-    if mounted.is_err() {
-        mountpoint.restore();
+    let identities = unlock(arguments, &config).inspect_err(|_| mountpoint.undo())?;
+    let job = Job {
+        store,
+        store_path,
+        identities,
+        config,
+        mountpoint: &mountpoint,
+        options,
+    };
+    if arguments.foreground {
+        serve_in_foreground(job)
+    } else {
+        serve_in_background(job)
     }
-    mounted
 }
 
 /// Refuses options that would let others see the view; drops those that only mount(8) reads.
@@ -259,6 +254,11 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn mount(self) -> Outcome<fuse::Mounted> {
+        let mountpoint = self.mountpoint;
+        self.try_mount().inspect_err(|_| mountpoint.undo())
+    }
+
+    fn try_mount(self) -> Outcome<fuse::Mounted> {
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options(spill_area(&self.store_path)?)?;
         let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
@@ -383,7 +383,6 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
         // If the parent was killed meanwhile there is nobody left to tell.
         let _ = parent.write_all(&[exit as u8]);
     };
-    let mountpoint = job.mountpoint;
     match job.mount() {
         Ok(mounted) => {
             if let Err(error) = leave_terminal() {
@@ -397,7 +396,6 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
             }
         }
         Err(failure) => {
-            mountpoint.restore();
             // The code is told to the parent, which passes it on.
             let _ = failure.tell(PROGRAM);
             tell(failure.exit);

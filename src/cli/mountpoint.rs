@@ -20,6 +20,8 @@ pub(super) struct Mountpoint {
     pub(super) path: PathBuf,
     /// The bare directory, which the mount will cover.
     directory: File,
+    /// We made it a moment ago.
+    made: bool,
     /// We made it, now or earlier: nothing can be saved into it while it is not mounted.
     ours: bool,
 }
@@ -68,6 +70,7 @@ impl Mountpoint {
         let mountpoint = Mountpoint {
             path: canonical,
             directory,
+            made,
             ours,
         };
         mountpoint.set_mode(0o700);
@@ -78,6 +81,15 @@ impl Mountpoint {
     /// it, and when mounting failed.
     pub(super) fn restore(&self) {
         self.set_mode(0o500);
+    }
+
+    /// Undoes what preparing did: nothing is mounted, and a directory that was made goes.
+    pub(super) fn undo(&self) {
+        self.restore();
+        if self.made {
+            // If somebody put something there meanwhile, it stays.
+            let _ = fs::remove_dir(&self.path);
+        }
     }
 
     fn set_mode(&self, mode: u32) {

@@ -32,7 +32,8 @@ struct Inner {
     directories: BTreeSet<Vec<FileName>>,
     /// Counts changes, for stamps.
     changes: u64,
-    fail_next_put: Option<Kind>,
+    /// How many more puts succeed before one fails, and how that fails.
+    fail_put: Option<(usize, Kind)>,
     syncs: u64,
 }
 
@@ -43,6 +44,17 @@ struct MemoryFile {
 }
 
 impl Inner {
+    /// Counts a put, and says how it shall fail.
+    fn next_failure(&mut self) -> Option<Kind> {
+        match self.fail_put.take()? {
+            (0, kind) => Some(kind),
+            (successes, kind) => {
+                self.fail_put = Some((successes - 1, kind));
+                None
+            }
+        }
+    }
+
     fn files(&mut self, folder: Folder) -> &mut Files {
         match folder {
             Folder::Messages => &mut self.messages,
@@ -101,7 +113,12 @@ impl MemoryStore {
 
     /// Makes the next put of a blob or certificate fail half-way, once.
     pub fn fail_next_put(&self, kind: Kind) {
-        self.lock().fail_next_put = Some(kind);
+        self.fail_put_after(0, kind);
+    }
+
+    /// Makes one put fail in the middle, after `successes` more that do not.
+    pub fn fail_put_after(&self, successes: usize, kind: Kind) {
+        self.lock().fail_put = Some((successes, kind));
     }
 
     /// Counts the calls of [`Store::sync`].
@@ -120,7 +137,7 @@ impl MemoryStore {
         write: impl FnOnce(&mut Sink<'_>) -> Result<R>,
         label: impl Fn(&R) -> (FileName, u64),
     ) -> Result<(R, Entry)> {
-        let failure = self.lock().fail_next_put.take();
+        let failure = self.lock().next_failure();
         let mut disk = Disk {
             bytes: Vec::new(),
             room: failure.map(|_| 100),
@@ -295,7 +312,7 @@ impl Store for MemoryStore {
 
     fn put_key(&self, name: &FileName, bytes: &[u8]) -> Result<()> {
         names::require_candidate(name)?;
-        let failure = self.lock().fail_next_put.take();
+        let failure = self.lock().next_failure();
         match failure {
             Some(kind) => Err(failed(kind)),
             None => {

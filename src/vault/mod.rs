@@ -347,6 +347,12 @@ impl Vault {
     /// Sentences about the state of the store, for `.dds/status`.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.state().key_notices.clone();
+        if let Err(error) = self.identities[0].certificate().check_encryption() {
+            notices.push(format!(
+                "your own key cannot be written to ({error}): everything can be read, nothing \
+                 written"
+            ));
+        }
         notices.extend(self.file_notices());
         notices.extend(self.shared.notice());
         notices.extend(self.state_dir.notices());

@@ -10,6 +10,7 @@
 
 mod audiences;
 mod file;
+mod links;
 mod names;
 mod open;
 mod place;
@@ -17,6 +18,7 @@ mod read;
 mod refused;
 mod remove;
 mod rename;
+mod rename_tree;
 mod report;
 mod rescue;
 mod special;
@@ -179,6 +181,13 @@ impl View {
         };
         let canonical = audiences::canonical_name(&people, &audience);
         if spelled != Some(canonical.as_str()) {
+            if audiences::resolve(&people, folder, &canonical).is_none() {
+                // A name that does not spell its members is only found while it is there.
+                let ino = tree.audience_dir(folder, &audience, &people);
+                if let Some(dir) = tree.dir_mut(ino) {
+                    dir.kept = true;
+                }
+            }
             return Ok(Some(tree.alias(parent, name, canonical)));
         }
         let ino = tree.audience_dir(folder, &audience, &people);

@@ -60,7 +60,12 @@ impl View {
         self.reported(ino, opened)
     }
 
-    fn open_quietly(&self, ino: Ino, access: Access, caller: Caller) -> Result<HandleId> {
+    pub(super) fn open_quietly(
+        &self,
+        ino: Ino,
+        access: Access,
+        caller: Caller,
+    ) -> Result<HandleId> {
         if let Some(handle) = self.open_special(ino, access)? {
             return Ok(self.insert_handle(handle));
         }

@@ -74,8 +74,9 @@ impl View {
             // Editors' scratch goes, but not what was a document before.
             Target::Scratch => {
                 let role = self.tree().file(ino).map(|file| file.role.clone())?;
-                let comes_back = matches!(role, FileRole::Backup(..));
-                let wanted = renamed_away && !(comes_back && !body.changed_since_published());
+                let unchanged = !body.changed_since_published();
+                let comes_back = matches!(role, FileRole::Backup(..)) && unchanged;
+                let wanted = renamed_away && !comes_back;
                 wanted.then(|| self.rescue(ino, &body))
             }
             Target::Key(_) | Target::Nowhere => None,

@@ -125,7 +125,13 @@ impl InProcess {
         let contacts = Contacts::load(&self.home.path("pins")).unwrap();
         let options = vault::Options::default();
         let identities = vec![identity];
-        let key = vault::StateKey(&identities);
+        let state = self.open_state(&identities);
+        let vault = Vault::open(Arc::new(store), state, identities, contacts, options).unwrap();
+        self.view = Some(View::new(vault, view::Options::default()).unwrap());
+    }
+
+    fn open_state(&self, identities: &[Identity]) -> State {
+        let key = vault::StateKey(identities);
         // Its lock goes with the last copy of its descriptor, and a program that another test is
         // just starting may for a moment have one.
         let mut state = None;
@@ -137,9 +143,22 @@ impl InProcess {
             state = Some(opened.unwrap());
             true
         });
-        let state = state.unwrap();
-        let vault = Vault::open(Arc::new(store), state, identities, contacts, options).unwrap();
-        self.view = Some(View::new(vault, view::Options::default()).unwrap());
+        state.unwrap()
+    }
+
+    /// Ends this mount, changes its state directory and its store as a crash could have left
+    /// them, and begins another.
+    pub fn remount_after(
+        &mut self,
+        change_state: impl FnOnce(&State),
+        change_store: impl FnOnce(&Path),
+    ) {
+        assert_eq!(self.view().close(), []);
+        self.view = None;
+        let identities = vec![Identity::unlock(&self.secret, None).unwrap()];
+        change_state(&self.open_state(&identities));
+        change_store(&self.store);
+        self.open();
     }
 
     pub fn view(&self) -> &View {
