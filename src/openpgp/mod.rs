@@ -29,7 +29,7 @@ mod signatures;
 mod source;
 
 pub use certificate::{CertIndex, Certificate, UserId, holds_secret_key};
-pub use ciphertext::Ciphertext;
+pub use ciphertext::{Ciphertext, Rereadable};
 pub use generate::{NewIdentity, Profile, generate};
 pub use identity::Identity;
 pub use notations::{Notations, RESERVED};

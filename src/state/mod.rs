@@ -405,6 +405,14 @@ impl State {
         self.rescued.names()
     }
 
+    /// Opens a rescued blob for reading.
+    ///
+    /// # Errors
+    /// `NotFound`; what the disk says.
+    pub fn open_rescued(&self, name: BlobName) -> Result<std::fs::File> {
+        self.rescued.open(name)
+    }
+
     /// Reads a rescued blob whole.
     ///
     /// # Errors

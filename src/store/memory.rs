@@ -274,13 +274,10 @@ impl Store for MemoryStore {
         Ok(Space::default())
     }
 
-    fn place(&self, folder: Folder, blob: &Ciphertext<'_>) -> Result<Entry> {
+    fn place(&self, folder: Folder, blob: &mut Ciphertext<'_>) -> Result<Entry> {
         let name = FileName::new(blob.name().file_name())?;
-        let length = blob.bytes().len() as u64;
-        let write = |sink: &mut Sink<'_>| {
-            let written = sink.write_all(blob.bytes());
-            written.map_err(|error| Error::io("writing the blob", error))
-        };
+        let length = blob.length();
+        let write = |sink: &mut Sink<'_>| blob.write_to(sink);
         let ((), entry) = self.put_with(folder, write, |()| (name.clone(), length))?;
         Ok(entry)
     }

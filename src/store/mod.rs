@@ -245,7 +245,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// `NoSpace` or `Io` as the disk says. Nothing is left then.
-    fn place(&self, folder: Folder, blob: &Ciphertext<'_>) -> Result<Entry>;
+    fn place(&self, folder: Folder, blob: &mut Ciphertext<'_>) -> Result<Entry>;
 
     /// Makes the directory's present entries survive a power cut.
     ///

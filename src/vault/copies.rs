@@ -4,7 +4,7 @@
 //! first is placed. A crash in between is completed at the next start; a failure takes back what
 //! was placed.
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobName, Fingerprint, Folder};
 use crate::openpgp::{Ciphertext, Receipt, SealRequest, Sealed};
 use crate::state::Intent;
@@ -111,8 +111,13 @@ impl Vault {
     }
 
     fn place_staged(&self, folder: Folder, name: BlobName) -> Result<Entry> {
-        let bytes = self.state_dir.staged_bytes(name, self.blob_limit())?;
-        self.store().place(folder, &Ciphertext::check(&bytes)?)
+        let mut file = self.state_dir.open_staged(name)?;
+        let mut blob = Ciphertext::check(&mut file)?;
+        if blob.name() != name {
+            let changed = format!("staged blob {name} was changed on disk");
+            return Err(Error::new(Kind::Damaged, changed));
+        }
+        self.store().place(folder, &mut blob)
     }
 
     fn take_back(&self, folder: Folder, placed: &[Placed]) -> Result<()> {

@@ -20,6 +20,7 @@ mod settle;
 mod state_key;
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -319,7 +320,7 @@ impl Vault {
     }
 
     fn remember(&self, id: BlobId, content: &Arc<Plaintext>) {
-        // What is in the cache is small, so all of it is in RAM.
+        // The limits are small, so it does not matter if a part of it is on disk.
         let size = usize::try_from(content.allocated()).unwrap_or(usize::MAX);
         if size > CONTENT_CACHE_ITEM {
             return;
@@ -389,10 +390,19 @@ impl Vault {
     ) -> Result<(Examined, Stamp)> {
         let mut file = self.store().open_blob(entry, self.blob_limit())?;
         let length = file.stamp().size;
-        let keyring = self.keyring(certificates);
-        let limits = self.limits();
-        let examined = openpgp::examine(&mut file, length, &keyring, &limits, session_key)?;
+        let examined = self.examine_from(&mut file, length, certificates, session_key)?;
         Ok((examined, file.finish()?))
+    }
+
+    fn examine_from(
+        &self,
+        file: &mut (dyn Read + Send + Sync),
+        length: u64,
+        certificates: &CertIndex,
+        session_key: Option<&SessionKey>,
+    ) -> Result<Examined> {
+        let (keyring, limits) = (self.keyring(certificates), self.limits());
+        openpgp::examine(file, length, &keyring, &limits, session_key)
     }
 
     fn limits(&self) -> Limits {

@@ -84,10 +84,12 @@ impl Vault {
     }
 
     fn open_rescued(&self, blob: BlobName) -> Result<(Rescued, Plaintext)> {
-        let bytes = self.state_dir.read_rescued(blob, self.blob_limit())?;
+        let mut file = self.state_dir.open_rescued(blob)?;
+        let length = file.metadata();
+        let length = length.map_err(|error| Error::io("reading a rescued blob", error))?;
         let certificates = Arc::clone(&self.state().certificates);
-        let outcome = openpgp::open(&bytes, &self.keyring(&certificates), &self.limits(), None);
-        let Outcome::Opened(opened) = outcome else {
+        let examined = self.examine_from(&mut file, length.len(), &certificates, None)?;
+        let Outcome::Opened(opened) = examined.outcome else {
             let damaged = format!("rescued blob {blob} cannot be opened");
             return Err(Error::new(Kind::Damaged, damaged));
         };
