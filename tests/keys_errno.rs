@@ -37,8 +37,12 @@ impl Scene {
     }
 
     fn mount(&self) -> Mount {
+        self.mount_as(&self.me.secret)
+    }
+
+    fn mount_as(&self, secret: &[u8]) -> Mount {
         let key = self.home.path("secret.asc");
-        std::fs::write(&key, &self.me.secret).unwrap();
+        std::fs::write(&key, secret).unwrap();
         let mut command = self.home.dds_mount();
         command.arg("--store").arg(&self.store);
         command.arg("--key").arg(&key);
@@ -259,5 +263,30 @@ fn a_second_certificate_with_a_contact_s_address_freezes_it() {
     mount.unmount();
     let mount = scene.mount();
     scene.assert_refused(&mount, "bob", libc::EKEYREJECTED, "bob");
+    mount.unmount();
+}
+
+#[test]
+fn with_an_expired_key_of_mine_everything_is_read_and_nothing_written() {
+    let Some(scene) = Scene::new() else { return };
+    let mut expiring = LONG_AGO.to_vec();
+    expiring.extend(["--quick-gen-key", "old <old@example.org>"]);
+    expiring.extend(["future-default", "default", "1y"]);
+    scene.contact("old", &expiring);
+    let mut args = LONG_AGO.to_vec();
+    args.extend(["--armor", "--encrypt", "-r", "old"]);
+    args.extend(["--set-filename", "then.txt"]);
+    let blob = scene.gnupg.feed(&args, b"then").stdout;
+    support::people::deliver(&scene.store, Folder::Notes, &blob);
+    let mount = scene.mount_as(&scene.gnupg.secret_key("old"));
+    let then = mount.path("notes/unverified/then.txt");
+    assert_eq!(std::fs::read(then).unwrap(), b"then");
+    let before = scene.blobs();
+    for path in ["notes/me/x", "notes/alice/x", "messages/alice/x"] {
+        let error = std::fs::write(mount.path(path), "x").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EKEYEXPIRED), "{path}");
+        assert!(!mount.path(path).exists());
+    }
+    assert_eq!(scene.blobs(), before);
     mount.unmount();
 }
