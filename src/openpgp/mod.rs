@@ -20,7 +20,10 @@ mod open;
 mod outline;
 mod packets;
 mod padding;
+mod parts;
 mod seal;
+#[cfg(test)]
+mod seal_tests;
 mod session_key;
 mod signatures;
 mod source;
