@@ -235,3 +235,35 @@ fn a_writer_that_is_killed_leaves_the_old_content_or_what_it_wrote() {
     rig.remount();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
 }
+
+/// The RELEASE that publishes a new empty file comes after close has returned, and what is done to
+/// the name meanwhile must not be lost to it.
+#[test]
+fn what_is_removed_or_renamed_right_after_its_close_stays_so() {
+    let Some((mut rig, _)) = world() else { return };
+    let me = rig.mount().path("notes/me");
+    let touch = |name: &str| drop(File::create(me.join(name)).unwrap());
+    let rename = |from: &str, to: &str| std::fs::rename(me.join(from), me.join(to)).unwrap();
+    for n in 0..20 {
+        touch("removed");
+        std::fs::remove_file(me.join("removed")).unwrap();
+        touch(&format!("from {n}"));
+        rename(&format!("from {n}"), &format!("to {n}"));
+        touch(&format!("under {n}"));
+        std::fs::write(me.join("over"), "over").unwrap();
+        rename("over", &format!("under {n}"));
+        touch("backup");
+        rename("backup", "backup~");
+        std::fs::remove_file(me.join("backup~")).unwrap();
+    }
+    let listed = |rig: &Mounted| {
+        let names = rig.list("notes/me").unwrap();
+        let count = |start: &str| names.iter().filter(|name| name.starts_with(start)).count();
+        (count("to "), count("under "), names.len())
+    };
+    assert_eq!(listed(&rig), (20, 20, 40));
+    rig.remount();
+    assert_eq!(listed(&rig), (20, 20, 40));
+    assert_eq!(blobs(rig.store(), Folder::Notes).len(), 40);
+    assert_eq!(rig.read("notes/me/under 7").unwrap(), b"over");
+}

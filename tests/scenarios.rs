@@ -6,6 +6,7 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use dds::ids::{BlobKind, BlobName, Folder};
+use support::mount::wait_for;
 use support::people::{Blob, blobs, deliver};
 use support::rig::on_both;
 
@@ -483,7 +484,10 @@ fn certificates_go_in_and_secret_keys_do_not() {
             Err(libc::EINVAL)
         );
         assert_eq!(rig.write("keys/m.asc", b"no key"), Err(libc::EINVAL));
-        assert_eq!(rig.list("keys").unwrap(), keys);
+        // The kernel tells of the last close after it has returned.
+        wait_for("the refused files to go", || {
+            rig.list("keys").unwrap() == keys
+        });
         assert_eq!(
             std::fs::read_dir(rig.store().join("keys")).unwrap().count(),
             3

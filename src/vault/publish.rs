@@ -185,9 +185,9 @@ impl Vault {
     /// `Io` as the disk says. A file that is already gone is no error.
     pub fn remove(&self, versions: &[Arc<Version>]) -> Result<()> {
         // What these versions replaced goes first, or a crash in between would bring it back.
-        let waiting: HashSet<Folder> = versions.iter().map(|version| version.folder()).collect();
-        for folder in waiting {
-            self.shared.settle_folder(folder)?;
+        let folders: HashSet<Folder> = versions.iter().map(|version| version.folder()).collect();
+        for folder in folders {
+            self.shared.settle_replaced(folder)?;
         }
         for version in versions {
             let (folder, name) = (version.folder(), &version.entry.name);

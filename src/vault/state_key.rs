@@ -13,6 +13,25 @@ use crate::state::KeyWrap;
 /// Path notation of the wrapped key, by which it differs from every message and note.
 const PURPOSE: &str = "dds state key";
 
+/// Seals what stays on this machine: to me alone, signed by me.
+pub(super) fn for_me_alone<'c>(
+    me: &Identity,
+    notations: &Notations,
+    content: &'c Plaintext,
+) -> Result<Sealed<'c>> {
+    Sealed::prepare(SealRequest {
+        signer: me,
+        co_signers: &[],
+        recipients: &[me.certificate().clone()],
+        intended: &[me.fingerprint()],
+        named: false,
+        name: "",
+        notations,
+        content,
+        created: None,
+    })
+}
+
 /// Wraps the state's key by the identities of a vault, the first of which signs.
 pub struct StateKey<'a>(pub &'a [Identity]);
 
@@ -28,17 +47,7 @@ impl KeyWrap for StateKey<'_> {
             path: Some(PURPOSE.to_owned()),
             ..Notations::default()
         };
-        let sealed = Sealed::prepare(SealRequest {
-            signer: me,
-            co_signers: &[],
-            recipients: &[me.certificate().clone()],
-            intended: &[me.fingerprint()],
-            named: false,
-            name: "",
-            notations: &notations,
-            content: &content,
-            created: None,
-        })?;
+        let sealed = for_me_alone(me, &notations, &content)?;
         let mut wrapped = Vec::new();
         sealed.write_to(&mut wrapped)?;
         Ok(wrapped)

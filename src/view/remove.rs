@@ -31,14 +31,14 @@ impl View {
                 None => Err(not_found()),
             };
         };
-        let (role, open) = {
-            let tree = self.tree();
-            match &tree.get(ino).ok_or_else(not_found)?.what {
-                What::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
-                // An editor's lock: other spellings of directories are no children.
-                What::Alias(_) => (FileRole::Scratch, None),
-                What::File(file) => (file.role.clone(), file.open.clone()),
-            }
+        let open = self.tree().file(ino).and_then(|file| file.open.clone());
+        // A publication under way ends first, as that of a file just closed: it is removed, too.
+        let mut body = open.as_ref().map(|open| open.lock());
+        let role = match &self.tree().get(ino).ok_or_else(not_found)?.what {
+            What::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
+            // An editor's lock: other spellings of directories are no children.
+            What::Alias(_) => FileRole::Scratch,
+            What::File(file) => file.role.clone(),
         };
         match role {
             FileRole::Document(Shown {
@@ -71,10 +71,11 @@ impl View {
             FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
             FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
         }
-        if let Some(open) = open {
+        if let Some(body) = &mut body {
             // Who has it open goes on reading and writing, and nothing of it is published.
-            open.lock().unlinked = true;
+            body.unlinked = true;
         }
+        drop(body);
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
         if let Some(file) = tree.file_mut(ino) {

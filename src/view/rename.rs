@@ -110,12 +110,21 @@ impl View {
             self.rename_directory(ino, &to, victim)?;
         } else {
             self.check_victim(victim)?;
-            let victim_file = victim.and_then(|ino| self.tree().file(ino)?.open.clone());
-            self.rename_file(ino, &from, &to, victim)?;
-            if let Some(file) = victim_file {
+            let replaced = victim.and_then(|ino| Some((ino, self.tree().file(ino)?.open.clone()?)));
+            if let Some((_, file)) = &replaced {
                 // Who has it open goes on, and nothing of it is published any more.
                 file.lock().unlinked = true;
             }
+            let renamed = self.rename_file(ino, &from, &to, victim);
+            if let (Err(_), Some((victim, file))) = (&renamed, replaced) {
+                let mut body = file.lock();
+                body.unlinked = false;
+                // A save of it may have passed by meanwhile.
+                body.written |= body.changed_since_published();
+                drop(body);
+                self.note_draft(victim, &file);
+            }
+            renamed?;
         }
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
@@ -185,18 +194,16 @@ impl View {
                     self.publish_as(ino, to, victim)
                 }
             }
-            Some(FileRole::Document(Shown { head: None, .. })) if scratch => {
-                self.make_scratch(ino, to, victim);
-                Ok(())
-            }
             Some(FileRole::Document(shown)) => {
                 if let Some(head) = &shown.head {
                     writable_version(&head.version)?;
                 }
-                if scratch {
-                    self.make_backup(ino, shown, from, to, victim)
-                } else {
+                if !scratch {
                     self.publish_as(ino, to, victim)
+                } else if shown.head.is_none() && self.make_scratch(ino, to, victim) {
+                    Ok(())
+                } else {
+                    self.make_backup(ino, from, to, victim)
                 }
             }
             Some(
@@ -218,11 +225,15 @@ impl View {
         tree.relocate(ino, to.parent, OsStr::new(&to.name));
     }
 
-    /// A file that was never published becomes scratch.
-    fn make_scratch(&self, ino: Ino, to: &Spot, victim: Option<Ino>) {
+    /// A file that was never published becomes scratch. Tells whether it is one: a publication
+    /// under way, as that of a file just closed, ends first.
+    fn make_scratch(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> bool {
         let open = self.tree().file(ino).and_then(|file| file.open.clone());
         if let Some(open) = open {
             let mut body = open.lock();
+            if self.tree().is_published(ino) {
+                return false;
+            }
             body.target = Target::Scratch;
             body.saved();
         }
@@ -230,25 +241,21 @@ impl View {
         let mut tree = self.tree();
         tree.set_role(ino, FileRole::Scratch);
         tree.drop_draft(ino);
+        true
     }
 
     /// A document is renamed away as a backup: its content stays in RAM under the scratch name,
     /// its blob in the store until a replacement is published.
-    fn make_backup(
-        &self,
-        ino: Ino,
-        shown: Shown,
-        from: &Spot,
-        to: &Spot,
-        victim: Option<Ino>,
-    ) -> Result<()> {
+    fn make_backup(&self, ino: Ino, from: &Spot, to: &Spot, victim: Option<Ino>) -> Result<()> {
         let open = self.hold(ino)?;
-        let kept = open.map(|open| {
+        let kept = open.and_then(|open| {
             let mut body = open.lock();
+            let shown = self.tree().shown(ino).cloned().ok_or_else(not_found)?;
             body.target = Target::Scratch;
             body.saved();
+            Ok(shown)
         });
-        if kept.is_ok() {
+        let done = kept.map(|shown| {
             self.move_node(ino, to, victim);
             let mut tree = self.tree();
             let origin = (from.parent, OsString::from(&from.name));
@@ -257,9 +264,9 @@ impl View {
                 file.rescue = true;
             }
             tree.drop_draft(ino);
-        }
+        });
         self.let_go(ino);
-        kept
+        done
     }
 
     /// A backup comes back under its own name: nothing was published in its place.

@@ -6,5 +6,6 @@
 pub mod gnupg;
 pub mod mount;
 pub mod people;
+pub mod programs;
 pub mod rig;
 pub mod watch;

@@ -1,0 +1,109 @@
+//! Other people's programs, run on a mount; and what the store must look like afterwards.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use dds::ids::BlobName;
+
+use super::mount::{Home, skipped, wait_for};
+use super::rig::{Mounted, Rig as _};
+
+/// Seconds after which a program is stuck.
+const PATIENCE: &str = "100";
+
+/// Finds a program as a shell does.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Tells whether all these programs are installed; says loudly what is not tested if one is not.
+pub fn installed(programs: &[&str]) -> bool {
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|program| find(program).is_none())
+        .collect();
+    if !missing.is_empty() {
+        skipped(&format!(
+            "{programs:?} on a mount: not installed: {missing:?}"
+        ));
+    }
+    missing.is_empty()
+}
+
+/// Tells whether the long forms are asked for.
+pub fn full() -> bool {
+    std::env::var_os("DDS_TEST_FULL").is_some_and(|value| value == "1")
+}
+
+/// A bash script, which sees a home of its own and no configuration of this machine's.
+pub fn bash(home: &Home, directory: &Path, script: &str) -> Command {
+    let mut command = home.command("timeout");
+    command
+        .args(["--kill-after=1", PATIENCE, "bash", "-euo", "pipefail", "-c"])
+        .arg(format!("umask 077\n{script}"))
+        .current_dir(directory)
+        .env("LC_ALL", "C.UTF-8")
+        .env("TZ", "UTC")
+        .env("TERM", "dumb")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("GIT_DIR")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs a script whatever comes of it.
+pub fn attempt(home: &Home, directory: &Path, script: &str) -> Output {
+    bash(home, directory, script).output().unwrap()
+}
+
+/// Runs a script, which must succeed. Returns what it printed.
+#[track_caller]
+pub fn run(home: &Home, directory: &Path, script: &str) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = attempt(home, directory, script);
+    let [stdout, stderr] = [stdout, stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    assert!(status.success(), "{script}: {status}\n{stdout}\n{stderr}");
+    stdout
+}
+
+/// Asserts that the store holds nothing in `messages/` and `notes/` but whole blobs under the names
+/// of their bytes. Returns how many.
+#[track_caller]
+pub fn assert_only_blobs(store: &Path) -> usize {
+    let folders = ["messages", "notes"].map(|folder| store.join(folder));
+    let entries = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    entries
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(name, BlobName::of(&bytes).file_name(), "not a blob's name");
+            assert!(bytes.ends_with(b"-----END PGP MESSAGE-----\n"), "{name}");
+        })
+        .count()
+}
+
+/// Asserts that everything was saved and nothing went wrong, as `.dds/status` tells it.
+#[track_caller]
+pub fn assert_quiet(rig: &Mounted) {
+    let status = || std::fs::read_to_string(rig.mount().path(".dds/status")).unwrap();
+    // An empty file is published after its close has returned.
+    wait_for("the last save", || {
+        status().lines().any(|line| line == "unsaved files: 0")
+    });
+    rig.settle();
+    assert_only_blobs(rig.store());
+    let status = status();
+    let mut problems = status.lines().filter(|line| line.starts_with("problem: "));
+    // Those are news on the first mount of a store.
+    let bad = problems.find(|line| !line.starts_with("problem: new contact "));
+    assert_eq!(bad, None);
+}
