@@ -3,7 +3,7 @@
 mod support;
 
 use dds::ids::{BlobKind, Folder};
-use support::people::{Blob, blobs};
+use support::people::{Blob, blobs, deliver};
 use support::rig::{Rig, on_both};
 
 /// The one blob of the notes, once everything is settled.
@@ -210,5 +210,28 @@ fn links_are_for_scratch_and_locks_only() {
         rig.remount();
         assert_eq!(rig.list("notes/me").unwrap(), ["object", "x"]);
         assert_eq!(rig.read("notes/me/object").unwrap(), b"object");
+    });
+}
+
+#[test]
+fn a_document_renamed_over_another_is_gone_with_all_that_it_replaced() {
+    on_both(|rig, _| {
+        rig.write("notes/me/a", b"old").unwrap();
+        let old = only_note(rig);
+        let bytes = std::fs::read(rig.store().join("notes").join(&old)).unwrap();
+        rig.write("notes/me/a", b"new").unwrap();
+        only_note(rig);
+        rig.write("notes/me/b", b"other").unwrap();
+        rig.settle();
+        // As after a crash, and after a peer brought it back.
+        deliver(rig.store(), Folder::Notes, &bytes);
+        assert_eq!(rig.list("notes/me").unwrap(), ["a", "b"]);
+        rig.rename("notes/me/a", "notes/me/b").unwrap();
+        // At once: a crash must not bring back what no other document replaces.
+        assert_eq!(blobs(rig.store(), Folder::Notes).len(), 1);
+        assert_eq!(rig.list("notes/me").unwrap(), ["b"]);
+        rig.remount();
+        assert_eq!(rig.list("notes/me").unwrap(), ["b"]);
+        assert_eq!(rig.read("notes/me/b").unwrap(), b"new");
     });
 }

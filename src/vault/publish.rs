@@ -130,16 +130,26 @@ impl Vault {
             let version = Arc::new(version);
             let file = File::of_blob(entry.stamp, facts, Arc::clone(&version));
             state.insert(entry, file);
-            replaced.extend(superseded(&state, &version));
+            let old = superseded(&state, &version);
+            replaced.extend(old.iter().map(|old| old.entry.clone()));
             versions.push(version);
         }
-        let others = publication.replaces.iter();
-        for parent in others.filter(|parent| parent.key != flight.key) {
-            state.retire(parent);
-            replaced.push(parent.entry.clone());
+        let parents = publication.replaces.iter();
+        let others: Vec<_> = parents.filter(|old| old.key != flight.key).collect();
+        for parent in &others {
+            // What a crash left of its ancestors goes first, or it would show without it.
+            for old in superseded(&state, parent).iter().chain([*parent]) {
+                state.retire(old);
+                replaced.push(old.entry.clone());
+            }
         }
         drop(state);
         self.shared.published(kind.folder(), replaced);
+        if !others.is_empty() {
+            // `replaces@` does not count between documents: after a crash these would be back, so
+            // they go before the answer. A failure stays pending, and in `.dds/status`.
+            let _ = self.shared.settle_folder(kind.folder());
+        }
         Ok(Published {
             versions,
             _flight: flight,
@@ -222,14 +232,14 @@ fn ancestry(parents: &[Arc<Version>]) -> Vec<BlobName> {
         .collect()
 }
 
-/// The blobs of a document that a new version of it replaces, its parents' leftovers included.
-fn superseded(state: &State, version: &Version) -> Vec<crate::store::Entry> {
+/// The versions of a document that one of them replaces and that are still there.
+fn superseded(state: &State, version: &Version) -> Vec<Arc<Version>> {
     let replaced: HashSet<BlobName> = version.replaces.iter().copied().collect();
     let versions = state.documents.get(&version.key).into_iter();
     versions
         .flat_map(|document| document.versions())
         .filter(|old| old.blob != version.blob && replaced.contains(&old.blob))
-        .map(|old| old.entry.clone())
+        .cloned()
         .collect()
 }
 

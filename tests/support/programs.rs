@@ -91,9 +91,10 @@ pub fn assert_only_blobs(store: &Path) -> usize {
         .count()
 }
 
-/// Asserts that everything was saved and nothing went wrong, as `.dds/status` tells it.
+/// Waits until everything is saved and durable. Returns what `.dds/status` calls problems, without
+/// the news of a store's first mount.
 #[track_caller]
-pub fn assert_quiet(rig: &Mounted) {
+pub fn problems(rig: &Mounted) -> Vec<String> {
     let status = || std::fs::read_to_string(rig.mount().path(".dds/status")).unwrap();
     // An empty file is published after its close has returned.
     wait_for("the last save", || {
@@ -102,8 +103,17 @@ pub fn assert_quiet(rig: &Mounted) {
     rig.settle();
     assert_only_blobs(rig.store());
     let status = status();
-    let mut problems = status.lines().filter(|line| line.starts_with("problem: "));
-    // Those are news on the first mount of a store.
-    let bad = problems.find(|line| !line.starts_with("problem: new contact "));
-    assert_eq!(bad, None);
+    let problems = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("problem: "));
+    problems
+        .filter(|problem| !problem.starts_with("new contact "))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Asserts that everything was saved and nothing went wrong.
+#[track_caller]
+pub fn assert_quiet(rig: &Mounted) {
+    assert_eq!(problems(rig), [""; 0]);
 }

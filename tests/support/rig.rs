@@ -435,6 +435,11 @@ impl Mounted {
         assert_eq!(code, Some(0), "{said}");
     }
 
+    /// Kills the daemon.
+    pub fn kill(&mut self) {
+        self.mount.take().unwrap().kill();
+    }
+
     /// Begins a mount.
     pub fn start(&mut self) {
         let mut command = self.home.dds_mount();
