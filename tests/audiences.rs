@@ -56,3 +56,46 @@ fn an_audience_too_large_for_a_name_is_called_by_its_number() {
         b"for many"
     );
 }
+
+#[test]
+fn a_contact_that_is_renamed_takes_its_directory_along() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    let rig = Mounted::new(&cast, "");
+    rig.write("messages/bob/x.txt", b"for bob").unwrap();
+    let config = rig.home.path(".config/dds");
+    let pins = std::fs::read_dir(config)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("contacts.toml"))
+        .find(|path| path.exists())
+        .unwrap();
+    let text = std::fs::read_to_string(&pins).unwrap();
+    let renamed = text
+        .replace("\"bob\"", "\"robert\"")
+        .replace("[contacts.bob]", "[contacts.robert]");
+    assert_ne!(text, renamed);
+    std::fs::write(&pins, renamed).unwrap();
+    assert_eq!(rig.list("messages").unwrap(), ["carol", "robert", "unverified"]);
+    assert_eq!(rig.list("messages/robert").unwrap(), ["x.txt"]);
+    assert_eq!(rig.write("messages/bob/y.txt", b""), Err(libc::ENOENT));
+}
+
+#[test]
+fn a_group_cannot_have_the_name_of_a_contact() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Mounted::new(&Cast::new(), "");
+    let (home, mount) = rig.take();
+    mount.unmount();
+    let config = home.path(".config/dds/config.toml");
+    std::fs::write(config, "[groups]\nbob = [\"carol\"]\n").unwrap();
+    let mut command = home.dds_mount();
+    command.arg("--store").arg(home.path("store")).arg(home.path("secure"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("bob is a contact"), "{said}");
+}

@@ -235,3 +235,33 @@ fn a_document_renamed_over_another_is_gone_with_all_that_it_replaced() {
         assert_eq!(rig.read("notes/me/b").unwrap(), b"new");
     });
 }
+
+/// A save without a change, as vim makes it, must not leave the document to its backup.
+#[test]
+fn regression_an_unchanged_save_over_a_backup_keeps_the_document() {
+    on_both(|rig, _| {
+        rig.write("notes/me/plan.md", b"same").unwrap();
+        let before = only_note(rig);
+        rig.rename("notes/me/plan.md", "notes/me/plan.md~").unwrap();
+        rig.write("notes/me/plan.md", b"same").unwrap();
+        rig.remove("notes/me/plan.md~").unwrap();
+        assert_eq!(rig.read("notes/me/plan.md").unwrap(), b"same");
+        assert_eq!(only_note(rig), before);
+        rig.remount();
+        assert_eq!(rig.read("notes/me/plan.md").unwrap(), b"same");
+    });
+}
+
+/// Renamed through a scratch name, a document is not left behind under its old name.
+#[test]
+fn regression_a_backup_renamed_to_a_third_name_takes_the_document_along() {
+    on_both(|rig, _| {
+        rig.write("messages/bob/keep.txt", b"text").unwrap();
+        rig.rename("messages/bob/keep.txt", "messages/bob/keep.txt~").unwrap();
+        rig.rename("messages/bob/keep.txt~", "messages/bob/other.txt").unwrap();
+        rig.settle();
+        assert_eq!(blobs(rig.store(), Folder::Messages).len(), 1);
+        rig.remount();
+        assert_eq!(rig.list("messages/bob").unwrap(), ["other.txt"]);
+    });
+}

@@ -565,3 +565,54 @@ fn a_damaged_blob_shows_nothing_of_itself() {
         assert!(rig.list("messages/bob").unwrap().is_empty());
     });
 }
+
+/// People with gpg write over their files: what nobody here has seen is not removed.
+#[test]
+fn regression_a_file_overwritten_meanwhile_is_not_removed_with_what_it_held() {
+    on_both(|rig, cast| {
+        let write = |content: &[u8]| {
+            let mut foreign = Blob::new(NOTE, &cast.bob, &[&cast.me], "plan.md");
+            foreign.notations = dds::openpgp::Notations::default();
+            foreign.intended.clear();
+            let bytes = foreign.content(content).seal();
+            std::fs::write(rig.store().join("notes/plan.asc"), bytes).unwrap();
+        };
+        write(b"one");
+        assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"one");
+        // Known here by its first content only: nothing has listed the directory since.
+        write(b"two");
+        rig.append("notes/bob/plan.md", b" and more").unwrap_or_default();
+        rig.settle();
+        rig.remount();
+        let mut contents = Vec::new();
+        for name in rig.list("notes/bob").unwrap() {
+            contents.push(rig.read(&format!("notes/bob/{name}")).unwrap());
+        }
+        assert!(contents.iter().any(|content| content.starts_with(b"two")), "{contents:?}");
+    });
+}
+
+/// A call that fails by path leaves the file as it was, for those who have it open, too.
+#[test]
+fn regression_a_failed_truncate_changes_nothing() {
+    on_both(|rig, _| {
+        rig.write("notes/me/plan.md", b"text").unwrap();
+        assert_eq!(rig.truncate("notes/me/plan.md", 1 << 60), Err(libc::EFBIG));
+        assert_eq!(rig.read("notes/me/plan.md").unwrap(), b"text");
+        rig.append("notes/me/plan.md", b"!").unwrap();
+        assert_eq!(rig.read("notes/me/plan.md").unwrap(), b"text!");
+    });
+}
+
+#[test]
+fn a_path_that_is_too_deep_is_shown_flat() {
+    on_both(|rig, cast| {
+        let path = "a/".repeat(1000) + "deep.txt";
+        Blob::new(NOTE, &cast.bob, &[&cast.me, &cast.bob], &path)
+            .content(b"down here")
+            .deliver(rig.store(), Folder::Notes);
+        let names = rig.list("notes/bob").unwrap();
+        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(rig.read(&format!("notes/bob/{}", names[0])).unwrap(), b"down here");
+    });
+}

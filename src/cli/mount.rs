@@ -148,6 +148,9 @@ fn open_store(path: &Path) -> Outcome<(DirStore, PathBuf)> {
     let canonical = path
         .canonicalize()
         .map_err(|error| failed(error.to_string()))?;
+    if !canonical.join("keys").is_dir() {
+        return Err(failed("not a store, as it has no folder keys".to_owned()));
+    }
     let store = DirStore::open(&canonical).map_err(|error| failed(error.to_string()))?;
     store.clean_leftovers()?;
     Ok((store, canonical))
@@ -212,7 +215,7 @@ fn unlock_one(
     given: &mut Option<crate::plaintext::Passphrase>,
 ) -> Outcome<Identity> {
     let shown = file.display();
-    let bytes = std::fs::read(file).map(Zeroizing::new).map_err(|error| {
+    let bytes = read_key_file(file).map_err(|error| {
         Failure::new(Exit::Setup, format!("key {shown}: {error}"))
             .hint("dds init makes an identity; --key FILE names another")
     })?;
@@ -240,6 +243,20 @@ fn unlock_one(
         }
         _ => unreadable(error),
     })
+}
+
+/// Bytes in the largest key file that is read.
+const KEY_FILE_LIMIT: u64 = 1 << 20;
+
+fn read_key_file(file: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(16 << 10));
+    File::open(file)?
+        .take(KEY_FILE_LIMIT + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > KEY_FILE_LIMIT {
+        return Err(std::io::Error::other("larger than any key"));
+    }
+    Ok(bytes)
 }
 
 /// Everything that is needed to mount.

@@ -339,12 +339,14 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.view.write(handle(fh), offset, data) {
+        // Pages of a mapping come through any handle, and belong where they are.
+        let in_place = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        match self.view.write(handle(fh), offset, data, in_place) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(errno(&error)),
         }

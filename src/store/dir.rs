@@ -147,9 +147,12 @@ impl DirStore {
         let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
         let stat = rustix::fs::fstat(root.as_fd())
             .map_err(|errno| Error::io("cannot look at the store", errno.into()))?;
-        // A directory that was removed has no links. Then "no such folder" must not pass for
-        // "an empty folder".
-        if stat.st_nlink == 0 {
+        // A directory that was removed or moved away is no longer the store. Then "no such
+        // folder" must not pass for "an empty folder".
+        let there = rustix::fs::stat(&self.path);
+        let same =
+            there.is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino));
+        if !same {
             *root = Arc::new(open_root(&self.path)?);
         }
         Ok(root.clone())
@@ -307,6 +310,13 @@ impl Store for DirStore {
     fn open_blob(&self, entry: &Entry, limit: u64) -> Result<Box<dyn BlobFile>> {
         let dir = self.require_folder(entry.folder.name())?;
         Ok(Box::new(beneath::Watched::open(&dir, &entry.name, limit)?))
+    }
+
+    fn stamp(&self, folder: Folder, name: &FileName) -> Result<Stamp> {
+        let dir = self.require_folder(folder.name())?;
+        let stat = beneath::stat(&dir, name)
+            .map_err(|errno| beneath::failure("cannot look at", name, errno))?;
+        Ok(beneath::stamp(&stat))
     }
 
     fn space(&self) -> Result<Space> {

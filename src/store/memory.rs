@@ -270,6 +270,12 @@ impl Store for MemoryStore {
         Ok(Box::new(Reading { file, read: 0 }))
     }
 
+    fn stamp(&self, folder: Folder, name: &FileName) -> Result<Stamp> {
+        let mut inner = self.lock();
+        let file = inner.files(folder).get(name);
+        file.map(|file| file.stamp).ok_or_else(|| missing(name))
+    }
+
     fn space(&self) -> Result<Space> {
         Ok(Space::default())
     }

@@ -253,6 +253,12 @@ pub trait Store: Send + Sync {
     /// `NotFound` if there is no such folder; what the disk says.
     fn sync(&self, folder: Folder) -> Result<()>;
 
+    /// Returns how a file looks now, without opening it.
+    ///
+    /// # Errors
+    /// `NotFound`; what the disk says.
+    fn stamp(&self, folder: Folder, name: &FileName) -> Result<Stamp>;
+
     /// Unlinks a file.
     ///
     /// # Errors

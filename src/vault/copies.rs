@@ -7,7 +7,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobName, Fingerprint, Folder};
 use crate::openpgp::{Ciphertext, Receipt, SealRequest, Sealed};
-use crate::state::Intent;
+use crate::state::{Intent, IntentId};
 use crate::store::{Entry, FileName};
 use crate::vault::Vault;
 use crate::vault::publish::{Draft, Publication};
@@ -58,22 +58,26 @@ impl Vault {
                     reader: Some(reader),
                     recipients: 2,
                 }),
-                Err(error) => {
-                    let back = self.take_back(folder, &placed);
-                    // Also when something could not be taken back: nothing is sent later behind
-                    // the writer's back.
-                    let finished = self.state_dir.finish(intent);
-                    return Err(match back.and(finished) {
-                        Ok(()) => error.context("nothing was sent"),
-                        Err(_) => error.context("some copies may have been sent"),
-                    });
-                }
+                Err(error) => return Err(self.give_up(folder, &placed, intent, error)),
             }
         }
-        // Durable before the intent is: a power cut must not leave some of them.
-        self.store().sync(folder)?;
-        self.state_dir.finish(intent)?;
-        Ok(placed)
+        // Durable before the intent is finished: a power cut must not leave some of them.
+        let durable = self.store().sync(folder);
+        match durable.and_then(|()| self.state_dir.finish(intent)) {
+            Ok(()) => Ok(placed),
+            Err(error) => Err(self.give_up(folder, &placed, intent, error)),
+        }
+    }
+
+    /// Takes back what was placed, and forgets the intent: nothing is sent later behind the
+    /// writer's back. Returns the error with what is to be said of it.
+    fn give_up(&self, folder: Folder, placed: &[Placed], intent: IntentId, error: Error) -> Error {
+        let back = self.take_back(folder, placed);
+        let finished = self.state_dir.finish(intent);
+        match back.and(finished) {
+            Ok(()) => error.context("nothing was sent"),
+            Err(_) => error.context("some copies may have been sent"),
+        }
     }
 
     fn stage_copies(

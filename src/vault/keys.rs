@@ -49,6 +49,8 @@ impl Vault {
         if !self.reread(folder)? && folder.applied && told && !edited.unwrap_or(false) {
             return Ok(());
         }
+        // Until all of it took effect, the next look begins anew.
+        folder.applied = false;
         let merged = merged(folder.files.values().flat_map(|file| &file.certificates));
         let claimed: Vec<Claimed> = merged.values().map(claim).collect();
         let mine = self.my_fingerprints();
@@ -59,7 +61,16 @@ impl Vault {
         let mut contacts = lock(&self.contacts);
         let trust = self.options.trust;
         let found = match &damaged {
-            None => contacts.observe(&claimed, &mine, &taken, trust, now)?,
+            None => match contacts.observe(&claimed, &mine, &taken, trust, now) {
+                Ok(found) => found,
+                Err(error) => {
+                    // What is in dispute is frozen in memory at least, and must not be written to.
+                    let people = Arc::new(People::new(mine, &contacts, groups.clone()));
+                    drop(contacts);
+                    self.state().people = people;
+                    return Err(error);
+                }
+            },
             Some(_) => Vec::new(),
         };
         // Certificates grow: new subkeys, new expiry, revocations. Pins keep the union.
@@ -229,6 +240,10 @@ impl Vault {
                      nothing is written until you decide which is right"
                 );
                 return Err(Error::new(Kind::KeyRejected, dispute));
+            }
+            Who::Contact(contact) if contact.fingerprint != *key => {
+                let past = format!("{name}: a former key, which is never written to");
+                return Err(Error::new(Kind::KeyRejected, past));
             }
             Who::Contact(_) => {}
             Who::Unknown => {

@@ -108,7 +108,7 @@ struct State {
     /// Blobs without a document id that a publication replaced, until they are unlinked.
     retired: HashMap<(Folder, FileName), BlobId>,
     /// Files removed through us since the running refresh began: its listing may be older.
-    removed: HashSet<(Folder, FileName)>,
+    removed: HashMap<(Folder, FileName), BlobId>,
     people: Arc<People>,
     certificates: Arc<CertIndex>,
     /// The same certificates by their primary keys.
@@ -157,7 +157,7 @@ impl Vault {
                 changed: HashSet::new(),
                 in_flight: HashMap::new(),
                 retired: HashMap::new(),
-                removed: HashSet::new(),
+                removed: HashMap::new(),
                 people,
                 certificates: Arc::new(CertIndex::default()),
                 recipients: HashMap::new(),
@@ -168,8 +168,18 @@ impl Vault {
                 bytes: 0,
             }),
         };
-        vault.complete_intents()?;
+        if let Err(error) = vault.complete_intents() {
+            // It is tried again at the next start; what is there can be read until then.
+            vault.tell(error.to_string());
+        }
         vault.refresh()?;
+        let people = vault.people();
+        let mut groups = vault.options.groups.names();
+        if let Some(both) = groups.find(|group| people.by_name(group.as_str()).is_some()) {
+            let sentence = format!("{both} is a contact and cannot be the name of a group");
+            return Err(Error::new(Kind::BadConfig, sentence));
+        }
+        drop(groups);
         Ok(vault)
     }
 
@@ -235,6 +245,14 @@ impl Vault {
         let state = self.state();
         let document = state.documents.get(key);
         document.map_or_else(Vec::new, |document| document.versions().to_vec())
+    }
+
+    /// Tells whether a version's blob is still in the store, as far as known.
+    pub fn has(&self, version: &Version) -> bool {
+        let state = self.state();
+        let slot = (version.folder(), version.entry.name.clone());
+        let there = state.files.get(&slot).and_then(scan::File::version);
+        there.is_some_and(|there| there.id == version.id)
     }
 
     /// Returns a document as it is known now.
@@ -366,8 +384,8 @@ impl Vault {
     /// # Errors
     /// As [`Vault::settle`].
     pub fn close(&self) -> Result<()> {
-        let settled = self.settle();
         self.settler.stop();
+        let settled = self.settle();
         let mut contents = lock(&self.contents);
         contents.cache.clear();
         contents.bytes = 0;

@@ -131,7 +131,7 @@ impl Vault {
             let file = File::of_blob(entry.stamp, facts, Arc::clone(&version));
             state.insert(entry, file);
             let old = superseded(&state, &version);
-            replaced.extend(old.iter().map(|old| old.entry.clone()));
+            replaced.extend(old);
             versions.push(version);
         }
         let parents = publication.replaces.iter();
@@ -140,7 +140,7 @@ impl Vault {
             // What a crash left of its ancestors goes first, or it would show without it.
             for old in superseded(&state, parent).iter().chain([*parent]) {
                 state.retire(old);
-                replaced.push(old.entry.clone());
+                replaced.push(Arc::clone(old));
             }
         }
         drop(state);
@@ -200,18 +200,14 @@ impl Vault {
             self.shared.settle_replaced(folder)?;
         }
         for version in versions {
-            let (folder, name) = (version.folder(), &version.entry.name);
+            let folder = version.folder();
             self.note_removed(version)?;
-            if let Err(error) = self.remove_file(folder, name) {
+            if let Err(error) = self.shared.remove_unchanged(version) {
                 // It is still there, and so it is not removed.
                 self.state_dir.note_restored(version.id)?;
                 return Err(error);
             }
-            let slot = (folder, name.clone());
-            let mut state = self.state();
-            state.forget(&slot);
-            state.removed.insert(slot);
-            drop(state);
+            self.state().removed(version);
             self.shared.published(folder, Vec::new());
         }
         Ok(())

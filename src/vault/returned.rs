@@ -97,7 +97,7 @@ impl Vault {
         }
     }
 
-    fn tell(&self, sentence: String) {
+    pub(super) fn tell(&self, sentence: String) {
         let mut told = lock(&self.told);
         if !told.contains(&sentence) {
             told.truncate(NOTICES - 1);

@@ -306,7 +306,12 @@ impl State {
     /// Takes in what a file was found to be.
     pub(super) fn take_in(&mut self, entry: Entry, mut file: File) {
         let slot = (entry.folder, entry.name.clone());
-        if self.removed.contains(&slot) {
+        let id = file.version().map(|version| version.id);
+        if self
+            .removed
+            .get(&slot)
+            .is_some_and(|removed| Some(*removed) == id)
+        {
             return;
         }
         if let Some(version) = file.version() {
@@ -350,8 +355,24 @@ impl State {
     /// replacement is another document and so cannot hide it itself.
     pub(super) fn retire(&mut self, version: &Version) {
         let slot = (version.folder(), version.entry.name.clone());
-        self.forget(&slot);
+        self.forget_version(version);
         self.retired.insert(slot, version.id);
+    }
+
+    /// Forgets a version whose blob was removed through us.
+    pub(super) fn removed(&mut self, version: &Version) {
+        self.forget_version(version);
+        let slot = (version.folder(), version.entry.name.clone());
+        self.removed.insert(slot, version.id);
+    }
+
+    /// Forgets a version, but not another one that has taken its file meanwhile.
+    fn forget_version(&mut self, version: &Version) {
+        let slot = (version.folder(), version.entry.name.clone());
+        let there = self.files.get(&slot).and_then(File::version);
+        if there.is_some_and(|there| there.id == version.id) {
+            self.forget(&slot);
+        }
     }
 
     /// Shows a file no longer that stays where it is.

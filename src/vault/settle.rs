@@ -10,13 +10,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Kind, Result};
-use crate::ids::Folder;
-use crate::store::{Entry, Store};
+use crate::ids::{BlobId, Folder};
+use crate::store::{Stamp, Store};
+use crate::vault::Version;
 use crate::vault::lock;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises
 /// one second; half of it is left for the disk.
 const GATHER: Duration = Duration::from_millis(500);
+
+/// Bytes of the largest file that is read to see whether it is still the same.
+const COMPARED: u64 = 256 << 20;
 
 /// The store, and what has been published in it but not settled.
 pub(super) struct Shared {
@@ -39,7 +43,7 @@ struct Pending {
 #[derive(Default)]
 struct Unsettled {
     dirty: bool,
-    replaced: Vec<Entry>,
+    replaced: Vec<Arc<Version>>,
 }
 
 impl Pending {
@@ -62,7 +66,7 @@ impl Shared {
     }
 
     /// Notes that names were added to or taken from a folder, and what was replaced by it.
-    pub(super) fn published(&self, folder: Folder, replaced: Vec<Entry>) {
+    pub(super) fn published(&self, folder: Folder, replaced: Vec<Arc<Version>>) {
         let mut pending = lock(&self.pending);
         let unsettled = pending.of(folder);
         unsettled.dirty = true;
@@ -110,16 +114,49 @@ impl Shared {
         }
     }
 
-    fn sync_and_unlink(&self, folder: Folder, replaced: &[Entry]) -> Result<()> {
-        self.store.sync(folder)?;
-        for entry in replaced {
-            match self.store.remove(folder, &entry.name) {
-                Ok(()) => {}
-                Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+    fn sync_and_unlink(&self, folder: Folder, replaced: &[Arc<Version>]) -> Result<()> {
+        match self.store.sync(folder) {
+            // The folder is gone, and what was in it.
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            synced => synced?,
+        }
+        for version in replaced {
+            self.remove_unchanged(version)?;
         }
         Ok(())
+    }
+
+    /// Unlinks a version's blob, unless another one has taken its file meanwhile: people with
+    /// gpg write over their files, and what nobody here has seen is not removed. A file that is
+    /// gone already is no error. Tells whether the blob is gone.
+    pub(super) fn remove_unchanged(&self, version: &Version) -> Result<bool> {
+        let (folder, name) = (version.folder(), &version.entry.name);
+        let known = version.entry.stamp;
+        let same = match self.store.stamp(folder, name) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+            // Linking changes the time of change, and nothing else does that alone.
+            Ok(now)
+                if (Stamp {
+                    ctime: known.ctime,
+                    ..now
+                }) == known =>
+            {
+                true
+            }
+            Ok(_) => match self.store.read(&version.entry, COMPARED) {
+                Ok((bytes, _)) => BlobId::of(&bytes) == version.id,
+                Err(error) if error.kind() == Kind::NotFound => return Ok(true),
+                Err(_) => false,
+            },
+        };
+        if !same {
+            return Ok(false);
+        }
+        match self.store.remove(folder, name) {
+            Err(error) if error.kind() != Kind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(true),
+        }
     }
 
     pub(super) fn notice(&self) -> Option<String> {

@@ -67,6 +67,13 @@ pub(super) struct Body {
     pub(super) mode: u32,
 }
 
+/// What a file was before a change that may have to be undone.
+pub(super) struct Checkpoint {
+    content: Content,
+    mtime: Timestamp,
+    mode: u32,
+}
+
 enum Content {
     /// As published, shared with the vault's cache.
     Published(Arc<Plaintext>),
@@ -191,6 +198,27 @@ impl Body {
             self.moved = false;
             self.failed = None;
         }
+    }
+
+    /// Remembers a file of which nothing is unsaved, for [`Body::roll_back`].
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        let content = match &self.content {
+            Content::Published(content) => Content::Published(Arc::clone(content)),
+            Content::Own(content) => Content::Own(content.duplicate()),
+        };
+        Checkpoint {
+            content,
+            mtime: self.mtime,
+            mode: self.mode,
+        }
+    }
+
+    /// Undoes everything since the checkpoint.
+    pub(super) fn roll_back(&mut self, before: Checkpoint) {
+        self.content = before.content;
+        self.mtime = before.mtime;
+        self.mode = before.mode;
+        self.saved();
     }
 
     /// Notes that everything is saved.

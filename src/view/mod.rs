@@ -334,6 +334,7 @@ impl View {
     fn show_changes(&self) {
         let people = self.vault.people();
         let mut tree = self.tree();
+        let stale = tree.drop_stale_audiences(&people);
         for folder in Folder::ALL {
             tree.unverified_dir(folder);
             for contact in people.contacts() {
@@ -343,7 +344,13 @@ impl View {
         }
         tree.audience_dir(Folder::Notes, &Audience::me(), &people);
         // Taken under the tree's lock, so that changes are applied in their order.
-        let changes = self.vault.take_changes();
+        let mut changes = self.vault.take_changes();
+        for key in stale {
+            if !changes.iter().any(|(changed, _)| *changed == key) {
+                let document = self.vault.document(&key);
+                changes.push((key, document));
+            }
+        }
         tree.apply(changes, &people);
     }
 

@@ -163,7 +163,8 @@ fn is_rsync_temporary(name: &str) -> bool {
 /// Six characters of mkstemp's alphabet that no word or extension looks like: with a digit or an
 /// upper-case letter among them.
 fn is_random(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    let random = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric()) && text.bytes().any(random)
 }
 
 #[cfg(test)]
@@ -220,6 +221,9 @@ mod tests {
             "a.lock",
             "lost+found",
             "49130",
+            ".bashrc.backup",
+            ".env.sample",
+            "sedatives",
         ] {
             assert!(!is_scratch(name), "{name}");
         }

@@ -56,7 +56,11 @@ impl View {
     /// `Unsupported`) or what is wrong with a member's key. `Damaged` or `TooLarge` if nothing of
     /// the content may be shown; `NotFound` if it went.
     pub fn open(&self, ino: Ino, access: Access, caller: Caller) -> Result<HandleId> {
-        let opened = self.open_quietly(ino, access, caller);
+        let mut opened = self.open_quietly(ino, access, caller);
+        if matches!(&opened, Err(error) if error.kind() == Kind::NotFound) {
+            // The version that was shown went a moment ago; another may have its place.
+            opened = self.open_quietly(ino, access, caller);
+        }
         self.reported(ino, opened)
     }
 
@@ -72,25 +76,25 @@ impl View {
         if access.write {
             self.check_writable(ino, caller)?;
         }
-        let file = self.hold(ino)?;
-        let prepared = file.inspect(|file| {
-            if access.write && access.truncate {
-                file.lock().truncate_at_open();
-                self.note_draft(ino, file);
-            }
-        });
-        match prepared {
-            Ok(file) => Ok(self.insert_handle(Handle::File {
-                ino,
-                file,
-                access,
-                opener: caller.group,
-            })),
+        let file = match self.hold(ino)? {
+            Ok(file) => file,
             Err(error) => {
                 self.let_go(ino);
-                Err(error)
+                return Err(error);
             }
+        };
+        // The handle first: a RELEASE of another one must not publish what we empty here.
+        let id = self.insert_handle(Handle::File {
+            ino,
+            file: Arc::clone(&file),
+            access,
+            opener: caller.group,
+        });
+        if access.write && access.truncate {
+            file.lock().truncate_at_open();
+            self.note_draft(ino, &file);
         }
+        Ok(id)
     }
 
     /// Counts a handle on a file and returns its content, which is loaded unless it is at hand.
@@ -326,6 +330,7 @@ impl View {
             key,
             head: None,
             is_conflict: false,
+            hides: base.iter().map(|version| version.id).collect(),
         };
         let target = Target::Document {
             kind,
@@ -397,10 +402,9 @@ impl View {
 
     /// Records in the tree whether a file holds something unsaved.
     pub(super) fn note_draft(&self, ino: Ino, file: &OpenFile) {
-        let dirty = {
-            let body = file.lock();
-            body.is_dirty() && !body.unlinked && !matches!(body.target, Target::Scratch)
-        };
+        // Both under the content's lock: what the tree says is never older than the content.
+        let body = file.lock();
+        let dirty = body.is_dirty() && !body.unlinked && !matches!(body.target, Target::Scratch);
         if let Some(node) = self.tree().file_mut(ino) {
             node.draft = dirty;
         }
@@ -455,7 +459,7 @@ pub(super) fn file_kind(folder: Folder) -> BlobKind {
 }
 
 /// Bytes in the longest path below an audience directory, as PATH_MAX.
-const PATH_LIMIT: usize = 4096;
+pub(super) const PATH_LIMIT: usize = 4096;
 
 pub(super) fn check_path(path: &str) -> Result<()> {
     if path.len() > PATH_LIMIT {

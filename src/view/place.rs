@@ -6,11 +6,15 @@
 
 use std::ffi::OsStr;
 
-use crate::ids::{BlobKind, Folder};
+use crate::ids::{BlobId, BlobKind, Folder};
 use crate::vault::{Audience, DocKey, Document, Head, People, Place, Version};
 use crate::view::audiences::{UNVERIFIED, canonical_name};
-use crate::view::names::{conflict_remark, safe_path, with_remark};
+use crate::view::names::{conflict_remark, safe, safe_path, with_remark};
+use crate::view::open::PATH_LIMIT;
 use crate::view::tree::{Dir, File, FileRole, Ino, Role, Shown, Tree, What};
+
+/// Directories in the longest path that is shown as it is.
+const DEPTH_LIMIT: usize = 256;
 
 /// A head that has no node yet.
 struct Newcomer {
@@ -52,6 +56,34 @@ impl Tree {
         }
     }
 
+    /// Takes out the directories of audiences that now have another name or other keys, since
+    /// the pins changed. Returns the documents that were in them, for which there is a new place.
+    pub(super) fn drop_stale_audiences(&mut self, people: &People) -> Vec<DocKey> {
+        let mut documents = Vec::new();
+        for folder in Folder::ALL {
+            let parent = self.folder_dir(folder);
+            let children = self.dir(parent).map(|dir| dir.children.clone());
+            for (name, ino) in children.unwrap_or_default() {
+                let Some(Role::Audience(_, audience)) = self.dir(ino).map(|dir| &dir.role) else {
+                    continue;
+                };
+                let members: Vec<_> = audience.members().cloned().collect();
+                let current = people.audience(&members) == *audience
+                    && OsStr::new(&canonical_name(people, audience)) == name;
+                if current {
+                    continue;
+                }
+                for node in self.below(ino).into_iter().rev() {
+                    let shown = self.shown(node).map(|shown| shown.key.clone());
+                    let marker = self.dir(node).and_then(|dir| dir.marker.as_ref());
+                    documents.extend(shown.or_else(|| marker.map(|(key, _)| key.clone())));
+                    self.detach(node);
+                }
+            }
+        }
+        documents
+    }
+
     /// Lets the nodes of a document keep or take over its heads; the rest are newcomers.
     fn match_heads(&mut self, key: &DocKey, heads: Vec<Head>, newcomers: &mut Vec<Newcomer>) {
         let nodes = self.by_document.get(key).cloned().unwrap_or_default();
@@ -61,8 +93,10 @@ impl Tree {
             let Some(current) = self.head_of(ino) else {
                 continue; // A draft that was never published: nothing arrives for it.
             };
+            // One reader's copy may be gone: any blob that is left is the same head.
             let same = |(_, head): &(usize, Head)| {
-                head.blobs().any(|blob| blob.id == current.version.id)
+                let mut blobs = head.blobs();
+                blobs.any(|blob| current.blobs().any(|known| known.id == blob.id))
                     && head.version.place == current.version.place
                     && head.version.path == current.version.path
             };
@@ -107,6 +141,8 @@ impl Tree {
                 None => self.withdraw(ino),
             }
         }
+        let hidden = self.hidden_by_drafts(key);
+        free.retain(|(_, head)| !head.blobs().any(|blob| hidden.contains(&blob.id)));
         for (index, head) in free {
             newcomers.push(Newcomer {
                 key: key.clone(),
@@ -114,6 +150,14 @@ impl Tree {
                 is_conflict: index > 0 || self.by_document.contains_key(key),
             });
         }
+    }
+
+    /// The blobs of a document that new files will replace.
+    fn hidden_by_drafts(&self, key: &DocKey) -> Vec<BlobId> {
+        let nodes = self.by_document.get(key).into_iter().flatten();
+        let shown = nodes.filter_map(|ino| self.shown(*ino));
+        let drafts = shown.filter(|shown| shown.head.is_none());
+        drafts.flat_map(|shown| shown.hides.clone()).collect()
     }
 
     fn head_of(&self, ino: Ino) -> Option<Head> {
@@ -162,6 +206,7 @@ impl Tree {
             key: key.clone(),
             head: Some(head),
             is_conflict,
+            hides: Vec::new(),
         };
         self.attach_file(parent, name, FileRole::Document(shown));
     }
@@ -184,6 +229,10 @@ impl Tree {
     fn home(&mut self, version: &Version, people: &People) -> (Ino, String) {
         let path = version.path.as_deref().unwrap_or_default();
         let mut parts = safe_path(path);
+        if path.len() > PATH_LIMIT || parts.len() > DEPTH_LIMIT {
+            // No honest writer makes such a path, and each directory costs memory.
+            parts = vec![safe(path)];
+        }
         if parts.is_empty() {
             parts.push(version.blob.short());
         }
@@ -280,6 +329,7 @@ impl Tree {
             key,
             head: Some(head),
             is_conflict,
+            hides: Vec::new(),
         };
         self.attach_file(home, name, FileRole::Document(shown));
     }

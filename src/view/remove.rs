@@ -40,6 +40,11 @@ impl View {
             What::Alias(_) => FileRole::Scratch,
             What::File(file) => file.role.clone(),
         };
+        // What a draft would have replaced comes back.
+        let hidden = match &role {
+            FileRole::Document(shown) if shown.head.is_none() => Some(shown.key.clone()),
+            _ => None,
+        };
         match role {
             FileRole::Document(Shown {
                 head: Some(head),
@@ -47,11 +52,10 @@ impl View {
                 ..
             }) => {
                 self.check_removable(&head, is_conflict)?;
-                if self.has_other_readers(&head) {
-                    self.vault.hide(&self.lineage(&head))?;
-                } else {
-                    self.vault.remove(&self.lineage(&head))?;
-                }
+                let (hidden, removed): (Vec<_>, Vec<_>) =
+                    self.lineage(&head).into_iter().partition(has_other_readers);
+                self.vault.hide(&hidden)?;
+                self.vault.remove(&removed)?;
             }
             FileRole::Backup(
                 Shown {
@@ -76,12 +80,17 @@ impl View {
             body.unlinked = true;
         }
         drop(body);
+        let people = self.vault.people();
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
         if let Some(file) = tree.file_mut(ino) {
             file.draft = false;
         }
         tree.detach(ino);
+        if let Some(key) = hidden {
+            let document = self.vault.document(&key);
+            tree.apply(vec![(key, document)], &people);
+        }
         drop(tree);
         self.show_changes();
         Ok(())
@@ -119,14 +128,6 @@ impl View {
         lineage
     }
 
-    /// Tells whether removing a message's blob would take it from others: one of foreign make.
-    fn has_other_readers(&self, head: &Head) -> bool {
-        let version = &head.version;
-        version.folder() == Folder::Messages
-            && !version.mine
-            && version.recipients > PRIVATE_RECIPIENTS
-    }
-
     /// Decides whether a document may be removed (DESIGN 4).
     fn check_removable(&self, head: &Head, is_conflict: bool) -> Result<()> {
         let version = &head.version;
@@ -146,8 +147,13 @@ impl View {
                         audiences.iter().any(wider)
                     })
                 };
+                // As long as there is another version to keep.
+                let others = || {
+                    let document = self.vault.document(&version.key);
+                    document.is_some_and(|document| document.heads().len() > 1)
+                };
                 let free = audience.is_me()
-                    || is_conflict
+                    || (is_conflict && others())
                     || version.kind == BlobKind::Directory
                     || self.options.remove_shared_notes
                     || moved();
@@ -195,6 +201,13 @@ impl View {
             self.vault.remove(&self.lineage(&head))?;
         }
         let mut tree = self.tree();
+        if tree.dir(ino).is_some_and(|dir| !dir.children.is_empty()) {
+            // Something arrived meanwhile: the directory is there without a blob of its own.
+            if let Some((key, _)) = tree.dir_mut(ino).and_then(|dir| dir.marker.take()) {
+                tree.unindex(&key, ino);
+            }
+            return Err(Error::new(Kind::NotEmpty, "it is not empty"));
+        }
         self.keep_emptied(&mut tree, parent);
         tree.detach(ino);
         drop(tree);
@@ -206,4 +219,9 @@ impl View {
 fn others_read_it() -> Error {
     let rule = "others read this blob too, and removing it would take it from them";
     Error::new(Kind::Forbidden, rule)
+}
+
+/// Tells whether removing a message's blob would take it from others: one of foreign make.
+fn has_other_readers(version: &Arc<Version>) -> bool {
+    version.folder() == Folder::Messages && !version.mine && version.recipients > PRIVATE_RECIPIENTS
 }

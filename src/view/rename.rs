@@ -105,6 +105,11 @@ impl View {
         if victim.is_some() && mode.no_replace {
             return Err(exists());
         }
+        let backups: Vec<DocKey> = {
+            let tree = self.tree();
+            let both = [Some(ino), victim].into_iter().flatten();
+            both.filter_map(|ino| tree.backed_up(ino)).collect()
+        };
         let is_dir = self.tree().dir(ino).is_some();
         if is_dir {
             self.rename_directory(ino, &to, victim)?;
@@ -126,8 +131,14 @@ impl View {
             }
             renamed?;
         }
+        let people = self.vault.people();
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
+        // A document whose backup is overwritten comes back.
+        for key in backups {
+            let document = self.vault.document(&key);
+            tree.apply(vec![(key, document)], &people);
+        }
         drop(tree);
         self.show_changes();
         Ok(())
@@ -229,11 +240,13 @@ impl View {
     /// under way, as that of a file just closed, ends first.
     fn make_scratch(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> bool {
         let open = self.tree().file(ino).and_then(|file| file.open.clone());
+        let mut unsaved = false;
         if let Some(open) = open {
             let mut body = open.lock();
             if self.tree().is_published(ino) {
                 return false;
             }
+            unsaved = body.is_dirty();
             body.target = Target::Scratch;
             body.saved();
         }
@@ -241,6 +254,9 @@ impl View {
         let mut tree = self.tree();
         tree.set_role(ino, FileRole::Scratch);
         tree.drop_draft(ino);
+        if let Some(file) = tree.file_mut(ino) {
+            file.rescue |= unsaved;
+        }
         true
     }
 
@@ -295,14 +311,13 @@ impl View {
     /// Publishes a file under another name, taking over the document that has it.
     pub(super) fn publish_as(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> Result<()> {
         let takeover = self.takeover(to, victim);
+        let backup = self.unreplaced(ino);
         let file = self.hold(ino)?;
         let published = file.and_then(|file| {
             let mut body = file.lock();
-            self.retarget(&mut body, to, takeover);
+            self.retarget(&mut body, to, takeover, backup);
             let unfinished = {
-                let tree = self.tree();
-                let never = tree.shown(ino).is_some_and(|shown| shown.head.is_none());
-                drop(tree);
+                let never = self.tree().is_never_published(ino);
                 never && self.has_writer(ino)
             };
             if unfinished {
@@ -325,11 +340,18 @@ impl View {
     }
 
     /// Points an open file at its new place; [`crate::view::file::Body::revert_target`] undoes it.
-    fn retarget(&self, body: &mut crate::view::file::Body, to: &Spot, takeover: Option<Takeover>) {
+    fn retarget(
+        &self,
+        body: &mut crate::view::file::Body,
+        to: &Spot,
+        takeover: Option<Takeover>,
+        backup: Option<Takeover>,
+    ) {
         let kind = file_kind(to.folder);
-        let (own_doc, mut base) = match &body.target {
-            Target::Document { doc, base, .. } => (Some(*doc), base.clone()),
-            Target::Scratch | Target::Key(_) | Target::Nowhere => (None, Vec::new()),
+        let (own_doc, mut base) = match (&body.target, backup) {
+            (Target::Document { doc, base, .. }, _) => (Some(*doc), base.clone()),
+            (_, Some(backup)) => (Some(backup.doc), backup.base),
+            (Target::Scratch | Target::Key(_) | Target::Nowhere, None) => (None, Vec::new()),
         };
         let mut doc = own_doc.unwrap_or_else(|| self.vault.new_doc_id());
         if let Some(takeover) = takeover {
@@ -347,13 +369,17 @@ impl View {
     }
 
     fn retarget_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>, file: &OpenFile) {
-        let key = match &file.lock().target {
+        let (key, hides) = match &file.lock().target {
             Target::Document {
                 kind,
                 audience,
                 doc,
+                base,
                 ..
-            } => self.vault.doc_key(*kind, audience, *doc),
+            } => (
+                self.vault.doc_key(*kind, audience, *doc),
+                base.iter().map(|version| version.id).collect(),
+            ),
             Target::Scratch | Target::Key(_) | Target::Nowhere => return,
         };
         self.move_node(ino, to, victim);
@@ -361,6 +387,7 @@ impl View {
             key,
             head: None,
             is_conflict: false,
+            hides,
         };
         self.tree().set_role(ino, FileRole::Document(shown));
     }
@@ -385,15 +412,36 @@ impl View {
             },
             _ => base,
         };
-        let (key, doc) = match &shown.key {
-            DocKey::Placed { doc, .. } => (shown.key.clone(), *doc),
+        Some(self.continuing(shown.key, &spot.audience, base))
+    }
+
+    /// The document that a backup is, if nothing has taken its place.
+    fn unreplaced(&self, ino: Ino) -> Option<Takeover> {
+        let (shown, audience) = {
+            let tree = self.tree();
+            let FileRole::Backup(shown, (parent, name)) = &tree.file(ino)?.role else {
+                return None;
+            };
+            if tree.child(*parent, name).is_some() {
+                return None;
+            }
+            let audience = shown.head.as_ref()?.version.audience()?.clone();
+            (shown.clone(), audience)
+        };
+        let base = shown.head.iter().flat_map(Head::blobs).cloned().collect();
+        Some(self.continuing(shown.key, &audience, base))
+    }
+
+    fn continuing(&self, key: DocKey, audience: &Audience, base: Vec<Arc<Version>>) -> Takeover {
+        let (key, doc) = match key {
+            DocKey::Placed { doc, .. } => (key, doc),
             DocKey::Single(folder, _) => {
-                let kind = file_kind(*folder);
+                let kind = file_kind(folder);
                 let doc = self.vault.new_doc_id();
-                (self.vault.doc_key(kind, &spot.audience, doc), doc)
+                (self.vault.doc_key(kind, audience, doc), doc)
             }
         };
-        Some(Takeover { key, doc, base })
+        Takeover { key, doc, base }
     }
 
     /// Lets go of a document's content when nobody has it open and nothing is unsaved.
@@ -410,6 +458,19 @@ impl Tree {
     /// Tells whether a node shows a published version.
     pub(super) fn is_published(&self, ino: Ino) -> bool {
         self.shown(ino).is_some_and(|shown| shown.head.is_some())
+    }
+
+    /// Tells whether a node is a document of which there is no version yet.
+    pub(super) fn is_never_published(&self, ino: Ino) -> bool {
+        self.shown(ino).is_some_and(|shown| shown.head.is_none())
+    }
+
+    /// The document of which a file is the backup.
+    fn backed_up(&self, ino: Ino) -> Option<DocKey> {
+        match &self.file(ino)?.role {
+            FileRole::Backup(shown, _) => Some(shown.key.clone()),
+            _ => None,
+        }
     }
 
     /// Finds the document that was renamed away from a name as a backup.

@@ -116,15 +116,19 @@ impl View {
                 audience,
                 doc,
                 base,
-                ..
+                path: before,
             } = &body.target
             else {
                 return Ok(None);
             };
+            // A remark on the name shown, as on a conflict copy's, is no part of the path.
+            let own = before
+                .strip_prefix(old)
+                .filter(|rest| rest.starts_with('/'));
             let target = Target::Document {
                 kind: *kind,
                 audience: audience.clone(),
-                path,
+                path: own.map_or(path, |rest| format!("{new}{rest}")),
                 doc: *doc,
                 base: base.clone(),
             };
@@ -185,7 +189,7 @@ impl View {
 
 impl Tree {
     /// Lists all nodes below a directory, directories before what is in them, itself first.
-    fn below(&self, ino: Ino) -> Vec<Ino> {
+    pub(super) fn below(&self, ino: Ino) -> Vec<Ino> {
         let mut all = vec![ino];
         let mut next = 0;
         while let Some(ino) = all.get(next).copied() {

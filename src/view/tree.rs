@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
-use crate::ids::{BlobName, Folder, Timestamp};
+use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 use crate::store::FileName;
 use crate::vault::{Audience, DocKey, Head};
 use crate::view::file::{OpenFile, Stat};
@@ -102,6 +102,8 @@ pub(super) struct Shown {
     pub(super) head: Option<Head>,
     /// A concurrent version that does not have the document's name.
     pub(super) is_conflict: bool,
+    /// The blobs that the first save of a new file will replace. They are not shown meanwhile.
+    pub(super) hides: Vec<BlobId>,
 }
 
 pub(super) struct Tree {
@@ -370,11 +372,12 @@ impl Tree {
         let Some(node) = self.nodes.get(&ino) else {
             return;
         };
-        let handles = match &node.what {
-            What::File(file) => file.handles,
-            What::Alias(_) | What::Dir(_) => 0,
+        // A draft stays until it is saved, or rescued when the mount ends.
+        let (handles, draft) = match &node.what {
+            What::File(file) => (file.handles, file.draft),
+            What::Alias(_) | What::Dir(_) => (0, false),
         };
-        if ino == Ino::ROOT || node.attached || node.lookups > 0 || handles > 0 {
+        if ino == Ino::ROOT || node.attached || node.lookups > 0 || handles > 0 || draft {
             return;
         }
         if let Some(node) = self.nodes.remove(&ino) {

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder, Timestamp};
 use crate::plaintext::Plaintext;
-use crate::vault::{Audience, Head, KEY_FILE_LIMIT, Publication, Published};
+use crate::vault::{Audience, Head, KEY_FILE_LIMIT, Publication, Published, Version};
 use crate::view::file::{Body, OpenFile, Target};
 use crate::view::open::{Handle, check_new_name, check_path, exists, no_files_here};
 use crate::view::place::join;
@@ -30,12 +30,13 @@ pub struct SetAttr {
 }
 
 impl View {
-    /// Writes at an offset, or at the end if the file was opened for appending.
+    /// Writes at an offset, or at the end if the file was opened for appending and the write is
+    /// not one that must stay in place.
     ///
     /// # Errors
     /// `BadHandle` unless it was opened for writing; `TooLarge`; `NoSpace` when scratch takes too
     /// much memory or the disk for spilling is full.
-    pub fn write(&self, id: HandleId, offset: u64, data: &[u8]) -> Result<()> {
+    pub fn write(&self, id: HandleId, offset: u64, data: &[u8], in_place: bool) -> Result<()> {
         let handle = self.handle(id)?;
         let Handle::File {
             ino, file, access, ..
@@ -46,7 +47,7 @@ impl View {
         if !access.write {
             return Err(Error::new(Kind::BadHandle, "not open for writing"));
         }
-        let written = self.write_file(*ino, file, access.append, offset, data);
+        let written = self.write_file(*ino, file, access.append && !in_place, offset, data);
         self.reported(*ino, written)
     }
 
@@ -166,39 +167,26 @@ impl View {
         let result = match &*handle {
             Handle::File { file, .. } => {
                 let mut body = file.lock();
-                let busy = body.is_dirty();
-                let set = self.set_on_draft(&mut body, set);
-                set.and_then(|()| match busy {
+                if body.is_dirty() {
                     // Somebody is writing; the change goes with that save.
-                    true => Ok(()),
-                    false => self.publish(ino, &mut body),
-                })
+                    self.set_on_draft(&mut body, set)
+                } else {
+                    let before = body.checkpoint();
+                    let set = self.set_on_draft(&mut body, set);
+                    let published = set.and_then(|()| self.publish(ino, &mut body));
+                    if published.is_err() {
+                        // The caller was told that nothing was saved, and has no handle with
+                        // which to try again.
+                        body.roll_back(before);
+                    }
+                    published
+                }
             }
             Handle::Software(_) | Handle::Directory { .. } => Ok(()),
         };
         drop(handle);
-        if result.is_err() {
-            self.abandon(id);
-        }
         self.release(id);
         result
-    }
-
-    /// Undoes what a failed call by path left in memory: the caller was told that nothing was
-    /// saved, and holds no handle to try again.
-    fn abandon(&self, id: HandleId) {
-        let Ok(handle) = self.handle(id) else {
-            return;
-        };
-        if let Handle::File { ino, file, .. } = &*handle {
-            file.lock().saved();
-            self.note_draft(*ino, file);
-            if let Some(node) = self.tree().file_mut(*ino) {
-                if node.handles == 1 {
-                    node.open = None;
-                }
-            }
-        }
     }
 
     fn set_on_draft(&self, body: &mut Body, set: SetAttr) -> Result<()> {
@@ -345,9 +333,11 @@ impl View {
         let digest = body.content().digest()?;
         let unchanged = base
             .first()
-            .is_some_and(|version| version.digest == Some(digest));
+            .is_some_and(|old| old.digest == Some(digest) && self.vault.has(old));
         let touched = body.touched && *kind == BlobKind::Note;
-        if unchanged && !touched && !body.moved {
+        let never = self.tree().is_never_published(ino);
+        let nothing_new = unchanged && !touched && !body.moved;
+        if nothing_new && (!never || self.continue_backup(ino, &base[0], path, body.mode)) {
             return Ok(());
         }
         let published = self.vault.publish(&Publication {
@@ -372,6 +362,27 @@ impl View {
         Ok(())
     }
 
+    /// Lets a new file that holds the same as the backup of its name be the document again, so
+    /// that nothing need be published. Tells whether it could.
+    fn continue_backup(&self, ino: Ino, base: &Version, path: &str, mode: u32) -> bool {
+        let same = base.path.as_deref() == Some(path.as_bytes())
+            && (base.kind == BlobKind::Message || base.mode.unwrap_or(0o6) == mode);
+        let mut tree = self.tree();
+        let backup = tree.files().find_map(|(ino, file)| match &file.role {
+            FileRole::Backup(shown, _) => {
+                let head = shown.head.as_ref()?;
+                (head.version.id == base.id).then(|| (ino, shown.clone()))
+            }
+            _ => None,
+        });
+        let Some((backup, shown)) = backup.filter(|_| same) else {
+            return false;
+        };
+        tree.set_role(backup, FileRole::Scratch);
+        tree.set_role(ino, FileRole::Document(shown));
+        true
+    }
+
     /// Lets the node that was saved show the new version under its own number and name.
     fn show_published(&self, ino: Ino, head: Head, place: Option<(&Spot, Option<Ino>)>) {
         let mut tree = self.tree();
@@ -390,6 +401,7 @@ impl View {
             key: head.version.key.clone(),
             head: Some(head),
             is_conflict,
+            hides: Vec::new(),
         };
         tree.set_role(ino, FileRole::Document(shown));
     }

@@ -257,7 +257,7 @@ impl Rig for InProcess {
         )?;
         let written = match bytes {
             [] => Ok(()),
-            bytes => self.view().write(handle, 0, bytes).map_err(number),
+            bytes => self.view().write(handle, 0, bytes, false).map_err(number),
         };
         self.close(handle, written)
     }
@@ -270,13 +270,16 @@ impl Rig for InProcess {
                 ..Access::default()
             },
         )?;
-        let written = self.view().write(handle, 0, bytes).map_err(number);
+        let written = self.view().write(handle, 0, bytes, false).map_err(number);
         self.close(handle, written)
     }
 
     fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Done<()> {
         let handle = self.open_for_writing(path, Access::default())?;
-        let written = self.view().write(handle, offset, bytes).map_err(number);
+        let written = self
+            .view()
+            .write(handle, offset, bytes, false)
+            .map_err(number);
         let synced = written.and_then(|()| self.view().fsync(handle).map_err(number));
         self.close(handle, synced)
     }
