@@ -122,6 +122,16 @@ impl Error {
     }
 }
 
+/// Lets our errors pass through `std::io`'s traits; the sentence is kept, the errno is not.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error.kind {
+            Kind::NoSpace => io::Error::new(io::ErrorKind::StorageFull, error),
+            _ => io::Error::other(error),
+        }
+    }
+}
+
 /// Makes text of any origin safe for terminals, logs and status files.
 ///
 /// Control characters (C0, C1, DEL) and bidirectional controls become `\u{..}` escapes, so that

@@ -460,6 +460,41 @@ fn everything_written_through_the_mount_is_read_by_gpg_and_sq() {
 }
 
 #[test]
+fn of_a_message_to_several_each_reader_s_gpg_opens_one_copy() {
+    if !can_run() {
+        return;
+    }
+    let cast = Cast::new();
+    let mount = cast.alice.mount(&cast.store);
+    std::fs::write(mount.path("messages/bob,carol/plan.txt"), b"for both").unwrap();
+    let copies = blobs(&cast.store, Folder::Messages);
+    assert_eq!(copies.len(), 2, "{copies:?}");
+    for reader in [&cast.bob, &cast.carol] {
+        let mut opened = 0;
+        for copy in &copies {
+            let blob = cast.store.join("messages").join(copy);
+            let packets = cast.alice.gnupg.packets(&blob);
+            assert_eq!(recipients(&packets), ["0000000000000000"; 2], "{packets}");
+            let args = ["--decrypt", blob.to_str().unwrap()];
+            if reader.gnupg.attempt(&args, b"").status.success() {
+                let read = reader.gnupg.decrypt(&blob, &user_id("alice"));
+                assert_eq!(read, (b"for both".to_vec(), false));
+                opened += 1;
+            }
+        }
+        assert_eq!(opened, 1, "{}", reader.name);
+    }
+    assert_eq!(mount.unmount(), (Some(0), String::new()));
+    let mount = cast.carol.mount(&cast.store);
+    let found = files(&mount, "messages");
+    assert_eq!(
+        found,
+        BTreeSet::from(["messages/alice,bob/plan.txt".to_owned()])
+    );
+    mount.unmount();
+}
+
+#[test]
 fn with_named_recipients_gpg_ends_with_0_for_everybody() {
     if !can_run() {
         return;

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dds::ids::{BlobKind, Folder};
 use support::gnupg::{Gnupg, installed};
@@ -285,7 +285,7 @@ fn with_an_expired_key_of_mine_everything_is_read_and_nothing_written() {
     for path in ["notes/me/x", "notes/alice/x", "messages/alice/x"] {
         let error = std::fs::write(mount.path(path), "x").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EKEYEXPIRED), "{path}");
-        assert!(!Path::exists(&mount.path(path)));
+        assert!(!mount.path(path).exists());
     }
     assert_eq!(scene.blobs(), before);
     mount.unmount();

@@ -128,7 +128,7 @@ fn every_message_of_gpg_is_what_it_should_be() {
                 continue;
             }
             (Outcome::Opened(opened), Opens(..) | Unproven(_)) => {
-                let content = opened.content.read_at(0, usize::MAX);
+                let content = opened.content.read_at(0, usize::MAX).unwrap();
                 let text_mode = *name == "text-mode.asc";
                 let wanted = if text_mode {
                     canonical.as_bytes()

@@ -133,13 +133,13 @@ fn open_with(bytes: &[u8], mine: &[Identity], known: &[Certificate]) -> Option<O
         certificates: &certificates,
     };
     match open(bytes, &keyring, &Limits::default(), None) {
-        Outcome::Opened(opened) => Some(opened),
+        Outcome::Opened(opened) => Some(*opened),
         _ => None,
     }
 }
 
 fn text(opened: &Opened) -> Vec<u8> {
-    opened.content.read_at(0, usize::MAX).to_vec()
+    opened.content.read_at(0, usize::MAX).unwrap().to_vec()
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn read(bytes: &[u8], by: &[Identity], known: &[&Identity], key: Option<&Session
 #[track_caller]
 fn opened(outcome: Outcome) -> Opened {
     match outcome {
-        Outcome::Opened(opened) => opened,
+        Outcome::Opened(opened) => *opened,
         Outcome::NotMine => panic!("not mine"),
         Outcome::Incomplete => panic!("incomplete"),
         Outcome::Refused(why) => panic!("refused: {why:?}"),
@@ -99,7 +99,7 @@ fn container_version(blob: &[u8]) -> u8 {
 }
 
 fn text(content: &Plaintext) -> Vec<u8> {
-    content.read_at(0, usize::MAX).to_vec()
+    content.read_at(0, usize::MAX).unwrap().to_vec()
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Person {
         let Outcome::Opened(opened) = open(blob, &keyring, &Limits::default(), None) else {
             panic!("not opened");
         };
-        assert_eq!(*opened.content.read_at(0, usize::MAX), *CONTENT);
+        assert_eq!(*opened.content.read_at(0, usize::MAX).unwrap(), *CONTENT);
         opened.facts.signatures
     }
 }

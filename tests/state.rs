@@ -10,8 +10,9 @@ use std::path::Path;
 
 use dds::error::{Error, Kind};
 use dds::ids::{BlobName, Folder, Timestamp};
-use dds::state::{Intent, Removal, State};
+use dds::state::{Intent, KeyWrap, Removal, State};
 use support::*;
+use zeroize::Zeroizing;
 
 fn size(dir: &Path) -> u64 {
     fs::metadata(dir.join("log")).unwrap().len()
@@ -287,6 +288,35 @@ fn only_its_owner_enters_and_opens() {
         assert!(!found, "{secret} can be read");
     }
     assert_eq!(removed(&open(&path)), [1]);
+}
+
+#[test]
+fn with_an_expired_key_the_rest_works_and_the_next_start_makes_up_for_it() {
+    struct Expired;
+    impl KeyWrap for Expired {
+        fn wrap(&self, _: &[u8; 32]) -> Result<Vec<u8>, Error> {
+            Err(Error::new(Kind::KeyExpired, "mine is expired"))
+        }
+        fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, Error> {
+            Wrap(1).unwrap(wrapped)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), &Expired).unwrap();
+    assert!(state.notices()[0].contains("mine is expired"));
+    let refused = state.note_removed(&removal(1)).unwrap_err();
+    assert_eq!(refused.kind(), Kind::KeyExpired);
+    assert_eq!(removed(&state), [0; 0]);
+    let staged = stage(&state, b"staged");
+    let refused = state.begin(&intent(&[staged], &[])).unwrap_err();
+    assert_eq!(refused.kind(), Kind::KeyExpired);
+    assert!(!dir.path().join("log").exists() && !dir.path().join("key.asc").exists());
+    drop(state);
+    open(dir.path()).note_removed(&removal(2)).unwrap();
+    let state = State::open(dir.path(), &Expired).unwrap();
+    assert_eq!(state.notices(), [""; 0]);
+    state.note_removed(&removal(3)).unwrap();
+    assert_eq!(removed(&state), [2, 3]);
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dds::ids::{BlobName, Folder};
+use dds::state::Intent;
 use support::*;
 
 /// A closed state directory with removals 0, 1, 2, .. and where each record of its log begins.
@@ -17,7 +19,14 @@ struct Sample {
 
 impl Sample {
     fn new(removals: u32) -> Sample {
-        let dir = tempfile::tempdir().unwrap();
+        // Thousands of starts: where fsync is quick, if there is such a place.
+        let ram = Path::new("/dev/shm");
+        let base = if ram.is_dir() {
+            ram
+        } else {
+            &std::env::temp_dir()
+        };
+        let dir = tempfile::tempdir_in(base).unwrap();
         let state = open(dir.path());
         let length = || fs::metadata(dir.path().join("log")).unwrap().len() as usize;
         let mut starts = vec![length()];
@@ -75,6 +84,17 @@ impl Sample {
     fn header(&self) -> &[u8] {
         &self.log[..self.starts[0]]
     }
+}
+
+/// For thousands of starts: where fsync is quick, if there is such a place.
+fn directory() -> tempfile::TempDir {
+    let ram = Path::new("/dev/shm");
+    let base = if ram.is_dir() {
+        ram
+    } else {
+        &std::env::temp_dir()
+    };
+    tempfile::tempdir_in(base).unwrap()
 }
 
 fn below(n: usize) -> Vec<u32> {
@@ -283,6 +303,91 @@ fn several_damaged_logs_are_all_kept() {
         assert_eq!(fs::read(aside).unwrap(), [n; 64]);
     }
     assert_eq!(sample.aside().count(), 3);
+}
+
+#[test]
+fn what_was_promised_is_in_every_copy_taken_at_a_random_moment() {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+    let sample = Sample::new(0);
+    let copy = directory();
+    fs::copy(sample.path("key.asc"), copy.path().join("key.asc")).unwrap();
+    let state = open(sample.dir.path());
+    let (promised, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let intent = Intent {
+                folder: Folder::Notes,
+                publish: vec![],
+                remove: vec![],
+            };
+            for n in 0.. {
+                // Mostly void, so that the log is rewritten again and again.
+                state.finish(state.begin(&intent).unwrap()).unwrap();
+                if n % 40 == 0 && n / 40 < 99 {
+                    state.note_removed(&removal(n / 40)).unwrap();
+                    promised.store(n / 40 + 1, SeqCst);
+                }
+                if stop.load(SeqCst) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..50 {
+            let before = promised.load(SeqCst);
+            fs::copy(sample.path("log"), copy.path().join("log")).unwrap();
+            let after = promised.load(SeqCst);
+            let found = open(copy.path());
+            assert_eq!(found.notices(), [""; 0]);
+            assert!(found.unfinished().len() <= 1);
+            let read = removed(&found);
+            assert_eq!(read, below(read.len()));
+            // One more may be on disk and not yet promised.
+            let expected = before as usize..=after as usize + 1;
+            assert!(expected.contains(&read.len()), "{read:?} {expected:?}");
+        }
+        stop.store(true, SeqCst);
+    });
+    assert!(promised.load(SeqCst) > 0);
+}
+
+#[test]
+fn an_older_log_put_back_while_in_use_forgets_nothing() {
+    let sample = Sample::new(3);
+    let state = open(sample.dir.path());
+    let older = sample.path("older");
+    fs::write(&older, &sample.log[..sample.starts[1]]).unwrap();
+    fs::rename(older, sample.path("log")).unwrap();
+    state.note_removed(&removal(3)).unwrap();
+    drop(state);
+    let state = open(sample.dir.path());
+    assert_eq!((removed(&state), state.notices().len()), (below(4), 0));
+}
+
+#[test]
+fn an_intent_that_comes_back_has_lost_its_blobs() {
+    let sample = Sample::new(0);
+    let state = open(sample.dir.path());
+    let bytes = b"sealed";
+    let name = BlobName::of(bytes);
+    let staged = state.stage(&mut |out| {
+        out.write_all(bytes).unwrap();
+        Ok(name)
+    });
+    let intent = Intent {
+        folder: Folder::Messages,
+        publish: vec![staged.unwrap().name],
+        remove: vec![],
+    };
+    let begun = state.begin(&intent).unwrap();
+    let older = fs::read(sample.path("log")).unwrap();
+    state.finish(begun).unwrap();
+    drop(state);
+    fs::write(sample.path("log"), older).unwrap();
+    let state = open(sample.dir.path());
+    assert_eq!(state.unfinished(), [(begun, intent)]);
+    assert!(state.open_staged(name).is_err());
+    state.finish(begun).unwrap();
+    assert_eq!(state.unfinished(), []);
 }
 
 /// Every file that the directory may hold after a crash at any step of its first start.

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::{Exit, Failure, Outcome, paths};
 use crate::contacts::{ContactName, Trust};
+use crate::plaintext::SpillArea;
 use crate::vault::Groups;
 
 /// The configuration. Every key is optional; an unknown one is an error.
@@ -27,7 +29,7 @@ pub struct Config {
     /// Notes shared with others may be removed.
     #[serde(default)]
     pub remove_shared_notes: bool,
-    /// Largest file, in MiB.
+    /// Largest file, in MiB; 65536 by default.
     pub max_file_mib: Option<u64>,
     /// Names of audiences: `team = ["alice", "bob"]`.
     #[serde(default)]
@@ -55,9 +57,6 @@ pub enum RecipientsSetting {
     /// They do: some clients and cards need it.
     Named,
 }
-
-/// Largest file by default and, while files are kept whole in memory, at most: MiB.
-const MAX_FILE_MIB: u64 = 256;
 
 /// Where the configuration is explained.
 const DESCRIBED: &str = "the configuration is described in dds-mount(1)";
@@ -120,15 +119,19 @@ impl Config {
     }
 
     /// How the vault shall behave.
-    pub(super) fn vault_options(&self) -> Outcome<crate::vault::Options> {
+    pub(super) fn vault_options(&self, spill: Arc<SpillArea>) -> Outcome<crate::vault::Options> {
         Ok(crate::vault::Options {
-            max_file_size: self.max_file_mib.unwrap_or(MAX_FILE_MIB).min(MAX_FILE_MIB) << 20,
+            max_file_size: match self.max_file_mib {
+                Some(mib) => mib.saturating_mul(1 << 20).min(i64::MAX as u64),
+                None => crate::vault::Options::default().max_file_size,
+            },
             trust: match self.trust {
                 TrustSetting::FirstSight => Trust::FirstSight,
                 TrustSetting::Explicit => Trust::Explicit,
             },
             named_recipients: self.recipients == RecipientsSetting::Named,
             groups: self.groups_of(Path::new("config.toml"))?,
+            spill: Some(spill),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::contacts::Contacts;
 use crate::error::{Error, Kind};
 use crate::fuse;
 use crate::openpgp::Identity;
+use crate::plaintext::{Budget, SpillArea};
 use crate::state::State;
 use crate::store::DirStore;
 use crate::vault::{StateKey, Vault};
@@ -161,6 +163,27 @@ fn fuse_available() -> Outcome<()> {
     })
 }
 
+/// Makes the directory in which large drafts spill, encrypted: a cache, of this machine only.
+fn spill_area(store: &Path) -> Outcome<Arc<SpillArea>> {
+    let dir = paths::cache_dir(store)?;
+    let failed = |why: String| {
+        Failure::new(Exit::Setup, format!("cache {}: {why}", dir.display()))
+            .hint("export XDG_CACHE_HOME=DIR names another place")
+    };
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir);
+    made.map_err(|error| failed(error.to_string()))?;
+    let canonical = dir
+        .canonicalize()
+        .map_err(|error| failed(error.to_string()))?;
+    if canonical.starts_with(store) {
+        return Err(failed("it must not be in the store".to_owned()));
+    }
+    SpillArea::open(&canonical, Budget::default()).map_err(|error| failed(error.to_string()))
+}
+
 /// Reads and unlocks the key files, asking for a passphrase where one is needed.
 fn unlock(arguments: &Arguments, config: &Config) -> Outcome<Vec<Identity>> {
     let mut files = arguments.keys.clone();
@@ -237,7 +260,7 @@ impl Job<'_> {
 
     fn try_mount(self) -> Outcome<fuse::Mounted> {
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
-        let options = self.config.vault_options()?;
+        let options = self.config.vault_options(spill_area(&self.store_path)?)?;
         let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
         let store = Arc::new(self.store);
         let vault = Vault::open(store, state, self.identities, contacts, options)?;
@@ -270,19 +293,12 @@ fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
-            // Everything can still be read with a key that can no longer be written to; the
-            // state is then as short-lived as the mount, and `.dds/status` says so.
-            Err(error) if is_about_my_key(error.kind()) => return Ok(State::in_memory()),
             Err(error) => {
                 let failure = Failure::from(error.context("the state directory"));
                 return Err(failure.hint("it remembers what you removed: do not delete it lightly"));
             }
         }
     }
-}
-
-fn is_about_my_key(kind: Kind) -> bool {
-    matches!(kind, Kind::NoKey | Kind::KeyExpired | Kind::KeyRevoked)
 }
 
 /// Serves until the mount is taken away, by a signal or from outside.

@@ -27,6 +27,16 @@ pub(super) fn pins_dir(store: &Path) -> Outcome<PathBuf> {
     Ok(config_dir()?.join(store_name(store)))
 }
 
+/// `$XDG_CACHE_HOME/dds/<store>`, by default `~/.cache/dds/<store>`: what may be deleted at any
+/// time, and where drafts spill.
+pub(super) fn cache_dir(store: &Path) -> Outcome<PathBuf> {
+    let base = match absolute("XDG_CACHE_HOME") {
+        Some(base) => base,
+        None => home()?.join(".cache"),
+    };
+    Ok(base.join("dds").join(store_name(store)))
+}
+
 /// `$XDG_STATE_HOME/dds/<store>`, by default `~/.local/state/dds/<store>`: what must be remembered.
 pub(super) fn state_dir(store: &Path) -> Outcome<PathBuf> {
     let base = match absolute("XDG_STATE_HOME") {

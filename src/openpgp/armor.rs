@@ -9,6 +9,9 @@ const LEADING_TEXT: usize = 64 * 1024;
 
 const BEGIN: &[u8] = b"-----BEGIN PGP ";
 const DASHES: &[u8] = b"-----";
+const SIGNATURE_END: &[u8] = b"-----END PGP SIGNATURE-----";
+/// Bytes of a line up to which it is looked at as a whole.
+const LONGEST_LINE: usize = 16 * 1024;
 
 /// What the armor says it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub(super) fn next_block(bytes: &[u8]) -> Option<Block<'_>> {
     };
     if label == Label::SignedMessage {
         // A cleartext signature ends where its signature block does.
-        let whole = lines.any(|line| line == b"-----END PGP SIGNATURE-----");
+        let whole = lines.any(|line| line == SIGNATURE_END);
         return Some(Block {
             label,
             body: None,
@@ -60,33 +63,191 @@ pub(super) fn next_block(bytes: &[u8]) -> Option<Block<'_>> {
             rest: lines.left,
         });
     }
-    let mut decoder = Decoder::default();
+    let mut body = Body::new(label);
     // Growing would leave copies behind, of a secret key perhaps.
-    decoder.out.reserve_exact(lines.left.len() / 4 * 3 + 3);
-    let (mut headers, mut sane, mut whole) = (true, true, false);
-    for line in &mut lines {
-        if line.starts_with(DASHES) {
-            whole = ends(line) == Some(label);
-            break;
-        }
-        if headers {
-            headers = !line.is_empty();
-            // Some writers leave out the blank line: what is no header starts the body.
-            if line.is_empty() || line.contains(&b':') {
-                continue;
-            }
-            headers = false;
-        }
-        let crc = line.len() == 5 && line[0] == b'=';
-        sane &= crc || decoder.take(line);
+    let mut out = Vec::new();
+    out.reserve_exact(lines.left.len() / 4 * 3 + 3);
+    while !body.ended {
+        let Some(line) = lines.next() else { break };
+        body.line(line, &mut out);
     }
-    let body = decoder.finish().filter(|_| sane);
+    body.end(&mut out);
     Some(Block {
         label,
-        body,
-        whole,
+        body: body.sane.then_some(out),
+        whole: body.whole,
         rest: lines.left,
     })
+}
+
+/// The lines of one block after its first.
+struct Body {
+    label: Label,
+    decoder: Decoder,
+    /// No line of the base64 was seen yet.
+    headers: bool,
+    /// Everything was base64 so far.
+    sane: bool,
+    /// The right last line was there.
+    whole: bool,
+    ended: bool,
+}
+
+impl Body {
+    fn new(label: Label) -> Self {
+        Body {
+            label,
+            decoder: Decoder::default(),
+            headers: true,
+            sane: true,
+            whole: false,
+            ended: false,
+        }
+    }
+
+    /// Takes one line, or the beginning of one; tells whether its rest would be base64, too.
+    fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        if line.starts_with(DASHES) {
+            self.whole = ends(line) == Some(self.label);
+            self.end(out);
+            return false;
+        }
+        if self.headers {
+            self.headers = !line.is_empty();
+            // Some writers leave out the blank line: what is no header starts the body.
+            if line.is_empty() || line.contains(&b':') {
+                return false;
+            }
+            self.headers = false;
+        }
+        let crc = line.len() == 5 && line[0] == b'=';
+        self.sane = self.sane && (crc || self.decoder.take(line, out));
+        !crc
+    }
+
+    /// Ends the block, if it is not at its end.
+    fn end(&mut self, out: &mut Vec<u8>) {
+        if !self.ended {
+            self.ended = true;
+            self.sane &= self.decoder.finish(out);
+        }
+    }
+}
+
+/// The first block of a file whose text comes bit by bit.
+#[derive(Default)]
+pub(super) struct Stream {
+    at: Place,
+    /// The beginning of a line whose end is still to come; at most [`LONGEST_LINE`].
+    line: Vec<u8>,
+    /// What the rest of an overlong line is.
+    overlong: Option<Overlong>,
+    /// Bytes taken so far, without those in `line`.
+    passed: usize,
+}
+
+/// Where in the text the stream is.
+#[derive(Default)]
+enum Place {
+    #[default]
+    Before,
+    /// In or after the block.
+    In(Body),
+    /// In a cleartext signature; and whether its end was seen.
+    Cleartext(bool),
+    /// There is no armor.
+    Nowhere,
+}
+
+#[derive(Clone, Copy)]
+enum Overlong {
+    Base64,
+    Ignored,
+}
+
+impl Stream {
+    /// Takes the next text and appends what it decodes to.
+    pub fn feed(&mut self, mut text: &[u8], out: &mut Vec<u8>) {
+        while !text.is_empty() {
+            let end = text.iter().position(|byte| *byte == b'\n');
+            let (piece, rest) = text.split_at(end.map_or(text.len(), |end| end + 1));
+            text = rest;
+            if self.overlong.is_some() || self.line.len() + piece.len() > LONGEST_LINE {
+                self.long(piece, end.is_some(), out);
+            } else if end.is_none() {
+                self.line.extend_from_slice(piece);
+            } else if self.line.is_empty() {
+                self.whole_line(piece, out);
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(piece);
+                self.whole_line(&line, out);
+                line.clear();
+                self.line = line;
+            }
+        }
+    }
+
+    /// Ends the text.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.whole_line(&line, out);
+        }
+        if let Place::In(body) = &mut self.at {
+            body.end(out);
+        }
+    }
+
+    /// Tells whether the block is whole, with what it says to be; `None` if there is none, or
+    /// if it is damaged.
+    pub fn whole(&self) -> Option<Label> {
+        match &self.at {
+            Place::In(body) => Some(body.label).filter(|_| body.whole && body.sane),
+            Place::Cleartext(whole) => Some(Label::SignedMessage).filter(|_| *whole),
+            Place::Before | Place::Nowhere => None,
+        }
+    }
+
+    fn whole_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let passed = self.passed;
+        self.passed = passed.saturating_add(line.len());
+        let line = line.trim_ascii_end();
+        match &mut self.at {
+            Place::Before if passed > LEADING_TEXT => self.at = Place::Nowhere,
+            Place::Before => match begins(line) {
+                Some(Label::SignedMessage) => self.at = Place::Cleartext(false),
+                Some(label) => self.at = Place::In(Body::new(label)),
+                None => {}
+            },
+            Place::In(body) if !body.ended => return body.line(line, out),
+            Place::Cleartext(whole) => *whole |= line == SIGNATURE_END,
+            Place::In(_) | Place::Nowhere => {}
+        }
+        false
+    }
+
+    /// Takes a piece of a line that is too long to be kept.
+    fn long(&mut self, piece: &[u8], ends: bool, out: &mut Vec<u8>) {
+        let kind = match self.overlong {
+            Some(kind) => {
+                self.passed = self.passed.saturating_add(piece.len());
+                if let (Overlong::Base64, Place::In(body)) = (kind, &mut self.at) {
+                    body.sane = body.sane && body.decoder.take(piece.trim_ascii_end(), out);
+                }
+                kind
+            }
+            None => {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(piece);
+                match self.whole_line(&line, out) {
+                    true => Overlong::Base64,
+                    false => Overlong::Ignored,
+                }
+            }
+        };
+        self.overlong = Some(kind).filter(|_| !ends);
+    }
 }
 
 fn label(name: &[u8]) -> Label {
@@ -131,7 +292,6 @@ impl<'a> Iterator for Lines<'a> {
 /// Base64 with padding, line by line.
 #[derive(Default)]
 struct Decoder {
-    out: Vec<u8>,
     bits: u32,
     /// Digits in `bits`, 0 to 3.
     digits: u8,
@@ -140,7 +300,20 @@ struct Decoder {
 
 impl Decoder {
     /// Takes one line; false if it is not base64.
-    fn take(&mut self, line: &[u8]) -> bool {
+    fn take(&mut self, mut line: &[u8], out: &mut Vec<u8>) -> bool {
+        // Whole groups of digits, which is nearly everything.
+        while let (0, 0, Some((group, rest))) =
+            (self.digits, self.padding, line.split_at_checked(4))
+        {
+            let [a, b, c, d] = [group[0], group[1], group[2], group[3]];
+            let [a, b, c, d] = [a, b, c, d].map(|byte| u32::from(VALUES[usize::from(byte)]));
+            if a | b | c | d >= 64 {
+                break;
+            }
+            let bits = a << 18 | b << 12 | c << 6 | d;
+            out.extend_from_slice(&bits.to_be_bytes()[1..]);
+            line = rest;
+        }
         for byte in line {
             let value = VALUES[usize::from(*byte)];
             match value {
@@ -157,7 +330,7 @@ impl Decoder {
                     self.bits = self.bits << 6 | u32::from(value);
                     self.digits += 1;
                     if self.digits == 4 {
-                        self.out.extend_from_slice(&self.bits.to_be_bytes()[1..]);
+                        out.extend_from_slice(&self.bits.to_be_bytes()[1..]);
                         (self.bits, self.digits) = (0, 0);
                     }
                 }
@@ -166,16 +339,15 @@ impl Decoder {
         true
     }
 
-    fn finish(mut self) -> Option<Vec<u8>> {
+    /// Ends the text; false if it ends within a group of digits.
+    fn finish(&mut self, out: &mut Vec<u8>) -> bool {
         match (self.digits, self.padding) {
             (0, 0) => {}
-            (2, 2) => self.out.push((self.bits >> 4) as u8),
-            (3, 1) => self
-                .out
-                .extend_from_slice(&((self.bits >> 2) as u16).to_be_bytes()),
-            _ => return None,
+            (2, 2) => out.push((self.bits >> 4) as u8),
+            (3, 1) => out.extend_from_slice(&((self.bits >> 2) as u16).to_be_bytes()),
+            _ => return false,
         }
-        Some(self.out)
+        true
     }
 }
 
@@ -203,9 +375,40 @@ const VALUES: [u8; 256] = {
 mod tests {
     use super::*;
 
+    /// The body of the first block, read in both ways, and however its text comes.
     fn body(text: &str) -> Option<Vec<u8>> {
-        let block = next_block(text.as_bytes())?;
-        block.body.filter(|_| block.whole)
+        let block = next_block(text.as_bytes());
+        let at_once = block.and_then(|block| block.body.filter(|_| block.whole));
+        for part in [1, 2, 7, 100, 1 << 20] {
+            let (mut stream, mut out) = (Stream::default(), Vec::new());
+            for part in text.as_bytes().chunks(part) {
+                stream.feed(part, &mut out);
+                assert!(stream.line.len() <= LONGEST_LINE);
+            }
+            stream.finish(&mut out);
+            assert_eq!(stream.whole().map(|_| out), at_once);
+        }
+        at_once
+    }
+
+    #[test]
+    fn overlong_lines_are_read_with_little_memory() {
+        let frame = |body: &str| {
+            format!("-----BEGIN PGP MESSAGE-----\n{body}\n-----END PGP MESSAGE-----\n")
+        };
+        let digits = "YWJj".repeat(LONGEST_LINE);
+        let decoded = b"abc".repeat(LONGEST_LINE);
+        assert!(body(&frame(&format!("\n{digits}\n{digits}"))) == Some(decoded.repeat(2)));
+        assert!(body(&frame(&digits)) == Some(decoded.clone()));
+        let comment = "x".repeat(2 * LONGEST_LINE);
+        let commented = format!("Comment: {comment}\nComment: {comment}\n\nYWJj");
+        assert!(body(&frame(&commented)) == Some(b"abc".to_vec()));
+        assert!(body(&frame(&format!("\n{digits}*"))).is_none());
+        assert!(body(&frame(&format!("\n{digits}\n-----{digits}"))).is_none());
+        // Text before the armor, but not any amount.
+        let before = "x".repeat(LEADING_TEXT - 1);
+        assert!(body(&format!("{before}\n{}", frame("\nYWJj"))).is_some());
+        assert!(body(&format!("{before}xx\n{}", frame("\nYWJj"))).is_none());
     }
 
     #[test]

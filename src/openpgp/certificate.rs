@@ -16,7 +16,7 @@ use pgp::serialize::SerializeInto as _;
 use pgp::types::RevocationStatus;
 
 use super::armor::{self, Label};
-use super::packets::{Frames, tag};
+use super::packets::{Step, tag, walk};
 use super::{failed, fingerprint_of, policy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
@@ -259,18 +259,12 @@ pub fn holds_secret_key(bytes: &[u8]) -> bool {
 
 /// Looks for a secret key packet, even one that is cut off.
 fn has_secret_packet(bytes: &[u8]) -> bool {
-    let mut frames = Frames::new(bytes);
-    loop {
-        if matches!(
-            frames.peek_tag(),
-            Some(tag::SECRET_KEY | tag::SECRET_SUBKEY)
-        ) {
-            return true;
-        }
-        if !matches!(frames.next(), Some(Ok(_))) {
-            return false;
-        }
-    }
+    let mut found = false;
+    // That it is cut off makes it no less secret.
+    let _ = walk(bytes, |step| {
+        found |= matches!(step, Step::Begins(tag::SECRET_KEY | tag::SECRET_SUBKEY));
+    });
+    found
 }
 
 /// The packets of a file of keys, block by block; `None` for a block that cannot be read.
@@ -290,7 +284,7 @@ pub(super) fn bodies(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
 
 /// Reads the certificates (with secret keys, if any) of one binary file.
 pub(super) fn certs(bytes: &[u8]) -> Result<Vec<Cert>> {
-    if Frames::new(bytes).any(|frame| frame.is_err()) {
+    if walk(bytes, |_| {}).is_err() {
         return Err(invalid("not a whole certificate"));
     }
     let unreadable = |why| failed(Kind::Invalid, "not a certificate", why);

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! seal:  Plaintext + Notations + Identity + [Certificate] -> Sealed -> armored bytes + Receipt
-//! open:  bytes -> armor -> packets -> outline -> session key -> Plaintext + Facts
+//! open:  bytes -> armor -> packets -> session key -> Plaintext + Facts; the outline on the way
 //! ```
 
 mod armor;
@@ -20,16 +20,20 @@ mod open;
 mod outline;
 mod packets;
 mod padding;
+mod parts;
 mod seal;
+#[cfg(test)]
+mod seal_tests;
 mod session_key;
 mod signatures;
+mod source;
 
 pub use certificate::{CertIndex, Certificate, UserId, holds_secret_key};
-pub use ciphertext::Ciphertext;
+pub use ciphertext::{Ciphertext, Rereadable};
 pub use generate::{NewIdentity, Profile, generate};
 pub use identity::Identity;
 pub use notations::{Notations, RESERVED};
-pub use open::{Facts, Keyring, Limits, Opened, Outcome, open};
+pub use open::{Examined, Facts, Keyring, Limits, Opened, Outcome, examine, open};
 pub use outline::{Outline, Refusal, outline};
 pub use seal::{Receipt, SealRequest, Sealed};
 pub use session_key::SessionKey;

@@ -1,21 +1,26 @@
 //! Opens blobs, whoever made them.
 
-use std::io::Read as _;
+use std::io::Read;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
 
 use pgp::packet::{PKESK, Packet, SEIP, Signature, Tag};
+use pgp::parse::buffered_reader::BufferedReader as _;
 use pgp::parse::{Dearmor, PacketParser, PacketParserBuilder, PacketParserResult, Parse as _};
 use pgp::policy::Policy as _;
 use pgp::types::SymmetricAlgorithm;
 use sha2::Digest as _;
 use zeroize::Zeroizing;
 
-use super::outline::{Outline, Refusal, outside};
+use super::outline::{Outline, Refusal};
 use super::signatures::{Judge, SignatureFacts};
+use super::source::Source;
 use super::{CertIndex, Identity, SessionKey, policy};
-use crate::plaintext::Plaintext;
+use crate::error::{Error, Result as Fallible};
+use crate::ids::{BlobId, BlobName};
+use crate::plaintext::{Plaintext, SpillArea};
 
 /// Bytes read at once from the content.
 const PIECE: usize = 64 * 1024;
@@ -33,7 +38,7 @@ pub struct Keyring<'a> {
 }
 
 /// How much work one blob may cause.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest content in bytes.
     pub max_content: u64,
@@ -41,14 +46,17 @@ pub struct Limits {
     pub max_tried: usize,
     /// How many containers may be nested, the encryption included.
     pub max_depth: u8,
+    /// Where content spills that is too large for RAM; without it all of it is in RAM.
+    pub spill: Option<Arc<SpillArea>>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            max_content: 256 << 20,
+            max_content: 64 << 30,
             max_tried: 64,
             max_depth: 16,
+            spill: None,
         }
     }
 }
@@ -56,7 +64,7 @@ impl Default for Limits {
 /// What became of a blob.
 pub enum Outcome {
     /// Opened and authenticated to its end.
-    Opened(Opened),
+    Opened(Box<Opened>),
     /// No key of mine opens it.
     NotMine,
     /// Not (yet) a whole OpenPGP message.
@@ -98,7 +106,35 @@ pub struct Facts {
     pub clock_ahead: bool,
 }
 
-/// Opens a blob, armored or binary.
+/// A blob that was read to its end, whatever it turned out to be.
+pub struct Examined {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// SHA-1 of its bytes.
+    pub name: BlobName,
+    /// SHA-256 of its bytes.
+    pub id: BlobId,
+    /// Number of recipients (public-key session key packets), if it is an encrypted message.
+    pub recipients: usize,
+}
+
+/// Opens a blob that is in RAM; its content will be there, too. As [`examine`].
+pub fn open(
+    mut bytes: &[u8],
+    keyring: &Keyring<'_>,
+    limits: &Limits,
+    session_key: Option<&SessionKey>,
+) -> Outcome {
+    let limits = Limits {
+        spill: None,
+        ..limits.clone()
+    };
+    let length = bytes.len() as u64;
+    let examined = examine(&mut bytes, length, keyring, &limits, session_key);
+    examined.expect("what is in RAM can be read").outcome
+}
+
+/// Opens a blob of `length` bytes, armored or binary, reading it once and with little memory.
 ///
 /// Armor may have text before and after it, any line ends, and no CRC24 line or a wrong one.
 /// Every signature is reported by itself, whatever the others are, and also one that is meant
@@ -108,20 +144,17 @@ pub struct Facts {
 /// A signature made up to 48 hours ahead of our clock is verified as if now were its time;
 /// expiry and revocation of keys are judged at the time of signing, expiry of signatures now.
 /// A `session_key` that does not fit is ignored.
-pub fn open(
-    bytes: &[u8],
+///
+/// # Errors
+/// What reading `from` gives; `NoSpace` or `Io` if the content cannot be spilled.
+pub fn examine(
+    from: &mut (dyn Read + Send + Sync),
+    length: u64,
     keyring: &Keyring<'_>,
     limits: &Limits,
     session_key: Option<&SessionKey>,
-) -> Outcome {
-    let (packets, recipients) = match outside(bytes) {
-        (Some(packets), Outline::Message { recipients }) => (packets, recipients),
-        (_, Outline::Refused(refusal)) => return Outcome::Refused(refusal),
-        (_, Outline::Incomplete | Outline::Message { .. }) => return Outcome::Incomplete,
-    };
-    let expansion = EXPANSION
-        .0
-        .max(EXPANSION.1.saturating_mul(packets.len() as u64));
+) -> Fallible<Examined> {
+    let expansion = EXPANSION.0.max(EXPANSION.1.saturating_mul(length));
     let reader = Reader {
         keyring,
         limits,
@@ -130,19 +163,39 @@ pub fn open(
         spent: 0,
         inside: Inside::default(),
     };
-    let inside = match reader.read(&packets) {
-        Ok(inside) => inside,
-        Err(Stop::NotMine) => return Outcome::NotMine,
-        Err(Stop::Damaged) => return Outcome::Damaged,
-        Err(Stop::TooLarge) => return Outcome::TooLarge,
+    let mut source = Source::new(from, length);
+    let inside = reader.read(&mut source);
+    // Only the end tells whether the file is whole, and nothing else, on the outside.
+    source.skip_rest();
+    let (name, id) = source.digests()?;
+    let (outcome, recipients) = match source.outline() {
+        Outline::Message { recipients } => (finish(inside, recipients, keyring)?, recipients),
+        Outline::Refused(refusal) => (Outcome::Refused(refusal), 0),
+        Outline::Incomplete => (Outcome::Incomplete, 0),
     };
-    finish(inside, recipients, keyring)
+    Ok(Examined {
+        outcome,
+        name,
+        id,
+        recipients,
+    })
 }
 
 /// Judges the signatures of a content that was read to its authenticated end.
-fn finish(inside: Inside, recipients: usize, keyring: &Keyring<'_>) -> Outcome {
+fn finish(
+    inside: Result<Inside, Stop>,
+    recipients: usize,
+    keyring: &Keyring<'_>,
+) -> Fallible<Outcome> {
+    let inside = match inside {
+        Ok(inside) => inside,
+        Err(Stop::NotMine) => return Ok(Outcome::NotMine),
+        Err(Stop::Damaged) => return Ok(Outcome::Damaged),
+        Err(Stop::TooLarge) => return Ok(Outcome::TooLarge),
+        Err(Stop::Failed(error)) => return Err(error),
+    };
     let (Some(content), Some(session_key)) = (inside.content, inside.session_key) else {
-        return Outcome::Damaged;
+        return Ok(Outcome::Damaged);
     };
     let now = SystemTime::now();
     let mut judge = Judge::new(&content, keyring, now);
@@ -152,6 +205,9 @@ fn finish(inside: Inside, recipients: usize, keyring: &Keyring<'_>) -> Outcome {
         None => SignatureFacts::unreadable(),
     });
     let signatures: Vec<_> = signatures.collect();
+    if let Some(failure) = judge.failure {
+        return Err(failure);
+    }
     let facts = Facts {
         size: content.len(),
         digest: inside.digest,
@@ -162,7 +218,7 @@ fn finish(inside: Inside, recipients: usize, keyring: &Keyring<'_>) -> Outcome {
         signatures,
         session_key,
     };
-    Outcome::Opened(Opened { content, facts })
+    Ok(Outcome::Opened(Box::new(Opened { content, facts })))
 }
 
 /// Why reading ended before the end.
@@ -170,6 +226,8 @@ enum Stop {
     NotMine,
     Damaged,
     TooLarge,
+    /// The content cannot be kept.
+    Failed(Error),
 }
 
 /// Where in the message the reader is.
@@ -217,8 +275,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(mut self, packets: &[u8]) -> Result<Inside, Stop> {
-        let parser = PacketParserBuilder::from_bytes(packets).map_err(damaged)?;
+    fn read(mut self, packets: &mut Source<'_>) -> Result<Inside, Stop> {
+        let parser = PacketParserBuilder::from_reader(packets).map_err(damaged)?;
         let parser = parser
             .dearmor(Dearmor::Disabled)
             // Signatures are verified over the content afterwards.
@@ -323,11 +381,12 @@ impl Reader<'_> {
             .date()
             .map(|date| crate::ids::Timestamp::from(date).seconds());
         self.inside.date = date.and_then(|date| u32::try_from(date).ok());
-        let mut content = Plaintext::new();
+        let area = self.limits.spill.as_ref();
+        let mut content = area.map_or_else(Plaintext::new, Plaintext::spilling);
         let mut digest = sha2::Sha256::new();
         self.drain(packet, |piece| {
             digest.update(piece);
-            content.append(piece);
+            content.append(piece).map_err(Stop::Failed)
         })?;
         self.inside.digest = digest.finalize().into();
         self.inside.content = Some(content);
@@ -335,14 +394,14 @@ impl Reader<'_> {
     }
 
     fn skip(&mut self, packet: &mut PacketParser<'_>) -> Result<(), Stop> {
-        self.drain(packet, |_| {})
+        self.drain(packet, |_| Ok(()))
     }
 
     /// Reads the rest of a packet's body, within the limits.
     fn drain(
         &mut self,
         packet: &mut PacketParser<'_>,
-        mut sink: impl FnMut(&[u8]),
+        mut sink: impl FnMut(&[u8]) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
         let mut piece = Zeroizing::new(vec![0; PIECE]);
         loop {
@@ -354,7 +413,7 @@ impl Reader<'_> {
             if self.spent > self.most {
                 return Err(Stop::TooLarge);
             }
-            sink(&piece[..count]);
+            sink(&piece[..count])?;
         }
     }
 
@@ -368,9 +427,15 @@ impl Reader<'_> {
             }
             _ => return Err(Stop::Damaged),
         };
+        let version_1 = cipher.is_none();
         let mut attempt = |found: Option<SymmetricAlgorithm>, key: &pgp::crypto::SessionKey| {
             let cipher = cipher.or(found)?;
             policy.symmetric_algorithm(cipher).ok()?;
+            if version_1 {
+                // Less than a block, its repeated end and the digest: the library would panic.
+                let least = cipher.block_size().ok()? + 2 + 22;
+                packet.data_hard(least).ok()?;
+            }
             packet.decrypt(cipher, key).ok()?;
             Some(cipher)
         };

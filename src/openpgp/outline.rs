@@ -1,7 +1,7 @@
 //! Judges the outside of a file, without any key.
 
-use super::armor::{self, Label};
-use super::packets::{Frames, tag};
+use super::packets::{Frame, Step, Walker, tag};
+use super::source::Source;
 
 /// Why a whole OpenPGP file is refused without trying any key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,70 +46,97 @@ pub enum Outline {
 ///
 /// Only the frames are checked: a message that is whole on the outside may still turn out
 /// damaged when it is opened.
-pub fn outline(bytes: &[u8]) -> Outline {
-    outside(bytes).1
+pub fn outline(mut bytes: &[u8]) -> Outline {
+    let length = bytes.len() as u64;
+    let mut source = Source::new(&mut bytes, length);
+    source.skip_rest();
+    source.outline()
 }
 
-/// Decodes the armor, if any, and returns the packets with their outline. The packets are
-/// returned for [`Outline::Message`] only.
-pub(super) fn outside(bytes: &[u8]) -> (Option<std::borrow::Cow<'_, [u8]>>, Outline) {
-    if armor::is_binary(bytes) {
-        let outline = of_packets(bytes);
-        return (Some(bytes.into()), outline);
-    }
-    let Some(block) = armor::next_block(bytes).filter(|block| block.whole) else {
-        return (None, Outline::Incomplete);
-    };
-    if block.label == Label::SignedMessage {
-        return (None, Outline::Refused(Refusal::CleartextSigned));
-    }
-    let Some(body) = block.body else {
-        return (None, Outline::Incomplete);
-    };
-    let outline = of_packets(&body);
-    (Some(body.into()), outline)
+/// Judges the outside of a file whose packets come bit by bit.
+#[derive(Default)]
+pub(super) struct Outside {
+    walker: Walker,
+    seen: Seen,
 }
 
-fn of_packets(bytes: &[u8]) -> Outline {
-    let Ok(frames) = Frames::new(bytes).collect::<Result<Vec<_>, _>>() else {
-        return Outline::Incomplete;
-    };
-    let (mut public, mut passphrases) = (0, 0);
-    let mut frames = frames.iter();
-    let container = loop {
+/// What was seen of the packets so far.
+#[derive(Default)]
+struct Seen {
+    public: usize,
+    passphrases: usize,
+    /// The first packet that is no session key.
+    container: Option<Frame>,
+    /// Something follows the container.
+    more: bool,
+}
+
+impl Outside {
+    /// Takes the next bytes of the packets.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let seen = &mut self.seen;
+        self.walker.feed(bytes, |step| seen.note(step));
+    }
+
+    /// Judges, once all packets have come.
+    pub fn finish(self) -> Outline {
+        let mut seen = self.seen;
+        match self.walker.finish(|step| seen.note(step)) {
+            Ok(()) => seen.judge(),
+            Err(_) => Outline::Incomplete,
+        }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, step: Step) {
+        let Step::Whole(frame) = step else {
+            return;
+        };
+        if self.container.is_some() {
+            self.more = true;
+            return;
+        }
+        match frame.tag {
+            tag::PKESK => self.public += 1,
+            tag::SKESK => self.passphrases += 1,
+            tag::MARKER | tag::PADDING => {}
+            _ => self.container = Some(frame),
+        }
+    }
+
+    fn judge(&self) -> Outline {
         // Ends before the container: the rest is still on its way.
-        let Some(frame) = frames.next() else {
+        let Some(container) = self.container else {
             return Outline::Incomplete;
         };
-        match frame.tag {
-            tag::PKESK => public += 1,
-            tag::SKESK => passphrases += 1,
-            tag::MARKER | tag::PADDING => {}
-            _ => break frame,
-        }
-    };
-    let refusal = match container.tag {
-        // A version 1 container holds at least a block, its repeated end, and the digest.
-        tag::SEIPD if container.version == Some(1) && container.length < 1 + 10 + 22 => {
-            return Outline::Incomplete;
-        }
-        tag::SEIPD if !matches!(container.version, Some(1 | 2)) => Refusal::UnknownEncryption,
-        tag::SEIPD if frames.next().is_some() => Refusal::Malformed,
-        tag::SEIPD if public > 0 => return Outline::Message { recipients: public },
-        tag::SEIPD if passphrases > 0 => Refusal::SymmetricOnly,
-        tag::SEIPD => Refusal::NoRecipient,
-        tag::SED => Refusal::NoIntegrity,
-        tag::AEAD => Refusal::UnknownEncryption,
-        _ if public + passphrases > 0 => Refusal::Malformed,
-        tag::SIGNATURE | tag::ONE_PASS => Refusal::SignedOnly,
-        tag::LITERAL => Refusal::Literal,
-        tag::COMPRESSED => Refusal::Compressed,
-        tag::SECRET_KEY | tag::PUBLIC_KEY | tag::SECRET_SUBKEY | tag::PUBLIC_SUBKEY => {
-            Refusal::KeyFile
-        }
-        _ => Refusal::Malformed,
-    };
-    Outline::Refused(refusal)
+        let refusal = match container.tag {
+            // A version 1 container holds at least a block, its repeated end, and the digest.
+            tag::SEIPD if container.version == Some(1) && container.length < 1 + 10 + 22 => {
+                return Outline::Incomplete;
+            }
+            tag::SEIPD if !matches!(container.version, Some(1 | 2)) => Refusal::UnknownEncryption,
+            tag::SEIPD if self.more => Refusal::Malformed,
+            tag::SEIPD if self.public > 0 => {
+                return Outline::Message {
+                    recipients: self.public,
+                };
+            }
+            tag::SEIPD if self.passphrases > 0 => Refusal::SymmetricOnly,
+            tag::SEIPD => Refusal::NoRecipient,
+            tag::SED => Refusal::NoIntegrity,
+            tag::AEAD => Refusal::UnknownEncryption,
+            _ if self.public + self.passphrases > 0 => Refusal::Malformed,
+            tag::SIGNATURE | tag::ONE_PASS => Refusal::SignedOnly,
+            tag::LITERAL => Refusal::Literal,
+            tag::COMPRESSED => Refusal::Compressed,
+            tag::SECRET_KEY | tag::PUBLIC_KEY | tag::SECRET_SUBKEY | tag::PUBLIC_SUBKEY => {
+                Refusal::KeyFile
+            }
+            _ => Refusal::Malformed,
+        };
+        Outline::Refused(refusal)
+    }
 }
 
 #[cfg(test)]

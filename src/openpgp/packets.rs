@@ -20,119 +20,183 @@ pub(super) mod tag {
 }
 
 /// One packet, as far as its frame tells.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Frame {
     pub tag: u8,
     /// First byte of the body, which is the version in all packets that have one.
     pub version: Option<u8>,
     /// Length of the body in bytes.
-    pub length: usize,
+    pub length: u64,
+}
+
+/// What a [`Walker`] meets on its way.
+pub(super) enum Step {
+    /// A packet of this type begins. It may yet turn out to be cut off.
+    Begins(u8),
+    /// A packet is whole.
+    Whole(Frame),
 }
 
 /// The bytes end, or go wrong, before a packet does.
 #[derive(Debug)]
 pub(super) struct Broken;
 
-/// The packets of a file, from first to last; ends after the first [`Broken`].
-pub(super) struct Frames<'a> {
-    left: &'a [u8],
-    broken: bool,
+/// Walks over packets as their bytes come, and keeps none of them.
+#[derive(Default)]
+pub(super) struct Walker {
+    at: At,
+    /// The packet in which the walker is.
+    frame: Frame,
 }
 
-impl<'a> Frames<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Frames {
-            left: bytes,
-            broken: false,
-        }
-    }
+/// Where the walker is.
+#[derive(Clone, Copy, Default)]
+enum At {
+    #[default]
+    Between,
+    /// At the first octet of a length in the new format.
+    Length,
+    /// At the second octet of a length of two.
+    Second(u64),
+    /// In a length that is a plain number, of which so many octets are missing.
+    Number {
+        missing: u8,
+        value: u64,
+    },
+    /// In a body, or in a part of one that is not its last.
+    Body {
+        left: u64,
+        last: bool,
+    },
+    /// In a body that ends where the bytes do (old format).
+    ToEnd,
+    Broken,
+}
 
-    /// Returns the type of the packet that begins here, even if it is cut off.
-    pub fn peek_tag(&self) -> Option<u8> {
-        let first = *self.left.first().filter(|_| !self.broken)?;
-        match first {
-            0xC0.. => Some(first & 0x3F),
-            0x80.. => Some(first >> 2 & 0xF),
-            _ => None,
-        }
-    }
-
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Broken> {
-        let (taken, left) = self.left.split_at_checked(count).ok_or(Broken)?;
-        self.left = left;
-        Ok(taken)
-    }
-
-    fn number(&mut self, count: usize) -> Result<usize, Broken> {
-        let bytes = self.take(count)?;
-        let value = bytes.iter().fold(0_u64, |sum, b| sum << 8 | u64::from(*b));
-        usize::try_from(value).map_err(|_| Broken)
-    }
-
-    fn frame(&mut self) -> Result<Frame, Broken> {
-        let first = self.take(1)?[0];
-        if first & 0x80 == 0 {
-            return Err(Broken);
-        }
-        if first & 0x40 != 0 {
-            return self.body(first & 0x3F);
-        }
-        let length = match first & 3 {
-            3 => self.left.len(),
-            size => self.number(1 << size)?,
-        };
-        let body = self.take(length)?;
-        Ok(Frame {
-            tag: first >> 2 & 0xF,
-            version: body.first().copied(),
-            length,
-        })
-    }
-
-    /// Skips a body in the new format, which may come in several parts.
-    fn body(&mut self, tag: u8) -> Result<Frame, Broken> {
-        let (mut version, mut length) = (None, 0_usize);
-        loop {
-            let first = self.number(1)?;
-            let (size, last) = match first {
-                0..=191 => (first, true),
-                192..=223 => (((first - 192) << 8) + self.number(1)? + 192, true),
-                255 => (self.number(4)?, true),
-                _ => (1 << (first & 0x1F), false),
+impl Walker {
+    /// Takes the next bytes and tells `sink` what they show.
+    pub fn feed(&mut self, mut bytes: &[u8], mut sink: impl FnMut(Step)) {
+        while let Some((first, rest)) = bytes.split_first() {
+            let octet = u64::from(*first);
+            let next = match self.at {
+                At::Body { left, last } => {
+                    let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    self.pass(*first, taken);
+                    bytes = &bytes[taken..];
+                    self.enter(Self::body(left - taken as u64, last), &mut sink);
+                    continue;
+                }
+                At::ToEnd => return self.pass(*first, bytes.len()),
+                At::Broken => return,
+                At::Between => self.begin(*first, &mut sink),
+                At::Length => match octet {
+                    0..=191 => Self::body(octet, true),
+                    192..=223 => At::Second((octet - 192) << 8),
+                    255 => At::Number {
+                        missing: 4,
+                        value: 0,
+                    },
+                    _ => Self::body(1 << (octet & 0x1F), false),
+                },
+                At::Second(high) => Self::body(high + octet + 192, true),
+                At::Number { missing, value } => {
+                    let value = value << 8 | octet;
+                    match missing - 1 {
+                        0 => Self::body(value, true),
+                        missing => At::Number { missing, value },
+                    }
+                }
             };
-            let part = self.take(size)?;
-            version = version.or(part.first().copied());
-            length = length.checked_add(size).ok_or(Broken)?;
-            if last {
-                return Ok(Frame {
-                    tag,
-                    version,
-                    length,
-                });
+            bytes = rest;
+            self.enter(next, &mut sink);
+        }
+    }
+
+    /// Ends the walk.
+    ///
+    /// # Errors
+    /// [`Broken`] unless the bytes end where a packet does.
+    pub fn finish(mut self, mut sink: impl FnMut(Step)) -> Result<(), Broken> {
+        match self.at {
+            At::Between => Ok(()),
+            At::ToEnd => {
+                self.enter(At::Between, &mut sink);
+                Ok(())
             }
+            _ => Err(Broken),
+        }
+    }
+
+    fn begin(&mut self, first: u8, sink: &mut impl FnMut(Step)) -> At {
+        let (tag, next) = match (first, first & 3) {
+            (0xC0.., _) => (first & 0x3F, At::Length),
+            (0x80.., 3) => (first >> 2 & 0xF, At::ToEnd),
+            (0x80.., size) => {
+                let missing = 1 << size;
+                (first >> 2 & 0xF, At::Number { missing, value: 0 })
+            }
+            _ => return At::Broken,
+        };
+        self.frame = Frame {
+            tag,
+            ..Frame::default()
+        };
+        sink(Step::Begins(tag));
+        next
+    }
+
+    fn body(left: u64, last: bool) -> At {
+        match (left, last) {
+            (0, true) => At::Between,
+            (0, false) => At::Length,
+            _ => At::Body { left, last },
+        }
+    }
+
+    fn pass(&mut self, first: u8, count: usize) {
+        self.frame.version = self.frame.version.or(Some(first));
+        self.frame.length += count as u64;
+    }
+
+    fn enter(&mut self, at: At, sink: &mut impl FnMut(Step)) {
+        self.at = at;
+        if let At::Between = at {
+            sink(Step::Whole(self.frame));
         }
     }
 }
 
-impl Iterator for Frames<'_> {
-    type Item = Result<Frame, Broken>;
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left.is_empty() || self.broken {
-            return None;
-        }
-        let frame = self.frame();
-        self.broken = frame.is_err();
-        Some(frame)
-    }
+/// Walks over the packets of a whole file.
+///
+/// # Errors
+/// [`Broken`] if the file ends, or goes wrong, before a packet does.
+pub(super) fn walk(bytes: &[u8], mut sink: impl FnMut(Step)) -> Result<(), Broken> {
+    let mut walker = Walker::default();
+    walker.feed(bytes, &mut sink);
+    walker.finish(sink)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tags(bytes: &[u8]) -> Option<Vec<(u8, usize)>> {
-        Frames::new(bytes)
-            .map(|frame| frame.map(|frame| (frame.tag, frame.length)).ok())
-            .collect()
+    fn tags(bytes: &[u8]) -> Option<Vec<(u8, u64)>> {
+        let walked = |part: usize| {
+            let mut tags = Vec::new();
+            let mut note = |step: Step| {
+                if let Step::Whole(frame) = step {
+                    tags.push((frame.tag, frame.length));
+                }
+            };
+            let mut walker = Walker::default();
+            bytes
+                .chunks(part)
+                .for_each(|part| walker.feed(part, &mut note));
+            walker.finish(&mut note).ok().map(|()| tags)
+        };
+        let at_once = walked(bytes.len());
+        assert_eq!(at_once, walked(1), "the same however the bytes come");
+        at_once
     }
 
     #[test]

@@ -19,14 +19,13 @@ use zeroize::Zeroizing;
 use super::certificate::PublicKey;
 use super::packets::tag;
 use super::padding::{StoredBlocks, padded, stored};
+use super::parts::{Cut, Frame, HEADER};
 use super::{Certificate, Identity, Notations, SessionKey, failed};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Fingerprint, Timestamp};
 use crate::plaintext::Plaintext;
 
 const CIPHER: SymmetricAlgorithm = SymmetricAlgorithm::AES256;
-/// Bytes of a packet header as written here: the type and a five-byte length.
-const HEADER: u64 = 6;
 /// ZIP, as compressed data packets name raw deflate (RFC 9580, 9.4).
 const ZIP: u8 = 1;
 /// Bytes written to the file at once.
@@ -66,9 +65,14 @@ pub struct Sealed<'c> {
     named: bool,
     /// SEIPD version 2 instead of 1.
     aead: bool,
-    /// The packets before the content: one-pass signatures, header of the literal.
+    /// From when on packets come in parts.
+    cut: Cut,
+    /// The packets before the literal: one-pass signatures.
     before: Packets,
-    /// The packets after the content: signatures.
+    literal: Frame,
+    /// What the body of the literal has before the content.
+    fields: Packets,
+    /// The packets after the literal: signatures.
     after: Packets,
     session_key: pgp::crypto::SessionKey,
     created: SystemTime,
@@ -93,9 +97,15 @@ impl<'c> Sealed<'c> {
     ///
     /// # Errors
     /// `NoKey`, `KeyExpired` or `KeyRevoked` if the signer or any recipient cannot be used, or
-    /// if there is no recipient; `TooLarge` from 4 GiB on; `Invalid` if the notations do not
-    /// fit into a signature (64 KiB).
+    /// if there is no recipient; `TooLarge` if its padding is over 4 GiB (some 256 GiB of
+    /// content); `Invalid` if the notations do not fit into a signature (64 KiB); `Io` if the
+    /// content cannot be read.
     pub fn prepare(request: SealRequest<'_, 'c>) -> Result<Sealed<'c>> {
+        Self::prepare_cut(request, Cut::default())
+    }
+
+    /// As [`Sealed::prepare`], with packets cut into parts as `cut` says.
+    pub(super) fn prepare_cut(request: SealRequest<'_, 'c>, cut: Cut) -> Result<Sealed<'c>> {
         if request.recipients.is_empty() {
             return Err(Error::new(Kind::NoKey, "nobody to encrypt for"));
         }
@@ -110,8 +120,9 @@ impl<'c> Sealed<'c> {
         let created = request.created.unwrap_or_else(SystemTime::now);
         let created = Timestamp::from(created).openpgp_seconds();
         let created = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(created.into());
-        let (mut before, after) = sign(&request, created)?;
-        literal_header(&request, &mut before)?;
+        let (before, after) = sign(&request, created)?;
+        let fields = literal_fields(&request);
+        let literal = cut.frame(fields.len() as u64 + request.content.len());
 
         let no_random = |why| failed(Kind::Io, "making a session key", why);
         let session_key = pgp::crypto::SessionKey::new(32).map_err(no_random)?;
@@ -120,12 +131,15 @@ impl<'c> Sealed<'c> {
             recipients,
             named: request.named,
             aead,
+            cut,
             before,
+            literal,
+            fields,
             after,
             session_key,
             created,
         };
-        if padded(stored(sealed.length()) + HEADER + 1) > u32::MAX.into() {
+        if aead && sealed.filler() > u32::MAX.into() {
             return Err(too_large());
         }
         Ok(sealed)
@@ -133,7 +147,12 @@ impl<'c> Sealed<'c> {
 
     /// Length of the signed message in bytes.
     fn length(&self) -> u64 {
-        self.before.len() as u64 + self.content.len() + self.after.len() as u64
+        self.before.len() as u64 + self.literal.whole() + self.after.len() as u64
+    }
+
+    /// Length of the body of the padding packet in bytes.
+    fn filler(&self) -> u64 {
+        padded(self.length()) - self.length() - HEADER
     }
 
     /// Encrypts, armors and writes the blob; needs constant memory.
@@ -208,20 +227,22 @@ impl<'c> Sealed<'c> {
     }
 
     fn write_as_stored_zip(&self, out: &mut impl Write) -> pgp::Result<()> {
-        let plain = HEADER + 1 + stored(self.length());
-        let whole = padded(plain);
-        out.write_all(&header(tag::COMPRESSED, whole - HEADER)?)?;
+        let plain = 1 + stored(self.length());
+        let frame = self.cut.frame_with_filler(plain, padded);
+        let mut out = frame.begin(tag::COMPRESSED, out)?;
         out.write_all(&[ZIP])?;
         let mut blocks = StoredBlocks::new(out);
         self.write_message(&mut blocks)?;
-        blocks.finish(whole - plain)?;
+        blocks.finish(frame.body() - plain)?.finish()?;
         Ok(())
     }
 
     fn write_with_padding_packet(&self, out: &mut impl Write) -> pgp::Result<()> {
         self.write_message(out)?;
-        let mut filler = padded(self.length()) - self.length() - HEADER;
-        out.write_all(&header(tag::PADDING, filler)?)?;
+        let mut filler = self.filler();
+        // Only packets that hold data may come in parts, so this one does not.
+        let whole = Cut::default();
+        let mut out = whole.frame(filler).begin(tag::PADDING, out)?;
         let mut random = [0; 4096];
         while filler > 0 {
             let part = filler.min(random.len() as u64);
@@ -229,12 +250,16 @@ impl<'c> Sealed<'c> {
             out.write_all(&random[..part as usize])?;
             filler -= part;
         }
+        out.finish()?;
         Ok(())
     }
 
     fn write_message(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&self.before)?;
-        self.content.pieces(|piece| out.write_all(piece))?;
+        let mut literal = self.literal.begin(tag::LITERAL, &mut *out)?;
+        literal.write_all(&self.fields)?;
+        self.content.pieces(|piece| literal.write_all(piece))?;
+        literal.finish()?;
         out.write_all(&self.after)
     }
 }
@@ -317,32 +342,22 @@ fn sign_by(
     ))
 }
 
-/// Appends the header of the literal data packet (RFC 9580, 5.9).
-fn literal_header(request: &SealRequest<'_, '_>, to: &mut Vec<u8>) -> Result<()> {
+/// Returns what a literal data packet has before the content (RFC 9580, 5.9).
+fn literal_fields(request: &SealRequest<'_, '_>) -> Packets {
     let name = Some(request.name.as_bytes());
     let name = name
         .filter(|name| name.len() <= LONGEST_NAME)
         .unwrap_or(&[]);
     let time = request.notations.mtime.unwrap_or_else(Timestamp::now);
-    let fields = 1 + 1 + name.len() as u64 + 4;
-    let header = header(tag::LITERAL, fields + request.content.len());
-    to.extend_from_slice(&header.map_err(|_| too_large())?);
-    to.push(b'b');
-    to.push(name.len() as u8);
-    to.extend_from_slice(name);
-    to.extend_from_slice(&time.openpgp_seconds().to_be_bytes());
-    Ok(())
-}
-
-/// Returns a packet header with a five-byte length (RFC 9580, 4.2.1.3).
-fn header(tag: u8, length: u64) -> io::Result<[u8; HEADER as usize]> {
-    let length = u32::try_from(length).map_err(io::Error::other)?;
-    let [a, b, c, d] = length.to_be_bytes();
-    Ok([0xC0 | tag, 255, a, b, c, d])
+    let mut fields = Zeroizing::new(Vec::with_capacity(2 + LONGEST_NAME + 4));
+    fields.extend_from_slice(&[b'b', name.len() as u8]);
+    fields.extend_from_slice(name);
+    fields.extend_from_slice(&time.openpgp_seconds().to_be_bytes());
+    fields
 }
 
 fn too_large() -> Error {
-    Error::new(Kind::TooLarge, "larger than one blob can be (4 GiB)")
+    Error::new(Kind::TooLarge, "larger than one blob can be (256 GiB)")
 }
 
 /// Counts and digests what is written, and keeps the first failure.

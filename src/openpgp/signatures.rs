@@ -16,6 +16,7 @@ use pgp::types::{HashAlgorithm, RevocationStatus, SignatureType};
 
 use super::certificate::CLOCK_SKEW;
 use super::{Certificate, Keyring, Notations, fingerprint_of, policy};
+use crate::error::Error;
 use crate::ids::Fingerprint;
 use crate::plaintext::Plaintext;
 
@@ -76,6 +77,8 @@ pub(super) struct Judge<'a> {
     pub content: &'a Plaintext,
     pub keyring: &'a Keyring<'a>,
     pub now: SystemTime,
+    /// Why the content could not be read; then nothing that was judged counts.
+    pub failure: Option<Error>,
     /// Digests of the content that need no salt, computed once.
     digests: HashMap<(HashAlgorithm, bool, u8), Context>,
     judged: usize,
@@ -87,6 +90,7 @@ impl<'a> Judge<'a> {
             content,
             keyring,
             now,
+            failure: None,
             digests: HashMap::new(),
             judged: 0,
         }
@@ -215,7 +219,7 @@ impl<'a> Judge<'a> {
             digest.update(salt);
         }
         let mut last = 0;
-        let fed: Result<(), String> = self.content.pieces(|piece| {
+        let fed: Result<(), Error> = self.content.pieces(|piece| {
             if text {
                 feed_text(piece, &mut last, |part| digest.update(part));
             } else {
@@ -223,7 +227,10 @@ impl<'a> Judge<'a> {
             }
             Ok(())
         });
-        fed?;
+        if let Err(why) = fed {
+            self.failure = Some(why);
+            return Err("the content cannot be read".into());
+        }
         if version < 6 {
             self.digests.insert(key, digest.clone());
         }

@@ -153,6 +153,15 @@ impl Dir {
         }
     }
 
+    /// Tells whether a name means this very file.
+    pub(super) fn is_named(&self, name: &str, file: &File) -> bool {
+        let there = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        match (there, rustix::fs::fstat(file)) {
+            (Ok(there), Ok(open)) => (there.st_dev, there.st_ino) == (open.st_dev, open.st_ino),
+            _ => false,
+        }
+    }
+
     /// Lists the names, those that are not UTF-8 (and so not ours) excepted.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let failed = |errno| failed("list", &self.path, errno);
@@ -205,7 +214,9 @@ impl Dir {
 
     /// Makes an empty file that vanishes unless it is placed.
     pub(super) fn temporary(&self) -> Result<Temporary<'_>> {
-        let name = format!("{TEMPORARY}{:032x}", u128::from_ne_bytes(super::random()?));
+        let mut random = [0; 16];
+        super::fill_random(&mut random)?;
+        let name = format!("{TEMPORARY}{:032x}", u128::from_ne_bytes(random));
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&self.fd, name.as_str(), flags, mode)

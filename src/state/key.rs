@@ -1,5 +1,7 @@
 //! The one random key, kept in `key.asc` as its owner's OpenPGP key wraps it.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::KeyWrap;
@@ -12,7 +14,7 @@ pub(super) const KEY: &str = "key.asc";
 /// Bytes of the largest file that is looked at: an OpenPGP message of 32 bytes to one reader.
 const LIMIT: u64 = 1 << 20;
 
-/// What the log is sealed under. Zeroed when dropped.
+/// What the log is sealed under. Never moved, so that it is in one place; zeroed when dropped.
 pub(super) struct Key(Zeroizing<[u8; 32]>);
 
 impl Key {
@@ -21,15 +23,21 @@ impl Key {
     }
 
     /// Makes a key that is not on disk yet.
-    pub(super) fn new() -> Result<Key> {
-        Ok(Key(Zeroizing::new(super::random()?)))
+    pub(super) fn new() -> Result<Arc<Key>> {
+        Key::fill(super::fill_random)
+    }
+
+    fn fill(with: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Arc<Key>> {
+        let mut key = Arc::new(Key(Zeroizing::new([0; 32])));
+        with(&mut Arc::get_mut(&mut key).expect("not shared yet").0[..])?;
+        Ok(key)
     }
 
     /// Reads the key; `None` if there is none, nor anything that would need it.
     ///
     /// # Errors
     /// `BadConfig` if it does not open, or is gone while there is a log.
-    pub(super) fn read(dir: &Dir, wrap: &dyn KeyWrap) -> Result<Option<Key>> {
+    pub(super) fn read(dir: &Dir, wrap: &dyn KeyWrap) -> Result<Option<Arc<Key>>> {
         let path = dir.shown(KEY);
         let unusable = |why: &str| {
             let advice = format!(
@@ -49,24 +57,35 @@ impl Key {
             Err(error) => return Err(error),
         };
         match wrap.unwrap(&wrapped) {
-            Ok(key) => Ok(Some(Key(key))),
+            Ok(unwrapped) => {
+                let key = Key::fill(|key| {
+                    key.copy_from_slice(&unwrapped[..]);
+                    Ok(())
+                });
+                key.map(Some)
+            }
             Err(error) => Err(unusable(&format!("cannot be opened ({error})"))),
         }
     }
 
-    /// Writes the key durably, after a look at whether it will open again.
-    pub(super) fn write(&self, dir: &Dir, wrap: &dyn KeyWrap) -> Result<()> {
+    /// Wraps the key, and looks whether it will open again.
+    pub(super) fn wrap(&self, dir: &Dir, wrap: &dyn KeyWrap) -> Result<Vec<u8>> {
         let wrapped = wrap.wrap(&self.0)?;
         if wrapped.len() as u64 > LIMIT || *wrap.unwrap(&wrapped)? != *self.0 {
             let sentence = format!("{} would not open again", dir.shown(KEY));
             return Err(Error::new(Kind::Io, sentence));
         }
-        let temporary = dir.temporary()?;
-        std::io::Write::write_all(&mut temporary.file(), &wrapped)
-            .map_err(|error| Error::io(&format!("cannot write {}", dir.shown(KEY)), error))?;
-        temporary.place(KEY, wrapped.len() as u64)?;
-        dir.sync()
+        Ok(wrapped)
     }
+}
+
+/// Writes a wrapped key durably.
+pub(super) fn write(dir: &Dir, wrapped: &[u8]) -> Result<()> {
+    let temporary = dir.temporary()?;
+    std::io::Write::write_all(&mut temporary.file(), wrapped)
+        .map_err(|error| Error::io(&format!("cannot write {}", dir.shown(KEY)), error))?;
+    temporary.place(KEY, wrapped.len() as u64)?;
+    dir.sync()
 }
 
 fn log_is_empty(dir: &Dir) -> Result<bool> {

@@ -4,7 +4,8 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
@@ -47,8 +48,8 @@ pub(super) type Found = std::result::Result<Log, String>;
 impl Log {
     /// Writes a new log that holds `records`, replacing the one that is there at once or not at
     /// all. The directory is not synced.
-    fn write<'a>(dir: &Dir, key: &Key, records: impl Iterator<Item = &'a [u8]>) -> Result<Log> {
-        let seal = Seal::new(key, super::random()?);
+    fn write(dir: &Dir, key: &Arc<Key>, records: &[Vec<u8>]) -> Result<Log> {
+        let seal = Seal::new(key)?;
         let temporary = dir.temporary()?;
         let mut out = BufWriter::new(temporary.file());
         let failed = |error| Error::io(&format!("cannot write {}", dir.shown(LOG)), error);
@@ -73,11 +74,7 @@ impl Log {
     }
 
     /// Makes a log of `records`, durably.
-    pub(super) fn create<'a>(
-        dir: &Dir,
-        key: &Key,
-        records: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<Log> {
+    pub(super) fn create(dir: &Dir, key: &Arc<Key>, records: &[Vec<u8>]) -> Result<Log> {
         let log = Log::write(dir, key, records)?;
         dir.sync()?;
         Ok(log)
@@ -87,12 +84,7 @@ impl Log {
     ///
     /// # Errors
     /// What the disk says; then either log is the one on disk, and this one is doubtful.
-    pub(super) fn rewrite<'a>(
-        &mut self,
-        dir: &Dir,
-        key: &Key,
-        records: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<()> {
+    pub(super) fn rewrite(&mut self, dir: &Dir, key: &Arc<Key>, records: &[Vec<u8>]) -> Result<()> {
         *self = Log::write(dir, key, records)?;
         // Until then a power cut may bring the old one back.
         self.doubtful = true;
@@ -109,7 +101,7 @@ impl Log {
     /// `BadConfig` if a newer version wrote it; what the disk says.
     pub(super) fn read(
         dir: &Dir,
-        key: &Key,
+        key: &Arc<Key>,
         file: File,
         mut each: impl FnMut(&[u8]),
     ) -> Result<Found> {
@@ -200,9 +192,9 @@ impl Log {
     }
 
     /// Tells whether the log has to be rewritten before anything is appended: an error left the
-    /// disk in doubt, or somebody removed the file.
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.doubtful || self.file.metadata().is_ok_and(|found| found.nlink() == 0)
+    /// disk in doubt, or somebody removed or replaced the file.
+    pub(super) fn is_doubtful(&self, dir: &Dir) -> bool {
+        self.doubtful || !dir.is_named(LOG, &self.file)
     }
 
     /// Length of the file in bytes.
@@ -218,21 +210,26 @@ pub(super) fn sealed_length(record: &[u8]) -> u64 {
 
 /// Seals and opens the records of one file.
 struct Seal {
-    cipher: XChaCha20Poly1305,
+    key: Arc<Key>,
     header: [u8; HEADER],
 }
 
 impl Seal {
-    fn new(key: &Key, id: [u8; 16]) -> Seal {
+    fn new(key: &Arc<Key>) -> Result<Seal> {
         let mut header = [0; HEADER];
         header[..WORDS.len()].copy_from_slice(WORDS);
-        header[WORDS.len()..].copy_from_slice(&id);
-        Seal::with_header(key, header)
+        super::fill_random(&mut header[WORDS.len()..])?;
+        Ok(Seal::with_header(key, header))
     }
 
-    fn with_header(key: &Key, header: [u8; HEADER]) -> Seal {
-        let cipher = XChaCha20Poly1305::new(key.expose().into());
-        Seal { cipher, header }
+    fn with_header(key: &Arc<Key>, header: [u8; HEADER]) -> Seal {
+        let key = Arc::clone(key);
+        Seal { key, header }
+    }
+
+    /// Short-lived, because every place that a cipher is moved to would hold the key.
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(self.key.expose().into())
     }
 
     fn seal(&self, sequence: u64, record: &[u8]) -> Result<Vec<u8>> {
@@ -241,13 +238,14 @@ impl Seal {
         if length > LARGEST {
             return Err(too_large());
         }
-        let nonce: [u8; NONCE] = super::random()?;
+        let mut nonce = [0; NONCE];
+        super::fill_random(&mut nonce)?;
         let payload = Payload {
             msg: record,
             aad: &self.place(sequence),
         };
         let sealed = self
-            .cipher
+            .cipher()
             .encrypt(XNonce::from_slice(&nonce), payload)
             .map_err(|_| Error::new(Kind::Io, "cannot seal a record of the log"))?;
         let length = length.to_be_bytes();
@@ -274,7 +272,7 @@ impl Seal {
             aad: &self.place(sequence),
         };
         let nonce = XNonce::from_slice(&front[8..]);
-        let record = self.cipher.decrypt(nonce, payload).ok()?;
+        let record = self.cipher().decrypt(nonce, payload).ok()?;
         Some(Zeroizing::new(record))
     }
 

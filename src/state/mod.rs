@@ -65,23 +65,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use zeroize::Zeroizing;
 
 use self::dir::{Dir, Lock};
-use self::key::{KEY, Key};
+use self::journal::Journal;
 use self::ledger::Ledger;
-use self::log::{LOG, Log};
 use self::place::{Place, Writing};
 use self::record::Record;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 
 mod dir;
+mod journal;
 mod key;
 mod ledger;
 mod log;
 mod place;
 mod record;
-
-/// Bytes of the smallest log that is worth rewriting.
-const COMPACT: u64 = 64 << 10;
 
 /// Wraps the state's key for its owner.
 pub trait KeyWrap {
@@ -157,9 +154,9 @@ pub struct Staged {
 /// Its lock is inherited by forked processes and held until all of them are gone: open the state
 /// after forking those that outlive this one.
 pub struct State {
-    /// Taken before `ledger`. `None` in memory.
-    disk: Mutex<Option<Disk>>,
-    /// Never held while the disk is waited for: asked for each blob of a scan.
+    /// Taken before `ledger`.
+    records: Mutex<Records>,
+    /// Never locked for writing while the disk is waited for: each blob of a scan asks here.
     ledger: RwLock<Ledger>,
     staged: Place,
     rescued: Place,
@@ -167,19 +164,22 @@ pub struct State {
     _lock: Option<Lock>,
 }
 
-/// The log on disk.
-struct Disk {
-    dir: Dir,
-    key: Key,
-    log: Log,
-    /// Bytes of the log that say nothing any more.
-    void: u64,
-    /// Length from which rewriting is tried again after it failed.
-    retry: u64,
+/// Where records go.
+enum Records {
+    /// To the disk.
+    Journal(Journal),
+    /// Nowhere: the first start could not wrap a key, for this reason.
+    Refused(Kind, String),
+    /// Into the ledger only.
+    Memory,
 }
 
 impl State {
     /// Opens the directory, making it if there is none.
+    ///
+    /// If there is no key yet and mine cannot be used for one (it is expired, say), everything
+    /// but noting removals and intents works, those fail with what the key says, and
+    /// [`State::notices`] tells.
     ///
     /// # Errors
     /// `Busy` if another process uses it; `BadConfig`, naming the file, if the key cannot be
@@ -199,61 +199,26 @@ impl State {
             dir.clean_temporaries()?;
         }
         let mut ledger = Ledger::default();
-        let mut void = 0;
-        let (key, log) = match Key::read(&dir, wrap)? {
-            None => {
-                // In this order a log that is missing beside a key was there once.
-                let key = Key::new()?;
-                let log = Log::create(&dir, &key, std::iter::empty())?;
-                key.write(&dir, wrap)?;
-                (key, log)
+        let records = match Journal::open(dir, wrap, &mut ledger, &mut notices) {
+            Ok(journal) => Records::Journal(journal),
+            Err(error) if is_about_keys(error.kind()) => {
+                notices.push(format!(
+                    "nothing can be removed or sent to several: {error}"
+                ));
+                Records::Refused(error.kind(), error.to_string())
             }
-            Some(key) => {
-                let log = match dir.open(LOG, true)? {
-                    Some(file) => {
-                        let found = Log::read(&dir, &key, file, |record| {
-                            void += ledger.apply(Record::decode(record));
-                        })?;
-                        match found {
-                            Ok(log) => log,
-                            Err(damage) => {
-                                void = 0;
-                                let (log, notice) = replace(&dir, &key, &ledger, &damage)?;
-                                notices.push(notice);
-                                log
-                            }
-                        }
-                    }
-                    None => {
-                        notices.push(format!(
-                            "{} is missing though {} is there: what was removed is forgotten",
-                            dir.shown(LOG),
-                            KEY
-                        ));
-                        Log::create(&dir, &key, std::iter::empty())?
-                    }
-                };
-                (key, log)
-            }
-        };
-        void += ledger.old(Timestamp::now());
-        let disk = Disk {
-            dir,
-            key,
-            log,
-            void,
-            retry: 0,
+            Err(error) => return Err(error),
         };
         let state = State {
-            disk: Mutex::new(Some(disk)),
+            records: Mutex::new(records),
             ledger: RwLock::new(ledger),
             staged: Place::Disk(staged),
             rescued: Place::Disk(rescued),
             notices: Mutex::new(notices),
             _lock: lock,
         };
-        if let Some(disk) = state.disk().as_mut() {
-            state.compact(disk);
+        if let Records::Journal(journal) = &mut *state.records() {
+            state.compact(journal);
         }
         Ok(state)
     }
@@ -261,7 +226,7 @@ impl State {
     /// Makes a state that forgets everything in the end: for tests, and for mounts without one.
     pub fn in_memory() -> State {
         State {
-            disk: Mutex::new(None),
+            records: Mutex::new(Records::Memory),
             ledger: RwLock::default(),
             staged: Place::Memory(Mutex::default()),
             rescued: Place::Memory(Mutex::default()),
@@ -282,8 +247,8 @@ impl State {
     /// What the disk says; `TooLarge` for tens of thousands of ancestors. The removal is not in
     /// force then.
     pub fn note_removed(&self, removed: &Removal) -> Result<()> {
-        let mut disk = self.disk();
-        self.commit(&mut disk, Record::Removed(removed.clone()))
+        let mut records = self.records();
+        self.commit(&mut records, Record::Removed(removed.clone()))
     }
 
     /// Forgets a removal, durably: the blob could not be removed, or is wanted after all.
@@ -291,11 +256,11 @@ impl State {
     /// # Errors
     /// What the disk says. The removal stays in force then.
     pub fn note_restored(&self, id: BlobId) -> Result<()> {
-        let mut disk = self.disk();
+        let mut records = self.records();
         if !self.ledger().is_removed(id) {
             return Ok(());
         }
-        self.commit(&mut disk, Record::Restored(id))
+        self.commit(&mut records, Record::Restored(id))
     }
 
     /// Tells whether I removed these very bytes.
@@ -326,9 +291,9 @@ impl State {
             }
         }
         self.staged.sync()?;
-        let mut disk = self.disk();
+        let mut records = self.records();
         let id = self.ledger().next_intent();
-        self.commit(&mut disk, Record::Begin(id, intent.clone()))?;
+        self.commit(&mut records, Record::Begin(id, intent.clone()))?;
         Ok(id)
     }
 
@@ -338,12 +303,12 @@ impl State {
     /// # Errors
     /// What the disk says. The intent stays unfinished then, and its blobs stay staged.
     pub fn finish(&self, id: IntentId) -> Result<()> {
-        let mut disk = self.disk();
+        let mut records = self.records();
         let Some(intent) = self.ledger().intent(id).cloned() else {
             return Ok(());
         };
-        self.commit(&mut disk, Record::Finish(id))?;
-        drop(disk);
+        self.commit(&mut records, Record::Finish(id))?;
+        drop(records);
         for name in intent.publish {
             if !self.ledger().is_awaited(name) {
                 // What stays is removed by the next `clean_staged`.
@@ -354,6 +319,9 @@ impl State {
     }
 
     /// Lists the intents that were begun and not finished, oldest first.
+    ///
+    /// One whose staged blobs are all gone was finished once, and the log that says so was
+    /// damaged or replaced by an older copy: finish it again, and do nothing else.
     pub fn unfinished(&self) -> Vec<(IntentId, Intent)> {
         let ledger = self.ledger();
         let intents = ledger.intents();
@@ -437,6 +405,14 @@ impl State {
         self.rescued.names()
     }
 
+    /// Opens a rescued blob for reading.
+    ///
+    /// # Errors
+    /// `NotFound`; what the disk says.
+    pub fn open_rescued(&self, name: BlobName) -> Result<std::fs::File> {
+        self.rescued.open(name)
+    }
+
     /// Reads a rescued blob whole.
     ///
     /// # Errors
@@ -455,40 +431,27 @@ impl State {
     }
 
     /// Brings a record to the disk, and only then into force.
-    fn commit(&self, disk: &mut Option<Disk>, record: Record) -> Result<()> {
-        if let Some(disk) = disk {
-            let bytes = record.encode();
-            if disk.log.is_doubtful() {
-                let records: Vec<_> = self.ledger().records().chain([bytes]).collect();
-                disk.rewrite(&records)?;
-            } else {
-                disk.log.append(&disk.dir, &bytes)?;
-            }
+    fn commit(&self, records: &mut Records, record: Record) -> Result<()> {
+        match records {
+            Records::Journal(journal) => journal.append(&record, &self.ledger())?,
+            Records::Refused(kind, why) => return Err(Error::new(*kind, why.as_str())),
+            Records::Memory => {}
         }
-        let ledger = self.ledger.write();
-        let mut ledger: RwLockWriteGuard<'_, _> = ledger.unwrap_or_else(PoisonError::into_inner);
-        let void = ledger.apply(record);
-        drop(ledger);
-        if let Some(disk) = disk {
-            disk.void += void;
-            self.compact(disk);
+        let void = self.ledger_mut().apply(record);
+        if let Records::Journal(journal) = records {
+            journal.add_void(void);
+            self.compact(journal);
         }
         Ok(())
     }
 
-    /// Rewrites the log if more than half of it is void. What fails here costs only space.
-    fn compact(&self, disk: &mut Disk) {
-        let length = disk.log.length();
-        if length < COMPACT.max(disk.retry) || disk.void * 2 <= length {
+    /// Rewrites the log if that is worth it. What fails here costs only space.
+    fn compact(&self, journal: &mut Journal) {
+        if !journal.is_worth_rewriting() {
             return;
         }
-        let ledger = self.ledger.write();
-        let mut ledger: RwLockWriteGuard<'_, _> = ledger.unwrap_or_else(PoisonError::into_inner);
-        ledger.forget_old(Timestamp::now());
-        let records: Vec<_> = ledger.records().collect();
-        drop(ledger);
-        if let Err(error) = disk.rewrite(&records) {
-            disk.retry = length * 2;
+        self.ledger_mut().forget_old(Timestamp::now());
+        if let Err(error) = journal.rewrite(&self.ledger()) {
             let notices = self.notices.lock();
             notices
                 .unwrap_or_else(PoisonError::into_inner)
@@ -498,58 +461,37 @@ impl State {
         }
     }
 
-    fn disk(&self) -> MutexGuard<'_, Option<Disk>> {
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
         self.ledger.read().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Disk {
-    fn rewrite(&mut self, records: &[Vec<u8>]) -> Result<()> {
-        let records = records.iter().map(Vec::as_slice);
-        self.log.rewrite(&self.dir, &self.key, records)?;
-        self.void = 0;
-        self.retry = 0;
-        Ok(())
+    fn ledger_mut(&self) -> RwLockWriteGuard<'_, Ledger> {
+        self.ledger.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Sets a damaged log aside and starts a new one with what could be read.
-fn replace(dir: &Dir, key: &Key, ledger: &Ledger, damage: &str) -> Result<(Log, String)> {
-    let mut number = 1_u32;
-    let mut aside = format!("{LOG}.damaged-{number}");
-    while dir.has(&aside)? {
-        number += 1;
-        aside = format!("{LOG}.damaged-{number}");
-    }
-    dir.set_aside(LOG, &aside)?;
-    let records: Vec<_> = ledger.records().collect();
-    let log = Log::create(dir, key, records.iter().map(Vec::as_slice))?;
-    let notice = format!(
-        "{} was damaged ({damage}): {} removals and {} unfinished sendings could be read, others \
-         are forgotten; the damaged file is now {}",
-        dir.shown(LOG),
-        ledger.removals().count(),
-        ledger.intents().count(),
-        dir.shown(&aside)
-    );
-    Ok((log, notice))
+/// Tells whether it is my key that stands in the way, which another day it may not.
+fn is_about_keys(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::NoKey | Kind::KeyExpired | Kind::KeyRevoked | Kind::KeyRejected
+    )
 }
 
-/// Bytes of the system's cryptographic generator.
-fn random<const N: usize>() -> Result<[u8; N]> {
+/// Fills `bytes` from the system's cryptographic generator.
+fn fill_random(bytes: &mut [u8]) -> Result<()> {
     use rustix::rand::{GetRandomFlags, getrandom};
-    let mut bytes = [0; N];
     let mut filled = 0;
-    while filled < N {
+    while filled < bytes.len() {
         match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
             Ok(more) => filled += more,
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Error::io("cannot get random bytes", errno.into())),
         }
     }
-    Ok(bytes)
+    Ok(())
 }

@@ -4,13 +4,13 @@
 //! opened, whoever put them there (CVE-2017-1000420 was such a link).
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::{FileName, Stamp};
+use super::{BlobFile, FileName, Stamp};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
 
@@ -70,45 +70,58 @@ fn require_file(name: &FileName, stat: &Stat) -> Result<()> {
     ))
 }
 
-/// Reads a plain file whole.
-///
-/// # Errors
-/// `TooLarge` over `limit` bytes; `Busy` if it changed meanwhile; as [`open_file`].
-pub(super) fn read_file(dir: impl AsFd, name: &FileName, limit: u64) -> Result<(Vec<u8>, Stamp)> {
-    let (file, before) = open_file(dir, name)?;
-    read_open_file(&file, before, name, limit)
+/// A plain file that is read to its end, and that must not change meanwhile.
+pub(super) struct Watched {
+    file: File,
+    name: FileName,
+    before: Stamp,
+    read: u64,
 }
 
-fn read_open_file(
-    file: &File,
-    before: Stamp,
-    name: &FileName,
-    limit: u64,
-) -> Result<(Vec<u8>, Stamp)> {
-    let too_large = || {
-        let sentence = format!("{name} is larger than {limit} bytes");
-        Error::new(Kind::TooLarge, sentence)
-    };
-    if before.size > limit {
-        return Err(too_large());
+impl Watched {
+    /// Opens a plain file.
+    ///
+    /// # Errors
+    /// `TooLarge` over `limit` bytes; as [`open_file`].
+    pub(super) fn open(dir: impl AsFd, name: &FileName, limit: u64) -> Result<Self> {
+        let (file, before) = open_file(dir, name)?;
+        if before.size > limit {
+            let sentence = format!("{name} is larger than {limit} bytes");
+            return Err(Error::new(Kind::TooLarge, sentence));
+        }
+        Ok(Watched {
+            file,
+            name: name.clone(),
+            before,
+            read: 0,
+        })
     }
-    let doing = || format!("cannot read {name}");
-    let mut bytes = Vec::new();
-    // The size is only a claim, and one byte more shows that the file has ended.
-    let size = usize::try_from(before.size).map_err(|_| too_large())?;
-    bytes.try_reserve_exact(size + 1).map_err(|_| too_large())?;
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::io(&doing(), error))?;
-    if bytes.len() as u64 > limit {
-        return Err(too_large());
+}
+
+impl Read for Watched {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let left = self.before.size - self.read;
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(to.len());
+        let read = self.file.read(&mut to[..room])?;
+        self.read += read as u64;
+        Ok(read)
     }
-    let after = rustix::fs::fstat(file).map_err(|errno| Error::io(&doing(), errno.into()))?;
-    if stamp(&after) != before || bytes.len() as u64 != before.size {
-        let sentence = format!("{name} changed while it was read");
-        return Err(Error::new(Kind::Busy, sentence));
+}
+
+impl BlobFile for Watched {
+    fn stamp(&self) -> Stamp {
+        self.before
     }
-    Ok((bytes, before))
+
+    fn finish(self: Box<Self>) -> Result<Stamp> {
+        let after = rustix::fs::fstat(&self.file)
+            .map_err(|errno| failure("cannot look at", &self.name, errno))?;
+        if stamp(&after) != self.before || self.read != self.before.size {
+            let sentence = format!("{} changed while it was read", self.name);
+            return Err(Error::new(Kind::Busy, sentence));
+        }
+        Ok(self.before)
+    }
 }
 
 /// Calls `each` with the name and metadata of every entry of a directory for which `wanted`
@@ -213,15 +226,16 @@ mod tests {
         ];
         for (what, change) in changes {
             fs::write(&path, "before").unwrap();
-            let (file, stamp) = open_file(File::open(dir.path()).unwrap(), &name).unwrap();
+            let file = Watched::open(File::open(dir.path()).unwrap(), &name, 100).unwrap();
             change(&path);
-            let busy = read_open_file(&file, stamp, &name, 100).unwrap_err();
+            let busy = super::super::read_whole(Box::new(file)).unwrap_err();
             assert_eq!(busy.kind(), Kind::Busy, "{what}");
         }
         fs::write(&path, "before").unwrap();
-        let (file, stamp) = open_file(File::open(dir.path()).unwrap(), &name).unwrap();
-        fs::write(&path, "x".repeat(101)).unwrap();
-        let large = read_open_file(&file, stamp, &name, 100).unwrap_err();
-        assert_eq!(large.kind(), Kind::TooLarge);
+        let file = Watched::open(File::open(dir.path()).unwrap(), &name, 6).unwrap();
+        let half = Box::new(file).finish().unwrap_err();
+        assert_eq!(half.kind(), Kind::Busy, "not read to its end");
+        let large = Watched::open(File::open(dir.path()).unwrap(), &name, 5);
+        assert_eq!(large.err().unwrap().kind(), Kind::TooLarge);
     }
 }

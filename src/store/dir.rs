@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use super::publish::{self, Sink, Staged};
 use super::{
-    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp, Store,
-    beneath, label, names,
+    BlobFile, Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp,
+    Store, beneath, label, names, read_whole,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
@@ -304,9 +304,9 @@ impl Store for DirStore {
         Ok(found.into_iter().map(entry).collect())
     }
 
-    fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)> {
+    fn open_blob(&self, entry: &Entry, limit: u64) -> Result<Box<dyn BlobFile>> {
         let dir = self.require_folder(entry.folder.name())?;
-        beneath::read_file(&dir, &entry.name, limit)
+        Ok(Box::new(beneath::Watched::open(&dir, &entry.name, limit)?))
     }
 
     fn space(&self) -> Result<Space> {
@@ -323,13 +323,10 @@ impl Store for DirStore {
         })
     }
 
-    fn place(&self, folder: Folder, blob: &Ciphertext<'_>) -> Result<Entry> {
+    fn place(&self, folder: Folder, blob: &mut Ciphertext<'_>) -> Result<Entry> {
         let name = FileName::new(blob.name().file_name())?;
-        let length = blob.bytes().len() as u64;
-        let write = |sink: &mut Sink<'_>| {
-            let written = sink.write_all(blob.bytes());
-            written.map_err(|error| Error::io("writing the blob", error))
-        };
+        let length = blob.length();
+        let write = |sink: &mut Sink<'_>| blob.write_to(sink);
         let ((), entry) = self.put_with(folder, write, |()| (name.clone(), length))?;
         Ok(entry)
     }
@@ -355,7 +352,8 @@ impl Store for DirStore {
 
     fn read_key(&self, name: &FileName, limit: u64) -> Result<Vec<u8>> {
         let dir = self.require_folder(KEYS)?;
-        Ok(beneath::read_file(&dir, name, limit)?.0)
+        let file = beneath::Watched::open(&dir, name, limit)?;
+        Ok(read_whole(Box::new(file))?.0)
     }
 
     fn put_key(&self, name: &FileName, bytes: &[u8]) -> Result<()> {

@@ -1,13 +1,13 @@
 //! The store in RAM, for tests of what uses a store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::publish::Sink;
 use super::{
-    Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp, Store,
-    label, names,
+    BlobFile, Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp,
+    Store, label, names,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
@@ -210,13 +210,41 @@ fn nowhere() -> Error {
     Error::new(Kind::NotFound, "there is no such file in software/")
 }
 
-fn read(files: &Files, name: &FileName, limit: u64) -> Result<(Vec<u8>, Stamp)> {
+/// A file that is being read. What replaces it does not matter to it.
+struct Reading {
+    file: MemoryFile,
+    read: usize,
+}
+
+impl Read for Reading {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let count = (&self.file.bytes[self.read..]).read(to)?;
+        self.read += count;
+        Ok(count)
+    }
+}
+
+impl BlobFile for Reading {
+    fn stamp(&self) -> Stamp {
+        self.file.stamp
+    }
+
+    fn finish(self: Box<Self>) -> Result<Stamp> {
+        if self.read < self.file.bytes.len() {
+            let sentence = "a file of the store was not read to its end";
+            return Err(Error::new(Kind::Busy, sentence));
+        }
+        Ok(self.file.stamp)
+    }
+}
+
+fn find(files: &Files, name: &FileName, limit: u64) -> Result<MemoryFile> {
     let file = files.get(name).ok_or_else(|| missing(name))?;
     if file.stamp.size > limit {
         let sentence = format!("{name} is larger than {limit} bytes");
         return Err(Error::new(Kind::TooLarge, sentence));
     }
-    Ok((file.bytes.to_vec(), file.stamp))
+    Ok(file.clone())
 }
 
 fn candidates(files: &Files) -> impl Iterator<Item = (FileName, Stamp)> + '_ {
@@ -237,21 +265,19 @@ impl Store for MemoryStore {
         Ok(found.collect())
     }
 
-    fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)> {
-        read(self.lock().files(entry.folder), &entry.name, limit)
+    fn open_blob(&self, entry: &Entry, limit: u64) -> Result<Box<dyn BlobFile>> {
+        let file = find(self.lock().files(entry.folder), &entry.name, limit)?;
+        Ok(Box::new(Reading { file, read: 0 }))
     }
 
     fn space(&self) -> Result<Space> {
         Ok(Space::default())
     }
 
-    fn place(&self, folder: Folder, blob: &Ciphertext<'_>) -> Result<Entry> {
+    fn place(&self, folder: Folder, blob: &mut Ciphertext<'_>) -> Result<Entry> {
         let name = FileName::new(blob.name().file_name())?;
-        let length = blob.bytes().len() as u64;
-        let write = |sink: &mut Sink<'_>| {
-            let written = sink.write_all(blob.bytes());
-            written.map_err(|error| Error::io("writing the blob", error))
-        };
+        let length = blob.length();
+        let write = |sink: &mut Sink<'_>| blob.write_to(sink);
         let ((), entry) = self.put_with(folder, write, |()| (name.clone(), length))?;
         Ok(entry)
     }
@@ -278,7 +304,7 @@ impl Store for MemoryStore {
     }
 
     fn read_key(&self, name: &FileName, limit: u64) -> Result<Vec<u8>> {
-        Ok(read(&self.lock().keys, name, limit)?.0)
+        Ok(find(&self.lock().keys, name, limit)?.bytes.to_vec())
     }
 
     fn put_key(&self, name: &FileName, bytes: &[u8]) -> Result<()> {

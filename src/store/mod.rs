@@ -17,6 +17,7 @@ mod put_tests;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 
 use crate::error::{Error, Kind, Result, printable};
@@ -170,6 +171,39 @@ pub trait SoftwareFile: Send + Sync {
     fn metadata(&self) -> Result<SoftwareEntry>;
 }
 
+/// A file that is being read, and that somebody else may change meanwhile.
+///
+/// It gives no more bytes than the file had when it was opened.
+pub trait BlobFile: Read + Send + Sync {
+    /// How the file looked when it was opened.
+    fn stamp(&self) -> Stamp;
+
+    /// Tells, after the last byte was read, whether the bytes are those of the stamp.
+    ///
+    /// A write that had begun before and still goes on leaves no trace, so the bytes may be a
+    /// mixture of two contents nevertheless: only authentication tells.
+    ///
+    /// # Errors
+    /// `Busy` if the file changed while it was read, or was not read to its end.
+    fn finish(self: Box<Self>) -> Result<Stamp>;
+}
+
+fn read_whole(mut file: Box<dyn BlobFile>) -> Result<(Vec<u8>, Stamp)> {
+    let doing = "cannot read a file of the store";
+    // The size is only a claim, and one byte more lets the end be seen without growing.
+    let size = usize::try_from(file.stamp().size).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(size.saturating_add(1))
+        .map_err(|_| {
+            let sentence = format!("{doing}: no memory for {size} bytes");
+            Error::new(Kind::TooLarge, sentence)
+        })?;
+    let read = file.read_to_end(&mut bytes);
+    read.map_err(|error| Error::io(doing, error))?;
+    Ok((bytes, file.finish()?))
+}
+
 /// The synced folder.
 ///
 /// A folder that does not exist is an empty one; a folder that is a symbolic link or a file is
@@ -181,15 +215,20 @@ pub trait Store: Send + Sync {
     /// What the disk says.
     fn list(&self, folder: Folder) -> Result<Vec<Entry>>;
 
-    /// Reads a file whole, with the stamp that fits the bytes.
-    ///
-    /// A write that had begun before and still goes on leaves no trace, so the bytes may be a
-    /// mixture of two contents nevertheless: only authentication tells.
+    /// Opens a file for reading it once from its first byte to its last.
     ///
     /// # Errors
-    /// `NotFound`; `TooLarge` if it is longer than `limit` bytes; `Busy` if it changed while it
-    /// was read; `Invalid` if it is not a plain file.
-    fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)>;
+    /// `NotFound`; `TooLarge` if it is longer than `limit` bytes; `Invalid` if it is not a plain
+    /// file.
+    fn open_blob(&self, entry: &Entry, limit: u64) -> Result<Box<dyn BlobFile>>;
+
+    /// Reads a file whole, with the stamp that fits the bytes.
+    ///
+    /// # Errors
+    /// As [`Store::open_blob`] and [`BlobFile::finish`].
+    fn read(&self, entry: &Entry, limit: u64) -> Result<(Vec<u8>, Stamp)> {
+        read_whole(self.open_blob(entry, limit)?)
+    }
 
     /// Publishes a blob: writes it, brings it to the disk, and only then gives it its name.
     ///
@@ -206,7 +245,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// `NoSpace` or `Io` as the disk says. Nothing is left then.
-    fn place(&self, folder: Folder, blob: &Ciphertext<'_>) -> Result<Entry>;
+    fn place(&self, folder: Folder, blob: &mut Ciphertext<'_>) -> Result<Entry>;
 
     /// Makes the directory's present entries survive a power cut.
     ///

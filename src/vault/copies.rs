@@ -4,7 +4,7 @@
 //! first is placed. A crash in between is completed at the next start; a failure takes back what
 //! was placed.
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobName, Fingerprint, Folder};
 use crate::openpgp::{Ciphertext, Receipt, SealRequest, Sealed};
 use crate::state::Intent;
@@ -60,8 +60,10 @@ impl Vault {
                 }),
                 Err(error) => {
                     let back = self.take_back(folder, &placed);
-                    let told = back.and_then(|()| self.state_dir.finish(intent));
-                    return Err(match told {
+                    // Also when something could not be taken back: nothing is sent later behind
+                    // the writer's back.
+                    let finished = self.state_dir.finish(intent);
+                    return Err(match back.and(finished) {
                         Ok(()) => error.context("nothing was sent"),
                         Err(_) => error.context("some copies may have been sent"),
                     });
@@ -109,8 +111,13 @@ impl Vault {
     }
 
     fn place_staged(&self, folder: Folder, name: BlobName) -> Result<Entry> {
-        let bytes = self.state_dir.staged_bytes(name, self.blob_limit())?;
-        self.store().place(folder, &Ciphertext::check(&bytes)?)
+        let mut file = self.state_dir.open_staged(name)?;
+        let mut blob = Ciphertext::check(&mut file)?;
+        if blob.name() != name {
+            let changed = format!("staged blob {name} was changed on disk");
+            return Err(Error::new(Kind::Damaged, changed));
+        }
+        self.store().place(folder, &mut blob)
     }
 
     fn take_back(&self, folder: Folder, placed: &[Placed]) -> Result<()> {
@@ -131,17 +138,21 @@ impl Vault {
     /// Completes at the start what a crash interrupted.
     pub(super) fn complete_intents(&self) -> Result<()> {
         for (id, intent) in self.state_dir.unfinished() {
+            let mut placed = 0;
             for name in &intent.publish {
                 match self.place_staged(intent.folder, *name) {
-                    Ok(_) => {}
-                    // It was placed before the crash, or taken back; its readers may have
-                    // removed it since.
+                    Ok(_) => placed += 1,
                     Err(error) if error.kind() == Kind::NotFound => {}
                     Err(error) => {
                         let what = "completing an interrupted message to several readers";
                         return Err(error.context(what));
                     }
                 }
+            }
+            if placed == 0 {
+                // Without what was staged nothing is known of the outcome: nothing is removed.
+                self.state_dir.finish(id)?;
+                continue;
             }
             self.store().sync(intent.folder)?;
             for name in &intent.remove {

@@ -20,6 +20,7 @@ mod settle;
 mod state_key;
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,9 +39,11 @@ pub use state_key::StateKey;
 use crate::contacts::{Contacts, Trust};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobKind, DocId, Fingerprint, Folder};
-use crate::openpgp::{self, CertIndex, Certificate, Identity, Keyring, Limits, Outcome};
-use crate::plaintext::Plaintext;
-use crate::store::{FileName, Store};
+use crate::openpgp::{
+    self, CertIndex, Certificate, Examined, Identity, Keyring, Limits, Outcome, SessionKey,
+};
+use crate::plaintext::{Plaintext, SpillArea};
+use crate::store::{Entry, FileName, Stamp, Store};
 
 /// Bytes of recently opened content that the vault keeps, so that looking at a directory and
 /// then reading its files does not decrypt them twice.
@@ -59,15 +62,18 @@ pub struct Options {
     pub named_recipients: bool,
     /// Configured names of audiences.
     pub groups: Groups,
+    /// Where contents spill that are too large for RAM; without it all are in RAM.
+    pub spill: Option<Arc<SpillArea>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Options {
-            max_file_size: 256 << 20,
+            max_file_size: Limits::default().max_content,
             trust: Trust::FirstSight,
             named_recipients: false,
             groups: Groups::default(),
+            spill: None,
         }
     }
 }
@@ -255,6 +261,14 @@ impl Vault {
         }
     }
 
+    /// Makes an empty content, for a draft.
+    pub fn new_content(&self) -> Plaintext {
+        self.options
+            .spill
+            .as_ref()
+            .map_or_else(Plaintext::new, Plaintext::spilling)
+    }
+
     /// Returns a version's content.
     ///
     /// # Errors
@@ -267,13 +281,6 @@ impl Vault {
         if let Some(content) = lock(&self.contents).cache.get(&version.id) {
             return Ok(Arc::clone(content));
         }
-        let (bytes, _) = self.store().read(&version.entry, self.blob_limit())?;
-        if BlobId::of(&bytes) != version.id {
-            let slot = (version.folder(), version.entry.name.clone());
-            self.state().forget(&slot);
-            let gone = format!("blob {} was replaced in the store", version.blob);
-            return Err(Error::new(Kind::NotFound, gone));
-        }
         let (facts, certificates) = {
             let state = self.state();
             let file = state
@@ -283,13 +290,14 @@ impl Vault {
             (facts, Arc::clone(&state.certificates))
         };
         let session_key = facts.as_ref().map(|facts| &facts.session_key);
-        let outcome = openpgp::open(
-            &bytes,
-            &self.keyring(&certificates),
-            &self.limits(),
-            session_key,
-        );
-        match outcome {
+        let (examined, _) = self.examine(&version.entry, &certificates, session_key)?;
+        if examined.id != version.id {
+            let slot = (version.folder(), version.entry.name.clone());
+            self.state().forget(&slot);
+            let gone = format!("blob {} was replaced in the store", version.blob);
+            return Err(Error::new(Kind::NotFound, gone));
+        }
+        match examined.outcome {
             Outcome::Opened(opened) if Some(opened.facts.digest) == version.digest => {
                 let content = Arc::new(opened.content);
                 self.remember(version.id, &content);
@@ -312,7 +320,8 @@ impl Vault {
     }
 
     fn remember(&self, id: BlobId, content: &Arc<Plaintext>) {
-        let size = content.memory();
+        // The limits are small, so it does not matter if a part of it is on disk.
+        let size = usize::try_from(content.allocated()).unwrap_or(usize::MAX);
         if size > CONTENT_CACHE_ITEM {
             return;
         }
@@ -324,7 +333,7 @@ impl Vault {
             let Some((_, oldest)) = contents.cache.pop_lru() else {
                 break;
             };
-            contents.bytes -= oldest.memory();
+            contents.bytes -= oldest.allocated() as usize;
         }
     }
 
@@ -342,7 +351,7 @@ impl Vault {
         if let Err(error) = self.identities[0].certificate().check_encryption() {
             notices.push(format!(
                 "your own key cannot be written to ({error}): everything can be read, nothing \
-                 written, and what you remove may not be remembered"
+                 written"
             ));
         }
         notices.extend(self.file_notices());
@@ -372,9 +381,34 @@ impl Vault {
         }
     }
 
+    /// Reads a blob from the store and opens it, with little memory whatever its size.
+    fn examine(
+        &self,
+        entry: &Entry,
+        certificates: &CertIndex,
+        session_key: Option<&SessionKey>,
+    ) -> Result<(Examined, Stamp)> {
+        let mut file = self.store().open_blob(entry, self.blob_limit())?;
+        let length = file.stamp().size;
+        let examined = self.examine_from(&mut file, length, certificates, session_key)?;
+        Ok((examined, file.finish()?))
+    }
+
+    fn examine_from(
+        &self,
+        file: &mut (dyn Read + Send + Sync),
+        length: u64,
+        certificates: &CertIndex,
+        session_key: Option<&SessionKey>,
+    ) -> Result<Examined> {
+        let (keyring, limits) = (self.keyring(certificates), self.limits());
+        openpgp::examine(file, length, &keyring, &limits, session_key)
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             max_content: self.options.max_file_size,
+            spill: self.options.spill.clone(),
             ..Limits::default()
         }
     }

@@ -75,6 +75,7 @@ impl Vault {
             let limit = "larger than the configured limit";
             return Err(Error::new(Kind::TooLarge, limit));
         }
+        let digest = content.digest()?;
         let people = self.people();
         let intended = audience.members().chain([people.me()]).cloned().collect();
         let draft = Draft {
@@ -97,7 +98,6 @@ impl Vault {
             true => self.place_copies(publication, &draft)?,
             false => vec![self.place_one(publication, &draft)?],
         };
-        let digest = content.digest();
         let mut versions = Vec::new();
         let mut replaced = Vec::new();
         let mut state = self.state();
@@ -195,9 +195,9 @@ impl Vault {
     /// `Io` as the disk says. A file that is already gone is no error.
     pub fn remove(&self, versions: &[Arc<Version>]) -> Result<()> {
         // What these versions replaced goes first, or a crash in between would bring it back.
-        let waiting: HashSet<Folder> = versions.iter().map(|version| version.folder()).collect();
-        for folder in waiting {
-            self.shared.settle_folder(folder)?;
+        let folders: HashSet<Folder> = versions.iter().map(|version| version.folder()).collect();
+        for folder in folders {
+            self.shared.settle_replaced(folder)?;
         }
         for version in versions {
             let (folder, name) = (version.folder(), &version.entry.name);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, BlobName, Timestamp};
-use crate::openpgp::{self, Notations, Outcome, SealRequest, Sealed};
+use crate::openpgp::{self, Notations, Outcome};
 use crate::plaintext::Plaintext;
 use crate::vault::Vault;
+use crate::vault::state_key::for_me_alone;
 
 /// A rescued draft.
 #[derive(Clone, Debug)]
@@ -28,7 +29,6 @@ impl Vault {
     /// # Errors
     /// `NoKey` and the like if I cannot write to myself; what the state's disk says.
     pub fn rescue(&self, path: &str, content: &Plaintext, mtime: Timestamp) -> Result<()> {
-        let me = &self.identities[0];
         let notations = Notations {
             version: Some(Notations::VERSION),
             kind: Some(BlobKind::Note),
@@ -36,17 +36,7 @@ impl Vault {
             mtime: Some(mtime),
             ..Notations::default()
         };
-        let sealed = Sealed::prepare(SealRequest {
-            signer: me,
-            co_signers: &[],
-            recipients: &[me.certificate().clone()],
-            intended: &[me.fingerprint()],
-            named: self.options.named_recipients,
-            name: path.rsplit('/').next().unwrap_or_default(),
-            notations: &notations,
-            content,
-            created: None,
-        })?;
+        let sealed = for_me_alone(&self.identities[0], &notations, content)?;
         self.state_dir
             .rescue(&mut |out| Ok(sealed.write_to(out)?.name))
             .map(drop)
@@ -84,10 +74,12 @@ impl Vault {
     }
 
     fn open_rescued(&self, blob: BlobName) -> Result<(Rescued, Plaintext)> {
-        let bytes = self.state_dir.read_rescued(blob, self.blob_limit())?;
+        let mut file = self.state_dir.open_rescued(blob)?;
+        let length = file.metadata();
+        let length = length.map_err(|error| Error::io("reading a rescued blob", error))?;
         let certificates = Arc::clone(&self.state().certificates);
-        let outcome = openpgp::open(&bytes, &self.keyring(&certificates), &self.limits(), None);
-        let Outcome::Opened(opened) = outcome else {
+        let examined = self.examine_from(&mut file, length.len(), &certificates, None)?;
+        let Outcome::Opened(opened) = examined.outcome else {
             let damaged = format!("rescued blob {blob} cannot be opened");
             return Err(Error::new(Kind::Damaged, damaged));
         };

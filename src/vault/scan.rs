@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Kind, Result, printable};
 use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp};
-use crate::openpgp::{self, CertIndex, Facts, Notations, Outcome, Outline, SignatureStatus};
+use crate::openpgp::{CertIndex, Facts, Notations, Outcome, SignatureStatus};
 use crate::store::{Entry, Stamp};
 use crate::vault::audience::{People, Who};
 use crate::vault::documents::{DocKey, Version};
@@ -208,8 +208,8 @@ impl Vault {
         certificates: &CertIndex,
         large: &Mutex<()>,
     ) -> Option<File> {
-        let mut alone = (entry.stamp.size > LARGE).then(|| lock(large));
-        let (bytes, stamp) = match self.store().read(entry, self.blob_limit()) {
+        let alone = (entry.stamp.size > LARGE).then(|| lock(large));
+        let (examined, stamp) = match self.examine(entry, certificates, None) {
             Ok(read) => read,
             Err(error) => {
                 let what = match error.kind() {
@@ -227,20 +227,11 @@ impl Vault {
             stamp,
             ..entry.clone()
         };
-        let (blob, id) = (BlobName::of(&bytes), BlobId::of(&bytes));
-        let mut limits = self.limits();
-        if alone.is_none() {
-            limits.max_content = limits.max_content.min(LARGE);
-        }
-        let keyring = self.keyring(certificates);
-        let mut outcome = openpgp::open(&bytes, &keyring, &limits, None);
-        if alone.is_none() && matches!(outcome, Outcome::TooLarge) {
-            alone = Some(lock(large));
-            outcome = openpgp::open(&bytes, &keyring, &self.limits(), None);
-        }
-        let what = match outcome {
+        let (blob, id) = (examined.name, examined.id);
+        let refused = |why| refused(entry.clone(), blob, id, examined.recipients, why);
+        let what = match examined.outcome {
             Outcome::Opened(opened) => {
-                let version = describe(entry, blob, id, &opened.facts, people);
+                let version = describe(entry.clone(), blob, id, &opened.facts, people);
                 self.remember(id, &Arc::new(opened.content));
                 What::Blob(Blob {
                     facts: Some(Arc::new(opened.facts)),
@@ -249,8 +240,8 @@ impl Vault {
             }
             Outcome::NotMine => What::NotMine,
             Outcome::Incomplete => What::Incomplete(Instant::now()),
-            Outcome::Refused(_) | Outcome::Damaged => refused(entry, &bytes, Kind::Damaged),
-            Outcome::TooLarge => refused(entry, &bytes, Kind::TooLarge),
+            Outcome::Refused(_) | Outcome::Damaged => refused(Kind::Damaged),
+            Outcome::TooLarge => refused(Kind::TooLarge),
         };
         drop(alone);
         let proven = stamp.is_settled(Timestamp::now());
@@ -472,16 +463,11 @@ fn doc_key(
 }
 
 /// A whole blob of which nothing may be shown.
-fn refused(entry: Entry, bytes: &[u8], why: Kind) -> What {
-    let id = BlobId::of(bytes);
-    let recipients = match openpgp::outline(bytes) {
-        Outline::Message { recipients } => recipients,
-        Outline::Refused(_) | Outline::Incomplete => 0,
-    };
+fn refused(entry: Entry, blob: BlobName, id: BlobId, recipients: usize, why: Kind) -> What {
     let version = Version {
         key: DocKey::Single(entry.folder, id),
         id,
-        blob: BlobName::of(bytes),
+        blob,
         place: Place::Unverified,
         kind: match entry.folder {
             Folder::Messages => BlobKind::Message,

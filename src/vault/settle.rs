@@ -97,6 +97,19 @@ impl Shared {
         result
     }
 
+    /// Settles a folder if something that was replaced still lies in it.
+    pub(super) fn settle_replaced(&self, folder: Folder) -> Result<()> {
+        // Also waits for who is just unlinking.
+        let waiting = {
+            let _one = lock(&self.settling);
+            !lock(&self.pending).of(folder).replaced.is_empty()
+        };
+        match waiting {
+            true => self.settle_folder(folder),
+            false => Ok(()),
+        }
+    }
+
     fn sync_and_unlink(&self, folder: Folder, replaced: &[Entry]) -> Result<()> {
         self.store.sync(folder)?;
         for entry in replaced {

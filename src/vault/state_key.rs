@@ -10,6 +10,28 @@ use crate::openpgp::{
 use crate::plaintext::Plaintext;
 use crate::state::KeyWrap;
 
+/// Path notation of the wrapped key, by which it differs from every message and note.
+const PURPOSE: &str = "dds state key";
+
+/// Seals what stays on this machine: to me alone, signed by me.
+pub(super) fn for_me_alone<'c>(
+    me: &Identity,
+    notations: &Notations,
+    content: &'c Plaintext,
+) -> Result<Sealed<'c>> {
+    Sealed::prepare(SealRequest {
+        signer: me,
+        co_signers: &[],
+        recipients: &[me.certificate().clone()],
+        intended: &[me.fingerprint()],
+        named: false,
+        name: "",
+        notations,
+        content,
+        created: None,
+    })
+}
+
 /// Wraps the state's key by the identities of a vault, the first of which signs.
 pub struct StateKey<'a>(pub &'a [Identity]);
 
@@ -22,19 +44,10 @@ impl KeyWrap for StateKey<'_> {
         let content = Plaintext::from(&key[..]);
         let notations = Notations {
             version: Some(Notations::VERSION),
+            path: Some(PURPOSE.to_owned()),
             ..Notations::default()
         };
-        let sealed = Sealed::prepare(SealRequest {
-            signer: me,
-            co_signers: &[],
-            recipients: &[me.certificate().clone()],
-            intended: &[me.fingerprint()],
-            named: false,
-            name: "",
-            notations: &notations,
-            content: &content,
-            created: None,
-        })?;
+        let sealed = for_me_alone(me, &notations, &content)?;
         let mut wrapped = Vec::new();
         sealed.write_to(&mut wrapped)?;
         Ok(wrapped)
@@ -56,13 +69,19 @@ impl KeyWrap for StateKey<'_> {
                 .iter()
                 .any(|identity| identity.fingerprint() == *signer)
         };
+        // A message of mine must not pass for the key: its readers know what is in it.
         let signed_by_me = opened.facts.signatures.iter().any(|signature| {
-            signature.status == SignatureStatus::Good && signature.signer.as_ref().is_some_and(mine)
+            signature.status == SignatureStatus::Good
+                && signature.signer.as_ref().is_some_and(mine)
+                && signature.intended.iter().all(mine)
+                && !signature.intended.is_empty()
+                && signature.notations.kind.is_none()
+                && signature.notations.path.as_deref() == Some(PURPOSE)
         });
         if !signed_by_me {
             return Err(refused("the state's key is not signed by this identity"));
         }
-        let bytes = opened.content.read_at(0, 33);
+        let bytes = opened.content.read_at(0, 33)?;
         let key: &[u8; 32] = bytes
             .as_slice()
             .try_into()

@@ -80,14 +80,14 @@ impl OpenFile {
         Self::with(Content::Published(content), target, stat, false)
     }
 
-    /// Begins an empty file.
-    pub(super) fn fresh(target: Target, mode: u32) -> Self {
+    /// Begins a new file with a content that is still empty.
+    pub(super) fn fresh(content: Plaintext, target: Target, mode: u32) -> Self {
         let stat = Stat {
             size: 0,
             mtime: Timestamp::now(),
             mode,
         };
-        Self::with(Content::Own(Plaintext::new()), target, stat, true)
+        Self::with(Content::Own(content), target, stat, true)
     }
 
     fn with(content: Content, target: Target, stat: Stat, fresh: bool) -> Self {
@@ -202,7 +202,7 @@ impl Body {
         self.failed = None;
     }
 
-    pub(super) fn read(&self, offset: u64, size: usize) -> Zeroizing<Vec<u8>> {
+    pub(super) fn read(&self, offset: u64, size: usize) -> Result<Zeroizing<Vec<u8>>> {
         self.content().read_at(offset, size)
     }
 
@@ -212,7 +212,7 @@ impl Body {
         if end.is_none_or(|end| end > limit) {
             return Err(too_large(limit));
         }
-        self.own().write_at(offset, data);
+        self.own().write_at(offset, data)?;
         self.changed();
         Ok(())
     }
@@ -223,7 +223,7 @@ impl Body {
             return Err(too_large(limit));
         }
         if len != self.content().len() {
-            self.own().set_len(len);
+            self.own().set_len(len)?;
         }
         self.changed();
         Ok(())
@@ -234,7 +234,7 @@ impl Body {
         if self.content().is_empty() {
             return;
         }
-        self.content = Content::Own(Plaintext::new());
+        self.content = Content::Own(self.content().empty_alike());
         self.fresh = true;
         self.failed = None;
         self.mtime = Timestamp::now();
@@ -258,6 +258,6 @@ impl Body {
 }
 
 fn too_large(limit: u64) -> Error {
-    let sentence = format!("files have at most {} MiB for now", limit >> 20);
+    let sentence = format!("files have at most {} MiB (max_file_mib)", limit >> 20);
     Error::new(Kind::TooLarge, sentence)
 }

@@ -10,6 +10,7 @@
 
 mod audiences;
 mod file;
+mod links;
 mod names;
 mod open;
 mod place;
@@ -17,6 +18,7 @@ mod read;
 mod refused;
 mod remove;
 mod rename;
+mod rename_tree;
 mod report;
 mod rescue;
 mod special;

@@ -257,7 +257,7 @@ impl View {
         let role = self.tree().dir(parent).ok_or_else(not_found)?.role.clone();
         let mode = (mode >> 6) & 0o7;
         let (file_role, target) = self.new_file(parent, &role, name)?;
-        let file = Arc::new(OpenFile::fresh(target, mode));
+        let file = Arc::new(OpenFile::fresh(self.vault.new_content(), target, mode));
         let ino = {
             let mut tree = self.tree();
             if tree.child(parent, name).is_some() {

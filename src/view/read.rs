@@ -13,11 +13,12 @@ impl View {
     /// Reads up to `size` bytes from `offset`; fewer at the end of the file.
     ///
     /// # Errors
-    /// `BadHandle` unless it was opened for reading; `Io` as the disk says (`software/` only:
-    /// everything else was authenticated and is in RAM since it was opened).
+    /// `BadHandle` unless it was opened for reading; `Io` as the disk says: the store's
+    /// for `software/`, that of the spilled part for large files. Everything else was
+    /// authenticated and is in RAM since it was opened.
     pub fn read(&self, id: HandleId, offset: u64, size: usize) -> Result<Zeroizing<Vec<u8>>> {
         match &*self.handle(id)? {
-            Handle::File { file, access, .. } if access.read => Ok(file.lock().read(offset, size)),
+            Handle::File { file, access, .. } if access.read => file.lock().read(offset, size),
             Handle::Software(file) => Ok(Zeroizing::new(file.read_at(offset, size)?)),
             Handle::File { .. } | Handle::Directory { .. } => {
                 Err(Error::new(Kind::BadHandle, "not open for reading"))

@@ -8,9 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobKind, DocId, Folder, Timestamp};
-use crate::plaintext::Plaintext;
-use crate::vault::{Audience, DocKey, Head, Publication, Version};
+use crate::ids::{DocId, Folder};
+use crate::vault::{Audience, DocKey, Head, Version};
 use crate::view::file::{OpenFile, Target};
 use crate::view::names;
 use crate::view::open::{
@@ -18,7 +17,7 @@ use crate::view::open::{
 };
 use crate::view::place::join;
 use crate::view::tree::{FileRole, Ino, Role, Shown, Tree, What};
-use crate::view::{Attr, View, not_found};
+use crate::view::{View, not_found};
 
 /// How `renameat2(2)` is asked to treat an existing target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,8 +33,8 @@ pub struct RenameMode {
 pub(super) struct Spot {
     pub(super) parent: Ino,
     pub(super) name: String,
-    folder: Folder,
-    audience: Audience,
+    pub(super) folder: Folder,
+    pub(super) audience: Audience,
     /// Path of the directory below the audience.
     directory: String,
 }
@@ -45,7 +44,7 @@ impl Spot {
         join(&self.directory, &self.name)
     }
 
-    fn same_audience(&self, other: &Spot) -> bool {
+    pub(super) fn same_audience(&self, other: &Spot) -> bool {
         (self.folder, &self.audience) == (other.folder, &other.audience)
     }
 }
@@ -294,7 +293,7 @@ impl View {
     }
 
     /// Publishes a file under another name, taking over the document that has it.
-    fn publish_as(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> Result<()> {
+    pub(super) fn publish_as(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> Result<()> {
         let takeover = self.takeover(to, victim);
         let file = self.hold(ino)?;
         let published = file.and_then(|file| {
@@ -397,255 +396,6 @@ impl View {
         Some(Takeover { key, doc, base })
     }
 
-    /// Renames a directory among notes: everything in it is published under its new path.
-    fn rename_directory(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> Result<()> {
-        let old_path = match self.tree().dir(ino).map(|dir| dir.role.clone()) {
-            Some(Role::Sub(_, path)) => path,
-            Some(_) => return Err(Error::new(Kind::Busy, "this directory always exists")),
-            None => return Err(not_found()),
-        };
-        if to.folder == Folder::Messages {
-            return Err(no_files_here(&Role::Audience(
-                to.folder,
-                to.audience.clone(),
-            )));
-        }
-        if let Some(victim) = victim {
-            if self.tree().dir(victim).is_none() {
-                return Err(Error::new(Kind::NotDirectory, "a file has that name"));
-            }
-            self.rmdir_quietly(to.parent, OsStr::new(&to.name))?;
-        }
-        self.vault.check_audience(&to.audience)?;
-        let inside = self.tree().below(ino);
-        let new_path = to.path();
-        let mut moved = Vec::new();
-        let mut failure = None;
-        for node in inside {
-            match self.republish_below(node, &old_path, &new_path, &to.audience) {
-                Ok(key) => moved.extend(key.map(|key| (node, key))),
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
-        let mut tree = self.tree();
-        match failure {
-            None => {
-                tree.relocate(ino, to.parent, OsStr::new(&to.name));
-                tree.change_paths(ino, &old_path, &new_path);
-                Ok(())
-            }
-            Some(error) => {
-                // What was already published stands where its blob says.
-                let people = self.vault.people();
-                for (node, key) in moved {
-                    if tree.file(node).is_some() {
-                        tree.detach(node);
-                    }
-                    let document = self.vault.document(&key);
-                    tree.apply(vec![(key, document)], &people);
-                }
-                Err(error.context("only a part of the directory was moved"))
-            }
-        }
-    }
-
-    /// Publishes one file or directory marker under its path below the renamed directory.
-    /// Returns its document if there was something to publish.
-    fn republish_below(
-        &self,
-        ino: Ino,
-        old: &str,
-        new: &str,
-        audience: &Audience,
-    ) -> Result<Option<DocKey>> {
-        let changed = |path: &str| format!("{new}{}", path.strip_prefix(old).unwrap_or_default());
-        let (marker, shown, own) = {
-            let tree = self.tree();
-            let marker = tree.dir(ino).and_then(|dir| {
-                let Role::Sub(_, path) = &dir.role else {
-                    return None;
-                };
-                Some((dir.marker.clone()?, changed(path)))
-            });
-            let directory = tree
-                .get(ino)
-                .and_then(|node| match &tree.dir(node.parent)?.role {
-                    Role::Sub(_, path) => Some(changed(path)),
-                    _ => None,
-                });
-            let name = tree
-                .get(ino)
-                .map(|node| node.name.to_string_lossy().into_owned());
-            let own = directory.zip(name).map(|(dir, name)| join(&dir, &name));
-            (marker, tree.shown(ino).cloned(), own)
-        };
-        if let Some(((key, head), path)) = marker {
-            return self
-                .republish_marker(ino, &key, &head, &path, audience)
-                .map(Some);
-        }
-        let (Some(_), Some(path)) = (shown, own) else {
-            return Ok(None);
-        };
-        check_path(&path)?;
-        let file = self.hold(ino)?;
-        let published = file.and_then(|file| {
-            let mut body = file.lock();
-            let Target::Document {
-                kind,
-                audience,
-                doc,
-                base,
-                ..
-            } = &body.target
-            else {
-                return Ok(None);
-            };
-            let target = Target::Document {
-                kind: *kind,
-                audience: audience.clone(),
-                path,
-                doc: *doc,
-                base: base.clone(),
-            };
-            let never = base.is_empty();
-            body.set_target(target);
-            if never {
-                body.accept_target();
-                return Ok(None);
-            }
-            match self.publish_placed(ino, &mut body, None) {
-                Ok(()) => body.accept_target(),
-                Err(error) => {
-                    body.revert_target();
-                    return Err(error);
-                }
-            }
-            drop(body);
-            Ok(self.tree().shown(ino).map(|shown| shown.key.clone()))
-        });
-        self.let_go(ino);
-        published
-    }
-
-    fn republish_marker(
-        &self,
-        ino: Ino,
-        key: &DocKey,
-        head: &Head,
-        path: &str,
-        audience: &Audience,
-    ) -> Result<DocKey> {
-        let doc = match key {
-            DocKey::Placed { doc, .. } => *doc,
-            DocKey::Single(..) => self.vault.new_doc_id(),
-        };
-        let replaces: Vec<_> = head.blobs().cloned().collect();
-        let published = self.vault.publish(&Publication {
-            kind: BlobKind::Directory,
-            audience,
-            path,
-            doc,
-            replaces: &replaces,
-            content: &Plaintext::new(),
-            mtime: Timestamp::now(),
-            mode: None,
-        })?;
-        let mut tree = self.tree();
-        tree.unindex(key, ino);
-        let head = published.head();
-        let key = head.version.key.clone();
-        tree.by_document.entry(key.clone()).or_default().push(ino);
-        if let Some(dir) = tree.dir_mut(ino) {
-            dir.marker = Some((key.clone(), head));
-        }
-        Ok(key)
-    }
-
-    /// Gives scratch a second name. To a name that is no scratch name it is saved, as by renaming.
-    ///
-    /// # Errors
-    /// `Forbidden` for anything but scratch; `Exists`; `CrossAudience`; what publishing gives.
-    pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &OsStr) -> Result<Attr> {
-        let linked = self.link_quietly(ino, new_parent, new_name);
-        self.reported_in(new_parent, new_name, linked)
-    }
-
-    fn link_quietly(&self, ino: Ino, new_parent: Ino, new_name: &OsStr) -> Result<Attr> {
-        let (from, open) = {
-            let tree = self.tree();
-            let node = tree.get(ino).ok_or_else(not_found)?;
-            let file = tree
-                .file(ino)
-                .filter(|file| matches!(file.role, FileRole::Scratch));
-            let Some(file) = file else {
-                let rule = "a file here has one name: no hard links";
-                return Err(Error::new(Kind::Forbidden, rule));
-            };
-            ((node.parent, node.name.clone()), file.open.clone())
-        };
-        let open = open.ok_or_else(not_found)?;
-        let from = self.spot(from.0, &from.1)?;
-        let to = self.spot(new_parent, new_name)?;
-        if !from.same_audience(&to) {
-            return Err(Error::new(Kind::CrossAudience, "another audience"));
-        }
-        let name = check_new_name(new_name)?;
-        check_path(&to.path())?;
-        let (content, stat) = {
-            let body = open.lock();
-            (Arc::new(body.content().duplicate()), open.stat())
-        };
-        let copy = Arc::new(OpenFile::published(content, Target::Scratch, stat));
-        let second = {
-            let mut tree = self.tree();
-            if tree.child(new_parent, new_name).is_some() {
-                return Err(exists());
-            }
-            let second = tree.attach_file(new_parent, name, FileRole::Scratch);
-            if let Some(file) = tree.file_mut(second) {
-                file.open = Some(copy);
-            }
-            second
-        };
-        if !names::is_scratch(name) {
-            if let Err(error) = self.publish_as(second, &to, None) {
-                self.tree().detach(second);
-                return Err(error);
-            }
-        }
-        self.getattr(second)
-    }
-
-    /// Makes an editor's lock: a symbolic link with a scratch name, in RAM.
-    ///
-    /// # Errors
-    /// `Forbidden` for any other name or place; `Exists`.
-    pub fn symlink(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
-        let made = self.symlink_quietly(parent, name, target);
-        self.reported_in(parent, name, made)
-    }
-
-    fn symlink_quietly(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
-        self.spot(parent, name)?;
-        let name = check_new_name(name)?;
-        if !names::is_scratch(name) {
-            let rule = "only editors' locks may be symbolic links";
-            return Err(Error::new(Kind::Forbidden, rule));
-        }
-        let ino = {
-            let mut tree = self.tree();
-            if tree.child(parent, OsStr::new(name)).is_some() {
-                return Err(exists());
-            }
-            tree.attach(parent, name, What::Alias(target.to_owned()))
-        };
-        self.getattr(ino)
-    }
-
     /// Lets go of a document's content when nobody has it open and nothing is unsaved.
     pub(super) fn drop_if_idle(&self, ino: Ino) {
         if let Some(file) = self.tree().file_mut(ino) {
@@ -676,30 +426,6 @@ impl Tree {
     pub(super) fn drop_draft(&mut self, ino: Ino) {
         if let Some(file) = self.file_mut(ino) {
             file.draft = false;
-        }
-    }
-
-    /// Lists all nodes below a directory, directories before what is in them, itself first.
-    fn below(&self, ino: Ino) -> Vec<Ino> {
-        let mut all = vec![ino];
-        let mut next = 0;
-        while let Some(ino) = all.get(next).copied() {
-            next += 1;
-            if let Some(dir) = self.dir(ino) {
-                all.extend(dir.children.values());
-            }
-        }
-        all
-    }
-
-    /// Tells a directory and those below it their new paths.
-    fn change_paths(&mut self, ino: Ino, old: &str, new: &str) {
-        for node in self.below(ino) {
-            if let Some(dir) = self.dir_mut(node) {
-                if let Role::Sub(_, path) = &mut dir.role {
-                    *path = format!("{new}{}", path.strip_prefix(old).unwrap_or_default());
-                }
-            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder, Timestamp};
 use crate::plaintext::Plaintext;
-use crate::vault::{Audience, Head, Publication, Published};
+use crate::vault::{Audience, Head, KEY_FILE_LIMIT, Publication, Published};
 use crate::view::file::{Body, OpenFile, Target};
 use crate::view::open::{Handle, check_new_name, check_path, exists, no_files_here};
 use crate::view::place::join;
@@ -34,7 +34,7 @@ impl View {
     ///
     /// # Errors
     /// `BadHandle` unless it was opened for writing; `TooLarge`; `NoSpace` when scratch takes too
-    /// much memory.
+    /// much memory or the disk for spilling is full.
     pub fn write(&self, id: HandleId, offset: u64, data: &[u8]) -> Result<()> {
         let handle = self.handle(id)?;
         let Handle::File {
@@ -304,8 +304,9 @@ impl View {
         let saved = match &body.target {
             Target::Scratch | Target::Nowhere => Ok(()),
             Target::Key(name) => {
-                let bytes = body.read(0, usize::MAX);
-                self.vault.put_key(name, &bytes)
+                // One byte more than is allowed, so that it is refused and not cut.
+                let bytes = body.read(0, KEY_FILE_LIMIT as usize + 1);
+                bytes.and_then(|bytes| self.vault.put_key(name, &bytes))
             }
             Target::Document { .. } => self.publish_document(ino, body, place),
         };
@@ -341,7 +342,7 @@ impl View {
         else {
             return Ok(());
         };
-        let digest = body.content().digest();
+        let digest = body.content().digest()?;
         let unchanged = base
             .first()
             .is_some_and(|version| version.digest == Some(digest));

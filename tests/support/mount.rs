@@ -90,7 +90,12 @@ pub struct Mount {
 
 impl Mount {
     /// Mounts in the foreground mode, in a subprocess, and waits until the mount answers.
-    pub fn start(mut command: Command, mountpoint: &Path) -> Mount {
+    pub fn start(command: Command, mountpoint: &Path) -> Mount {
+        Self::start_within(PATIENCE, command, mountpoint)
+    }
+
+    /// As [`Mount::start`], for a store that takes long to read.
+    pub fn start_within(patience: Duration, mut command: Command, mountpoint: &Path) -> Mount {
         command
             .arg("--foreground")
             .arg(mountpoint)
@@ -108,7 +113,7 @@ impl Mount {
                     .unwrap();
                 panic!("dds-mount ended with {status}: {said}");
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > patience {
                 let _ = daemon.kill();
                 panic!("not mounted in time");
             }

@@ -406,9 +406,10 @@ impl Rig for InProcess {
 
 /// The real binary.
 pub struct Mounted {
+    /// Goes first, or its directory could not be removed.
+    mount: Option<Mount>,
     pub home: Home,
     store: PathBuf,
-    mount: Option<Mount>,
 }
 
 impl Mounted {

@@ -1,0 +1,162 @@
+//! The packets of a file, read once from its first byte to its last.
+//!
+//! On their way the bytes are digested, the armor is taken off, and the outside is judged, all
+//! with little memory.
+
+use std::io::{self, Read};
+
+use sha1::Digest as _;
+
+use super::armor::{self, Label, Stream};
+use super::outline::{Outline, Outside, Refusal};
+use crate::error::{Error, Result};
+use crate::ids::{BlobId, BlobName};
+
+/// Bytes read at once.
+const PIECE: u64 = 64 * 1024;
+/// Bytes that tell armor from packets.
+const START: usize = 3;
+
+/// A file that is being read. As a reader it gives the packets without their armor.
+pub(super) struct Source<'a> {
+    from: &'a mut (dyn Read + Send + Sync),
+    form: Form,
+    /// What was read last; while the form is not known, everything.
+    raw: Vec<u8>,
+    packets: Vec<u8>,
+    /// Bytes of `packets` that were given out.
+    given: usize,
+    outside: Outside,
+    sha1: sha1::Sha1,
+    sha256: sha2::Sha256,
+    /// Why reading ended before the end.
+    failure: Option<io::Error>,
+    ended: bool,
+}
+
+enum Form {
+    Unknown,
+    Binary,
+    Armored(Stream),
+}
+
+impl<'a> Source<'a> {
+    /// Begins to read; `length` is a hint.
+    pub fn new(from: &'a mut (dyn Read + Send + Sync), length: u64) -> Self {
+        let piece = length.saturating_add(1).clamp(START as u64, PIECE) as usize;
+        Source {
+            from,
+            form: Form::Unknown,
+            raw: Vec::with_capacity(piece),
+            packets: Vec::with_capacity(piece),
+            given: 0,
+            outside: Outside::default(),
+            sha1: sha1::Sha1::new(),
+            sha256: sha2::Sha256::new(),
+            failure: None,
+            ended: false,
+        }
+    }
+
+    /// Reads up to the end.
+    pub fn skip_rest(&mut self) {
+        while self.fill() {}
+    }
+
+    /// Tells what the file is; it must have been read to its end.
+    pub fn outline(self) -> Outline {
+        match &self.form {
+            Form::Binary => self.outside.finish(),
+            Form::Unknown => Outline::Incomplete,
+            Form::Armored(stream) => match stream.whole() {
+                None => Outline::Incomplete,
+                Some(Label::SignedMessage) => Outline::Refused(Refusal::CleartextSigned),
+                Some(_) => self.outside.finish(),
+            },
+        }
+    }
+
+    /// Returns the digests of the file as it lies in the store.
+    ///
+    /// # Errors
+    /// What the disk said, if it could not be read to its end.
+    pub fn digests(&mut self) -> Result<(BlobName, BlobId)> {
+        if let Some(failure) = self.failure.take() {
+            return Err(Error::io("reading a blob", failure));
+        }
+        let sha1 = self.sha1.finalize_reset();
+        let sha256 = self.sha256.finalize_reset();
+        Ok((
+            BlobName::from_digest(sha1.into()),
+            BlobId::from_digest(sha256.into()),
+        ))
+    }
+
+    /// Gets more packets, if there are any; what is left of the last ones is lost.
+    fn fill(&mut self) -> bool {
+        self.packets.clear();
+        self.given = 0;
+        while self.packets.is_empty() && !self.ended {
+            let known = self.raw.len();
+            self.ended = self.read_piece() == 0;
+            self.sha1.update(&self.raw[known..]);
+            self.sha256.update(&self.raw[known..]);
+            if let Form::Unknown = self.form {
+                if self.raw.len() < START && !self.ended {
+                    continue;
+                }
+                self.form = match armor::is_binary(&self.raw) {
+                    true => Form::Binary,
+                    false => Form::Armored(Stream::default()),
+                };
+            }
+            match &mut self.form {
+                Form::Armored(stream) => {
+                    stream.feed(&self.raw, &mut self.packets);
+                    if self.ended {
+                        stream.finish(&mut self.packets);
+                    }
+                }
+                Form::Binary | Form::Unknown => std::mem::swap(&mut self.raw, &mut self.packets),
+            }
+            self.raw.clear();
+        }
+        self.outside.feed(&self.packets);
+        !self.packets.is_empty()
+    }
+
+    /// Reads one piece to the end of `raw`. Returns 0 at the end and after a failure.
+    fn read_piece(&mut self) -> usize {
+        let known = self.raw.len();
+        let room = self.raw.capacity().max(known + START);
+        self.raw.resize(room, 0);
+        let read = loop {
+            match self.from.read(&mut self.raw[known..]) {
+                Ok(read) => break read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.failure = Some(error);
+                    break 0;
+                }
+            }
+        };
+        self.raw.truncate(known + read);
+        read
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.packets.len() && !self.fill() {
+            return match &self.failure {
+                Some(failure) => Err(failure.kind().into()),
+                None => Ok(0),
+            };
+        }
+        let left = &self.packets[self.given..];
+        let count = left.len().min(to.len());
+        to[..count].copy_from_slice(&left[..count]);
+        self.given += count;
+        Ok(count)
+    }
+}

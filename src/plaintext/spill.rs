@@ -1,0 +1,290 @@
+//! Where content goes that is too large for RAM: files without a name, encrypted.
+//!
+//! A chunk is encrypted and authenticated (ChaCha20-Poly1305, RFC 8439) under a random key of its
+//! file, which is only ever in RAM and zeroed with it. Each write takes the next nonce of the
+//! file. Nonces and tags stay in RAM, so that a chunk that was changed, swapped or put back on
+//! the disk is an error and never wrong bytes. Nothing here survives the process.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chacha20poly1305::aead::AeadInPlace as _;
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce, Tag};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::content::CHUNK;
+use crate::error::{Error, Kind, Result};
+
+/// Bytes that a content may keep in RAM even when all of them together take too much.
+const LEAST: usize = 4 * CHUNK;
+
+/// How much plaintext stays in RAM, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Of one content.
+    pub each: usize,
+    /// Of all contents of the area together. A content that comes later keeps little.
+    pub all: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget {
+            each: 32 << 20,
+            all: 96 << 20,
+        }
+    }
+}
+
+/// The directory in which contents spill, and what they have in RAM together.
+///
+/// The directory is held open, so a mount over it later does not matter.
+pub struct SpillArea {
+    dir: OwnedFd,
+    budget: Budget,
+    used: AtomicUsize,
+}
+
+impl SpillArea {
+    /// Opens an area in an existing directory, which must be neither in the store nor synced.
+    ///
+    /// # Errors
+    /// What the disk says, also if no file can be made there.
+    pub fn open(dir: &Path, budget: Budget) -> Result<Arc<SpillArea>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(dir, flags, Mode::empty())
+            .map_err(|errno| Error::io("cannot open the directory for spilling", errno.into()))?;
+        let area = SpillArea {
+            dir,
+            budget,
+            used: AtomicUsize::new(0),
+        };
+        nameless(&area.dir)?;
+        Ok(Arc::new(area))
+    }
+
+    /// Bytes of RAM that the contents of the area take at this moment.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether a content that has `own` bytes in RAM may not take `more`.
+    pub(super) fn is_full(&self, own: usize, more: usize) -> bool {
+        own + more > self.budget.each
+            || (own + more > LEAST && self.used() + more > self.budget.all)
+    }
+}
+
+/// Says nothing but that it is there: the address of its files helps nobody.
+impl std::fmt::Debug for SpillArea {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SpillArea")
+    }
+}
+
+/// Makes a file for its owner that no name leads to.
+fn nameless(dir: &OwnedFd) -> Result<File> {
+    let doing = "cannot make a file for spilling";
+    let failed = |errno: Errno| Error::io(doing, errno.into());
+    let mode = Mode::RUSR | Mode::WUSR;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, ".", flags | OFlags::TMPFILE | OFlags::EXCL, mode) {
+        Ok(fd) => return Ok(fd.into()),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    let mut name = [0; 8];
+    random(&mut name)?;
+    let name = format!("spill-{:016x}", u64::from_ne_bytes(name));
+    let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let fd = rustix::fs::openat(dir, name.as_str(), flags, mode).map_err(failed)?;
+    rustix::fs::unlinkat(dir, name.as_str(), AtFlags::empty()).map_err(failed)?;
+    Ok(fd.into())
+}
+
+fn random(bytes: &mut [u8]) -> Result<()> {
+    match rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty()) {
+        // Up to 256 bytes come whole.
+        Ok(_) => Ok(()),
+        Err(errno) => Err(Error::io("no random numbers", errno.into())),
+    }
+}
+
+/// A chunk in RAM, counted in its area.
+pub(super) struct Ram {
+    bytes: Box<[u8]>,
+    area: Option<Arc<SpillArea>>,
+}
+
+impl Ram {
+    /// Makes a chunk of zeros.
+    pub(super) fn new(size: usize, area: Option<&Arc<SpillArea>>) -> Self {
+        if let Some(area) = area {
+            area.used.fetch_add(size, Ordering::Relaxed);
+        }
+        Ram {
+            bytes: vec![0; size].into_boxed_slice(),
+            area: area.cloned(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+        if let Some(area) = &self.area {
+            area.used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The file of one content. Its chunks may outlive the content in its duplicates.
+pub(super) struct SpillFile {
+    file: File,
+    /// Zeroes its key when it is dropped.
+    cipher: ChaCha20Poly1305,
+    slots: Mutex<Slots>,
+}
+
+/// Which places of a file are taken; each has room for one chunk.
+#[derive(Default)]
+struct Slots {
+    /// Places from here on were never used.
+    end: u64,
+    free: Vec<u64>,
+    /// Writes so far: the next nonce. No two writes have the same.
+    writes: u64,
+}
+
+impl SpillFile {
+    pub(super) fn new(area: &SpillArea) -> Result<Arc<Self>> {
+        let mut key = Zeroizing::new([0; 32]);
+        random(&mut key[..])?;
+        Ok(Arc::new(SpillFile {
+            file: nameless(&area.dir)?,
+            cipher: ChaCha20Poly1305::new((&*key).into()),
+            slots: Mutex::default(),
+        }))
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes chunk `index` of a content.
+    ///
+    /// # Errors
+    /// `NoSpace`, or what the disk says.
+    pub(super) fn write(self: &Arc<Self>, index: usize, bytes: &[u8]) -> Result<Spilled> {
+        let (slot, write) = {
+            let mut slots = self.slots();
+            slots.writes += 1;
+            let slot = slots.free.pop().unwrap_or_else(|| {
+                slots.end += 1;
+                slots.end - 1
+            });
+            (slot, slots.writes)
+        };
+        let mut spilled = Spilled {
+            file: Arc::clone(self),
+            slot,
+            write,
+            tag: Tag::default(),
+            length: bytes.len() as u32,
+        };
+        let mut bytes = Zeroizing::new(bytes.to_vec());
+        spilled.tag = self
+            .cipher
+            .encrypt_in_place_detached(&spilled.nonce(), &aad(index), &mut bytes)
+            .expect("a chunk is far below 256 GiB");
+        self.file
+            .write_all_at(&bytes, spilled.offset())
+            .map_err(|error| Error::io("spilling to disk", error))?;
+        Ok(spilled)
+    }
+
+    #[cfg(test)]
+    pub(super) fn raw(&self) -> &File {
+        &self.file
+    }
+}
+
+fn aad(index: usize) -> [u8; 8] {
+    (index as u64).to_le_bytes()
+}
+
+/// A chunk on disk. Its place is free again when it is dropped.
+pub(super) struct Spilled {
+    file: Arc<SpillFile>,
+    slot: u64,
+    write: u64,
+    tag: Tag,
+    length: u32,
+}
+
+impl Spilled {
+    pub(super) fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    fn offset(&self) -> u64 {
+        self.slot * CHUNK as u64
+    }
+
+    fn nonce(&self) -> Nonce {
+        let mut nonce = Nonce::default();
+        nonce[..8].copy_from_slice(&self.write.to_le_bytes());
+        nonce
+    }
+
+    /// Reads the chunk, which is number `index` of its content, to the start of `to`.
+    ///
+    /// # Errors
+    /// `Io` if the disk fails, or if these are not the bytes that were written; `to` then holds
+    /// nothing of them.
+    pub(super) fn read(&self, index: usize, to: &mut [u8]) -> Result<()> {
+        let to = &mut to[..self.len()];
+        let read = self.file.file.read_exact_at(to, self.offset());
+        read.map_err(|error| Error::io("reading what was spilled to disk", error))?;
+        self.file
+            .cipher
+            .decrypt_in_place_detached(&self.nonce(), &aad(index), to, &self.tag)
+            .map_err(|_| {
+                to.zeroize();
+                let sentence = "what was spilled to disk was changed there";
+                Error::new(Kind::Io, sentence)
+            })
+    }
+
+    #[cfg(test)]
+    pub(super) fn place(&self) -> (&Arc<SpillFile>, u64) {
+        (&self.file, self.offset())
+    }
+}
+
+impl Drop for Spilled {
+    fn drop(&mut self) {
+        let mut slots = self.file.slots();
+        slots.free.push(self.slot);
+        if slots.free.len() as u64 == slots.end {
+            slots.free.clear();
+            slots.end = 0;
+            // It only takes room that nobody needs; the file goes with its last chunk anyway.
+            let _ = self.file.file.set_len(0);
+        }
+    }
+}

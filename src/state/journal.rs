@@ -1,0 +1,136 @@
+//! The log in use: found or made at the start, appended to, rewritten when much of it is void.
+
+use std::sync::Arc;
+
+use super::KeyWrap;
+use super::dir::Dir;
+use super::key::{self, KEY, Key};
+use super::ledger::Ledger;
+use super::log::{LOG, Log};
+use super::record::Record;
+use crate::error::Result;
+use crate::ids::Timestamp;
+
+/// Bytes of the smallest log that is worth rewriting.
+const SMALLEST: u64 = 64 << 10;
+
+/// The log, its key, and the directory of both.
+pub(super) struct Journal {
+    dir: Dir,
+    key: Arc<Key>,
+    log: Log,
+    /// Bytes of the log that say nothing any more.
+    void: u64,
+    /// Length from which rewriting is tried again after it failed.
+    retry: u64,
+}
+
+impl Journal {
+    /// Reads what there is into an empty ledger, or starts anew if nothing was ever there.
+    ///
+    /// # Errors
+    /// Those of [`super::State::open`]; what wrapping a new key says, and then nothing was made.
+    pub(super) fn open(
+        dir: Dir,
+        wrap: &dyn KeyWrap,
+        ledger: &mut Ledger,
+        notices: &mut Vec<String>,
+    ) -> Result<Journal> {
+        let Some(key) = Key::read(&dir, wrap)? else {
+            let key = Key::new()?;
+            let wrapped = key.wrap(&dir, wrap)?;
+            // In this order a log that is missing beside a key was there once.
+            let log = Log::create(&dir, &key, &[])?;
+            key::write(&dir, &wrapped)?;
+            return Ok(Journal::new(dir, key, log, 0));
+        };
+        let Some(file) = dir.open(LOG, true)? else {
+            notices.push(format!(
+                "{} is missing though {KEY} is there: what was removed is forgotten",
+                dir.shown(LOG)
+            ));
+            let log = Log::create(&dir, &key, &[])?;
+            return Ok(Journal::new(dir, key, log, 0));
+        };
+        let mut void = 0;
+        let found = Log::read(&dir, &key, file, |record| {
+            void += ledger.apply(Record::decode(record));
+        })?;
+        let log = match found {
+            Ok(log) => log,
+            Err(damage) => {
+                void = 0;
+                let (log, notice) = replace(&dir, &key, ledger, &damage)?;
+                notices.push(notice);
+                log
+            }
+        };
+        void += ledger.old(Timestamp::now());
+        Ok(Journal::new(dir, key, log, void))
+    }
+
+    fn new(dir: Dir, key: Arc<Key>, log: Log, void: u64) -> Journal {
+        Journal {
+            dir,
+            key,
+            log,
+            void,
+            retry: 0,
+        }
+    }
+
+    /// Appends a record durably. `ledger` is the sum of all records before it.
+    pub(super) fn append(&mut self, record: &Record, ledger: &Ledger) -> Result<()> {
+        let bytes = record.encode();
+        if !self.log.is_doubtful(&self.dir) {
+            return self.log.append(&self.dir, &bytes);
+        }
+        let records: Vec<_> = ledger.records().chain([bytes]).collect();
+        self.log.rewrite(&self.dir, &self.key, &records)?;
+        self.void = 0;
+        Ok(())
+    }
+
+    /// Notes that so many bytes of the log became void.
+    pub(super) fn add_void(&mut self, bytes: u64) {
+        self.void += bytes;
+    }
+
+    /// Tells whether more than half of the log is void, and it is not short.
+    pub(super) fn is_worth_rewriting(&self) -> bool {
+        let length = self.log.length();
+        length >= SMALLEST.max(self.retry) && self.void > length / 2
+    }
+
+    /// Writes the ledger in the fewest records, durably, in the place of the log.
+    pub(super) fn rewrite(&mut self, ledger: &Ledger) -> Result<()> {
+        self.retry = self.log.length() * 2;
+        let records: Vec<_> = ledger.records().collect();
+        self.log.rewrite(&self.dir, &self.key, &records)?;
+        self.void = 0;
+        self.retry = 0;
+        Ok(())
+    }
+}
+
+/// Sets a damaged log aside and starts a new one with what could be read.
+fn replace(dir: &Dir, key: &Arc<Key>, ledger: &Ledger, damage: &str) -> Result<(Log, String)> {
+    let mut number = 1_u32;
+    let mut aside = format!("{LOG}.damaged-{number}");
+    while dir.has(&aside)? {
+        number += 1;
+        aside = format!("{LOG}.damaged-{number}");
+    }
+    dir.set_aside(LOG, &aside)?;
+    let records: Vec<_> = ledger.records().collect();
+    let log = Log::create(dir, key, &records)?;
+    let notice = format!(
+        "{} was damaged ({damage}): {} removals and {} unfinished sendings could be read, others \
+         are forgotten; the damaged file is now {}",
+        dir.shown(LOG),
+        ledger.removals().count(),
+        ledger.intents().count(),
+        dir.shown(&aside)
+    );
+    Ok((log, notice))
+}
