@@ -77,7 +77,10 @@ fn a_contact_that_is_renamed_takes_its_directory_along() {
         .replace("[contacts.bob]", "[contacts.robert]");
     assert_ne!(text, renamed);
     std::fs::write(&pins, renamed).unwrap();
-    assert_eq!(rig.list("messages").unwrap(), ["carol", "robert", "unverified"]);
+    assert_eq!(
+        rig.list("messages").unwrap(),
+        ["carol", "robert", "unverified"]
+    );
     assert_eq!(rig.list("messages/robert").unwrap(), ["x.txt"]);
     assert_eq!(rig.write("messages/bob/y.txt", b""), Err(libc::ENOENT));
 }
@@ -93,7 +96,10 @@ fn a_group_cannot_have_the_name_of_a_contact() {
     let config = home.path(".config/dds/config.toml");
     std::fs::write(config, "[groups]\nbob = [\"carol\"]\n").unwrap();
     let mut command = home.dds_mount();
-    command.arg("--store").arg(home.path("store")).arg(home.path("secure"));
+    command
+        .arg("--store")
+        .arg(home.path("store"))
+        .arg(home.path("secure"));
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stderr).unwrap();

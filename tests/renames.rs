@@ -257,8 +257,10 @@ fn regression_an_unchanged_save_over_a_backup_keeps_the_document() {
 fn regression_a_backup_renamed_to_a_third_name_takes_the_document_along() {
     on_both(|rig, _| {
         rig.write("messages/bob/keep.txt", b"text").unwrap();
-        rig.rename("messages/bob/keep.txt", "messages/bob/keep.txt~").unwrap();
-        rig.rename("messages/bob/keep.txt~", "messages/bob/other.txt").unwrap();
+        rig.rename("messages/bob/keep.txt", "messages/bob/keep.txt~")
+            .unwrap();
+        rig.rename("messages/bob/keep.txt~", "messages/bob/other.txt")
+            .unwrap();
         rig.settle();
         assert_eq!(blobs(rig.store(), Folder::Messages).len(), 1);
         rig.remount();

@@ -581,14 +581,18 @@ fn regression_a_file_overwritten_meanwhile_is_not_removed_with_what_it_held() {
         assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"one");
         // Known here by its first content only: nothing has listed the directory since.
         write(b"two");
-        rig.append("notes/bob/plan.md", b" and more").unwrap_or_default();
+        rig.append("notes/bob/plan.md", b" and more")
+            .unwrap_or_default();
         rig.settle();
         rig.remount();
         let mut contents = Vec::new();
         for name in rig.list("notes/bob").unwrap() {
             contents.push(rig.read(&format!("notes/bob/{name}")).unwrap());
         }
-        assert!(contents.iter().any(|content| content.starts_with(b"two")), "{contents:?}");
+        assert!(
+            contents.iter().any(|content| content.starts_with(b"two")),
+            "{contents:?}"
+        );
     });
 }
 
@@ -613,6 +617,9 @@ fn a_path_that_is_too_deep_is_shown_flat() {
             .deliver(rig.store(), Folder::Notes);
         let names = rig.list("notes/bob").unwrap();
         assert_eq!(names.len(), 1, "{names:?}");
-        assert_eq!(rig.read(&format!("notes/bob/{}", names[0])).unwrap(), b"down here");
+        assert_eq!(
+            rig.read(&format!("notes/bob/{}", names[0])).unwrap(),
+            b"down here"
+        );
     });
 }
