@@ -132,9 +132,9 @@ impl View {
                 doc: *doc,
                 base: base.clone(),
             };
-            let never = base.is_empty();
             body.set_target(target);
-            if never {
+            if self.tree().is_never_published(ino) {
+                // Still being written, also where it continues a backup.
                 body.accept_target();
                 return Ok(None);
             }
