@@ -4,7 +4,7 @@
 //! document's id and place, and one new blob replaces both. A document renamed to a scratch name
 //! is a backup: its blob stays until a replacement is published, and it comes back if none is.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
@@ -198,7 +198,7 @@ impl View {
             Some(FileRole::Scratch) => self.publish_as(ino, to, victim),
             Some(FileRole::Backup(shown, origin)) => {
                 let replaced = victim.is_some_and(|v| self.tree().is_published(v));
-                if origin == (to.parent, OsString::from(&to.name)) && !replaced {
+                if origin.is(to.parent, OsStr::new(&to.name)) && !replaced {
                     self.restore_backup(ino, shown, to, victim);
                     Ok(())
                 } else {
@@ -274,8 +274,7 @@ impl View {
         let done = kept.map(|shown| {
             self.move_node(ino, to, victim);
             let mut tree = self.tree();
-            let origin = (from.parent, OsString::from(&from.name));
-            tree.set_role(ino, FileRole::Backup(shown, origin));
+            tree.set_backup(ino, shown, from.parent, OsStr::new(&from.name));
             if let Some(file) = tree.file_mut(ino) {
                 file.rescue = true;
             }
@@ -419,10 +418,10 @@ impl View {
     fn unreplaced(&self, ino: Ino) -> Option<Takeover> {
         let (shown, audience) = {
             let tree = self.tree();
-            let FileRole::Backup(shown, (parent, name)) = &tree.file(ino)?.role else {
+            let FileRole::Backup(shown, origin) = &tree.file(ino)?.role else {
                 return None;
             };
-            if tree.child(*parent, name).is_some() {
+            if tree.child(origin.parent, &origin.name).is_some() {
                 return None;
             }
             let audience = shown.head.as_ref()?.version.audience()?.clone();
@@ -471,16 +470,6 @@ impl Tree {
             FileRole::Backup(shown, _) => Some(shown.key.clone()),
             _ => None,
         }
-    }
-
-    /// Finds the document that was renamed away from a name as a backup.
-    pub(super) fn backup_of(&self, parent: Ino, name: &OsStr) -> Option<Shown> {
-        self.files().find_map(|(_, file)| match &file.role {
-            FileRole::Backup(shown, origin) if (origin.0, &*origin.1) == (parent, name) => {
-                Some(shown.clone())
-            }
-            _ => None,
-        })
     }
 
     /// Forgets that a file holds something unsaved.

@@ -85,13 +85,28 @@ pub(super) enum FileRole {
     Scratch,
     /// A document that was renamed to a scratch name, and the name that it had. Its blob stays
     /// until its replacement is published; then it is scratch like any other.
-    Backup(Shown, (Ino, OsString)),
+    Backup(Shown, Origin),
     Key(FileName),
     Software(Vec<FileName>),
     Status,
     Errors,
     /// A draft that an earlier mount could not save.
     Rescued(BlobName),
+}
+
+/// The name that a backup had.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub(super) parent: Ino,
+    pub(super) name: OsString,
+    /// Of several backups of one name, the last made is continued by a new file.
+    order: u64,
+}
+
+impl Origin {
+    pub(super) fn is(&self, parent: Ino, name: &OsStr) -> bool {
+        self.parent == parent && self.name == name
+    }
 }
 
 /// A document's place in the view.
@@ -314,6 +329,28 @@ impl Tree {
                 self.by_document.remove(key);
             }
         }
+    }
+
+    /// Makes a file the backup of the document that it was under a name.
+    pub(super) fn set_backup(&mut self, ino: Ino, shown: Shown, parent: Ino, name: &OsStr) {
+        let order = self.next;
+        self.next += 1;
+        let origin = Origin {
+            parent,
+            name: name.to_owned(),
+            order,
+        };
+        self.set_role(ino, FileRole::Backup(shown, origin));
+    }
+
+    /// Finds the document that was renamed away from a name as a backup, last.
+    pub(super) fn backup_of(&self, parent: Ino, name: &OsStr) -> Option<Shown> {
+        let backups = self.files().filter_map(|(_, file)| match &file.role {
+            FileRole::Backup(shown, origin) if origin.is(parent, name) => Some((shown, origin)),
+            _ => None,
+        });
+        let last = backups.max_by_key(|(_, origin)| origin.order);
+        last.map(|(shown, _)| shown.clone())
     }
 
     /// Changes what a file is, and keeps the index of documents right.
