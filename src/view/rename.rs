@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{DocId, Folder};
+use crate::ids::{BlobKind, DocId, Folder};
 use crate::vault::{Audience, DocKey, Head, Version};
 use crate::view::file::{OpenFile, Target};
 use crate::view::names;
@@ -198,7 +198,8 @@ impl View {
             Some(FileRole::Scratch) => self.publish_as(ino, to, victim),
             Some(FileRole::Backup(shown, origin)) => {
                 let replaced = victim.is_some_and(|v| self.tree().is_published(v));
-                if origin.is(to.parent, OsStr::new(&to.name)) && !replaced {
+                let own = origin.is(to.parent, OsStr::new(&to.name));
+                if own && !replaced && self.is_untouched(ino, &shown)? {
                     self.restore_backup(ino, shown, to, victim);
                     Ok(())
                 } else {
@@ -284,6 +285,18 @@ impl View {
         done
     }
 
+    /// Tells whether a backup still holds what was published.
+    fn is_untouched(&self, ino: Ino, shown: &Shown) -> Result<bool> {
+        let open = self.tree().file(ino).and_then(|file| file.open.clone());
+        let Some((open, head)) = open.zip(shown.head.as_ref()) else {
+            return Ok(true);
+        };
+        let body = open.lock();
+        let same_mode =
+            head.version.kind == BlobKind::Message || head.version.mode.unwrap_or(0o6) == body.mode;
+        Ok(same_mode && head.version.digest == Some(body.content().digest()?))
+    }
+
     /// A backup comes back under its own name: nothing was published in its place.
     fn restore_backup(&self, ino: Ino, shown: Shown, to: &Spot, victim: Option<Ino>) {
         self.move_node(ino, to, victim);
@@ -298,8 +311,7 @@ impl View {
             .map(|head| self.target(ino, &shown.key, head));
         if let (Some(open), Some(target)) = (open, target) {
             let mut body = open.lock();
-            // What was written to the backup itself is unsaved now.
-            body.written = body.changed_since_published();
+            body.saved();
             body.target = target;
             drop(body);
             self.note_draft(ino, &open);
