@@ -74,9 +74,9 @@ impl Tree {
                     continue;
                 }
                 for node in self.below(ino).into_iter().rev() {
-                    let shown = self.shown(node).map(|shown| shown.key.clone());
-                    let marker = self.dir(node).and_then(|dir| dir.marker.as_ref());
-                    documents.extend(shown.or_else(|| marker.map(|(key, _)| key.clone())));
+                    documents.extend(self.shown(node).map(|shown| shown.key.clone()));
+                    let markers = self.dir(node).into_iter().flat_map(|dir| &dir.markers);
+                    documents.extend(markers.map(|(key, _)| key.clone()));
                     self.detach(node);
                 }
             }
@@ -90,7 +90,7 @@ impl Tree {
         let mut free: Vec<(usize, Head)> = heads.into_iter().enumerate().collect();
         let mut unmatched = Vec::new();
         for ino in nodes {
-            let Some(current) = self.head_of(ino) else {
+            let Some(current) = self.head_of(ino, key) else {
                 continue; // A draft that was never published: nothing arrives for it.
             };
             // One reader's copy may be gone: any blob that is left is the same head.
@@ -138,7 +138,7 @@ impl Tree {
                     let (_, head) = free.remove(index);
                     self.replace_open(ino, key, head);
                 }
-                None => self.withdraw(ino),
+                None => self.withdraw(ino, key),
             }
         }
         let hidden = self.hidden_by_drafts(key);
@@ -160,13 +160,18 @@ impl Tree {
         drafts.flat_map(|shown| shown.hides.clone()).collect()
     }
 
-    fn head_of(&self, ino: Ino) -> Option<Head> {
+    fn head_of(&self, ino: Ino, key: &DocKey) -> Option<Head> {
         match &self.get(ino)?.what {
             What::File(file) => match &file.role {
                 FileRole::Document(shown) | FileRole::Backup(shown, _) => shown.head.clone(),
                 _ => None,
             },
-            What::Dir(dir) => dir.marker.as_ref().map(|(_, head)| head.clone()),
+            What::Dir(dir) => {
+                let mut markers = dir.markers.iter();
+                markers
+                    .find(|(known, _)| known == key)
+                    .map(|(_, head)| head.clone())
+            }
             What::Alias(_) => None,
         }
     }
@@ -178,12 +183,11 @@ impl Tree {
         }) = self.file_mut(ino)
         {
             shown.head = Some(head);
-        } else if let Some(Dir {
-            marker: Some((_, marker)),
-            ..
-        }) = self.dir_mut(ino)
-        {
-            *marker = head;
+        } else if let Some(dir) = self.dir_mut(ino) {
+            let mut markers = dir.markers.iter_mut();
+            if let Some((_, known)) = markers.find(|(key, _)| *key == head.version.key) {
+                *known = head;
+            }
         }
     }
 
@@ -212,15 +216,15 @@ impl Tree {
     }
 
     /// Takes away what the store no longer has.
-    fn withdraw(&mut self, ino: Ino) {
+    fn withdraw(&mut self, ino: Ino, key: &DocKey) {
         let Some(parent) = self.get(ino).map(|node| node.parent) else {
             return;
         };
         if self.file(ino).is_some() {
             self.detach(ino);
             self.prune(parent);
-        } else if let Some((key, _)) = self.dir_mut(ino).and_then(|dir| dir.marker.take()) {
-            self.unindex(&key, ino);
+        } else if self.dir(ino).is_some() {
+            self.forget_marker(ino, key);
             self.prune(ino);
         }
     }
@@ -318,8 +322,8 @@ impl Tree {
             is_conflict,
         } = newcomer;
         if head.version.kind == BlobKind::Directory && head.version.audience().is_some() {
-            if let Some(dir) = self.dir_mut(home).filter(|dir| dir.marker.is_none()) {
-                dir.marker = Some((key.clone(), head));
+            if let Some(dir) = self.dir_mut(home) {
+                dir.markers.push((key.clone(), head));
                 self.by_document.entry(key).or_default().push(home);
             }
             return;

@@ -176,14 +176,14 @@ impl View {
     }
 
     pub(super) fn rmdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
-        let (ino, marker) = {
+        let (ino, markers) = {
             let tree = self.tree();
             let ino = tree.child(parent, name).ok_or_else(not_found)?;
             let dir = tree
                 .dir(ino)
                 .ok_or_else(|| self.not_a_directory(&tree, ino))?;
             match &dir.role {
-                Role::Sub(..) if dir.children.is_empty() => (ino, dir.marker.clone()),
+                Role::Sub(..) if dir.children.is_empty() => (ino, dir.markers.clone()),
                 Role::Sub(..) => return Err(Error::new(Kind::NotEmpty, "it is not empty")),
                 Role::Software(_) => return Err(no_files_here(&dir.role)),
                 Role::Root
@@ -197,14 +197,14 @@ impl View {
                 }
             }
         };
-        if let Some((_, head)) = marker {
-            self.vault.remove(&self.lineage(&head))?;
+        for (_, head) in &markers {
+            self.vault.remove(&self.lineage(head))?;
         }
         let mut tree = self.tree();
         if tree.dir(ino).is_some_and(|dir| !dir.children.is_empty()) {
             // Something arrived meanwhile: the directory is there without a blob of its own.
-            if let Some((key, _)) = tree.dir_mut(ino).and_then(|dir| dir.marker.take()) {
-                tree.unindex(&key, ino);
+            for (key, _) in &markers {
+                tree.forget_marker(ino, key);
             }
             return Err(Error::new(Kind::NotEmpty, "it is not empty"));
         }

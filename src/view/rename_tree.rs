@@ -40,7 +40,7 @@ impl View {
         let mut failure = None;
         for node in inside {
             match self.republish_below(node, &old_path, &new_path, &to.audience) {
-                Ok(key) => moved.extend(key.map(|key| (node, key))),
+                Ok(keys) => moved.extend(keys.into_iter().map(|key| (node, key))),
                 Err(error) => {
                     failure = Some(error);
                     break;
@@ -69,23 +69,23 @@ impl View {
         }
     }
 
-    /// Publishes one file or directory marker under its path below the renamed directory.
-    /// Returns its document if there was something to publish.
+    /// Publishes one file or a directory's markers under the path below the renamed directory.
+    /// Returns the documents of which there was something to publish.
     fn republish_below(
         &self,
         ino: Ino,
         old: &str,
         new: &str,
         audience: &Audience,
-    ) -> Result<Option<DocKey>> {
+    ) -> Result<Vec<DocKey>> {
         let changed = |path: &str| format!("{new}{}", path.strip_prefix(old).unwrap_or_default());
-        let (marker, shown, own) = {
+        let (markers, shown, own) = {
             let tree = self.tree();
-            let marker = tree.dir(ino).and_then(|dir| {
+            let markers = tree.dir(ino).and_then(|dir| {
                 let Role::Sub(_, path) = &dir.role else {
                     return None;
                 };
-                Some((dir.marker.clone()?, changed(path)))
+                Some((dir.markers.clone(), changed(path)))
             });
             let directory = tree
                 .get(ino)
@@ -97,15 +97,16 @@ impl View {
                 .get(ino)
                 .map(|node| node.name.to_string_lossy().into_owned());
             let own = directory.zip(name).map(|(dir, name)| join(&dir, &name));
-            (marker, tree.shown(ino).cloned(), own)
+            (markers, tree.shown(ino).cloned(), own)
         };
-        if let Some(((key, head), path)) = marker {
-            return self
-                .republish_marker(ino, &key, &head, &path, audience)
-                .map(Some);
+        if let Some((markers, path)) = markers {
+            let again = markers
+                .iter()
+                .map(|(key, head)| self.republish_marker(ino, key, head, &path, audience));
+            return again.collect();
         }
         let (Some(_), Some(path)) = (shown, own) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         check_path(&path)?;
         let file = self.hold(ino)?;
@@ -119,7 +120,7 @@ impl View {
                 path: before,
             } = &body.target
             else {
-                return Ok(None);
+                return Ok(Vec::new());
             };
             // A remark on the name shown, as on a conflict copy's, is no part of the path.
             let own = before
@@ -136,7 +137,7 @@ impl View {
             if self.tree().is_never_published(ino) {
                 // Still being written, also where it continues a backup.
                 body.accept_target();
-                return Ok(None);
+                return Ok(Vec::new());
             }
             match self.publish_placed(ino, &mut body, None) {
                 Ok(()) => body.accept_target(),
@@ -146,7 +147,9 @@ impl View {
                 }
             }
             drop(body);
-            Ok(self.tree().shown(ino).map(|shown| shown.key.clone()))
+            let tree = self.tree();
+            let shown = tree.shown(ino).into_iter();
+            Ok(shown.map(|shown| shown.key.clone()).collect())
         });
         self.let_go(ino);
         published
@@ -177,11 +180,13 @@ impl View {
         })?;
         let mut tree = self.tree();
         tree.unindex(key, ino);
+        let old = key.clone();
         let head = published.head();
         let key = head.version.key.clone();
         tree.by_document.entry(key.clone()).or_default().push(ino);
         if let Some(dir) = tree.dir_mut(ino) {
-            dir.marker = Some((key.clone(), head));
+            dir.markers.retain(|(known, _)| *known != old);
+            dir.markers.push((key.clone(), head));
         }
         Ok(key)
     }

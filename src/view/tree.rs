@@ -44,8 +44,8 @@ pub(super) struct Dir {
     pub(super) mtime: Timestamp,
     /// Stays in this mount though it is empty: looked up by name, or emptied through the mount.
     pub(super) kept: bool,
-    /// The blob that keeps an empty directory.
-    pub(super) marker: Option<(DocKey, Head)>,
+    /// The blobs that keep an empty directory: several if several devices made it.
+    pub(super) markers: Vec<(DocKey, Head)>,
 }
 
 /// What a directory is.
@@ -157,7 +157,7 @@ impl Dir {
             children: BTreeMap::new(),
             mtime: Timestamp::now(),
             kept: false,
-            marker: None,
+            markers: Vec::new(),
         }
     }
 }
@@ -307,12 +307,12 @@ impl Tree {
             return;
         }
         let (parent, name) = (node.parent, node.name.clone());
-        let document = match &node.what {
-            What::File(file) => document_of(&file.role).cloned(),
-            What::Dir(dir) => dir.marker.as_ref().map(|(key, _)| key.clone()),
-            What::Alias(_) => None,
+        let documents: Vec<DocKey> = match &node.what {
+            What::File(file) => document_of(&file.role).into_iter().cloned().collect(),
+            What::Dir(dir) => dir.markers.iter().map(|(key, _)| key.clone()).collect(),
+            What::Alias(_) => Vec::new(),
         };
-        if let Some(key) = document {
+        for key in documents {
             self.unindex(&key, ino);
         }
         if let Some(dir) = self.dir_mut(parent) {
@@ -320,6 +320,14 @@ impl Tree {
             dir.mtime = Timestamp::now();
         }
         self.collect(ino);
+    }
+
+    /// A directory is no longer kept by a document of its own.
+    pub(super) fn forget_marker(&mut self, ino: Ino, key: &DocKey) {
+        if let Some(dir) = self.dir_mut(ino) {
+            dir.markers.retain(|(known, _)| known != key);
+        }
+        self.unindex(key, ino);
     }
 
     pub(super) fn unindex(&mut self, key: &DocKey, ino: Ino) {
@@ -433,7 +441,7 @@ impl Tree {
         let prunable = match &node.what {
             What::Dir(dir) => {
                 let fleeting = matches!(dir.role, Role::Sub(..) | Role::Audience(..));
-                fleeting && dir.children.is_empty() && !dir.kept && dir.marker.is_none()
+                fleeting && dir.children.is_empty() && !dir.kept && dir.markers.is_empty()
             }
             What::Alias(_) | What::File(_) => false,
         };

@@ -453,7 +453,7 @@ impl View {
                 let key = head.version.key.clone();
                 tree.by_document.entry(key.clone()).or_default().push(ino);
                 if let Some(dir) = tree.dir_mut(ino) {
-                    dir.marker = Some((key, head));
+                    dir.markers.push((key, head));
                     dir.kept = false;
                 }
                 drop(tree);
