@@ -240,6 +240,11 @@ impl Vault {
         changed.into_iter().map(document).collect()
     }
 
+    /// Counts a document as changed: what was shown of it no longer stands for it.
+    pub fn show_again(&self, key: &DocKey) {
+        self.state().changed.insert(key.clone());
+    }
+
     /// Returns all known versions of a document, oldest first.
     pub fn versions(&self, key: &DocKey) -> Vec<Arc<Version>> {
         let state = self.state();

@@ -338,6 +338,10 @@ impl View {
         let never = self.tree().is_never_published(ino);
         let nothing_new = unchanged && !touched && !body.moved;
         if nothing_new && (!never || self.continue_backup(ino, &base[0], path, body.mode)) {
+            // What arrived while it was a draft takes its place now.
+            if let Some(shown) = self.tree().shown(ino) {
+                self.vault.show_again(&shown.key);
+            }
             return Ok(());
         }
         let published = self.vault.publish(&Publication {
