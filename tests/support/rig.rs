@@ -165,6 +165,37 @@ impl InProcess {
         self.view.as_ref().unwrap()
     }
 
+    /// Opens as `open(2)` does and leaves it open.
+    pub fn open_as(&self, path: &str, access: Access) -> Done<HandleId> {
+        if access.write {
+            return self.open_for_writing(path, access);
+        }
+        self.view()
+            .open(self.find(path)?, access, caller())
+            .map_err(number)
+    }
+
+    pub fn write_handle(&self, handle: HandleId, offset: u64, bytes: &[u8]) -> Done<()> {
+        self.view()
+            .write(handle, offset, bytes, false)
+            .map_err(number)
+    }
+
+    pub fn flush_handle(&self, handle: HandleId) -> Done<()> {
+        self.view().flush(handle, caller()).map_err(number)
+    }
+
+    pub fn fsync_handle(&self, handle: HandleId) -> Done<()> {
+        self.view().fsync(handle).map_err(number)
+    }
+
+    /// The daemon dies and is started again; meanwhile the store may be changed.
+    pub fn crash(&mut self, meanwhile: impl FnOnce(&Path)) {
+        self.view = None;
+        meanwhile(&self.store);
+        self.open();
+    }
+
     fn find(&self, path: &str) -> Done<Ino> {
         let mut at = Ino::ROOT;
         let mut parts: Vec<String> = path.split('/').rev().map(str::to_owned).collect();

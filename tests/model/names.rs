@@ -1,0 +1,255 @@
+//! The reference for names: which head is shown where, and what happens to it as the store changes.
+
+use std::collections::BTreeSet;
+
+use super::documents::{Head, Key, Vid};
+use super::reference::{File, Id, Model, Node, Role, split};
+
+struct Newcomer {
+    key: Key,
+    head: Head,
+    conflict: bool,
+}
+
+impl Model {
+    /// Shows what the store holds now. Names are sticky: who is shown stays where it is.
+    pub fn refresh(&mut self) {
+        let mut keys: BTreeSet<Key> = self.docs.present().map(|(_, v)| v.key.clone()).collect();
+        keys.extend(self.shown().into_iter().map(|(_, key, _)| key));
+        let mut newcomers = Vec::new();
+        for key in keys {
+            self.match_heads(&key, &mut newcomers);
+        }
+        newcomers.sort_by_key(|n| {
+            let v = &self.docs.all[n.head[0]];
+            let blob = v.blobs.iter().min().map(ToString::to_string);
+            (!n.key.marker, n.conflict, v.created, blob)
+        });
+        for newcomer in &newcomers {
+            self.make_dirs(newcomer);
+        }
+        for newcomer in newcomers {
+            self.place(newcomer);
+        }
+    }
+
+    /// All that is shown of documents, backups and markers included.
+    fn shown(&self) -> Vec<(String, Key, Option<Head>)> {
+        let of = |(path, id): (&String, &Id)| {
+            let (key, head) = match &self.nodes[id] {
+                Node::Dir { markers, .. } => {
+                    let key = |vid: &Vid| self.docs.all[*vid].key.clone();
+                    let shown = markers
+                        .iter()
+                        .map(|vid| (path.clone(), key(vid), Some(vec![*vid])));
+                    return shown.collect();
+                }
+                Node::File(file) => match &file.role {
+                    Role::Document { key, head, .. } => (key.clone(), head.clone()),
+                    Role::Backup { key, head, .. } => (key.clone(), Some(head.clone())),
+                    Role::Scratch => return Vec::new(),
+                },
+            };
+            vec![(path.clone(), key, head)]
+        };
+        self.names.iter().flat_map(of).collect()
+    }
+
+    fn match_heads(&mut self, key: &Key, newcomers: &mut Vec<Newcomer>) {
+        let mut free: Vec<(usize, Head)> = self.docs.heads(key).into_iter().enumerate().collect();
+        let mut unmatched = Vec::new();
+        let mut nodes = self.shown();
+        nodes.retain(|(_, shown, _)| shown == key);
+        nodes.sort_by_key(|(path, _, _)| self.names[path]);
+        for (path, _, head) in nodes {
+            let Some(head) = head else {
+                continue;
+            };
+            let current = head;
+            match free.iter().position(|(_, free)| free.contains(&current[0])) {
+                Some(index) => {
+                    let (_, head) = free.remove(index);
+                    self.set_head(&path, &current, head);
+                }
+                None => unmatched.push((path, current)),
+            }
+        }
+        for (path, current) in unmatched {
+            self.supersede(&path, &current, &mut free);
+        }
+        // What a draft will replace is not shown beside it.
+        let drafts: Vec<Vid> = (self.names.values())
+            .filter_map(|id| match &self.nodes[id] {
+                Node::File(file) => Some(file),
+                Node::Dir { .. } => None,
+            })
+            .filter(|file| matches!(file.role, Role::Document { head: None, .. }))
+            .filter_map(|file| file.target.as_ref())
+            .flat_map(|target| target.base.clone())
+            .collect();
+        free.retain(|(_, head)| !head.iter().any(|vid| drafts.contains(vid)));
+        for (index, head) in free {
+            let known = self.shown().iter().any(|(_, shown, _)| shown == key);
+            newcomers.push(Newcomer {
+                key: key.clone(),
+                head,
+                conflict: index > 0 || known,
+            });
+        }
+    }
+
+    /// What a node showed is no head any more.
+    fn supersede(&mut self, path: &str, current: &Head, free: &mut Vec<(usize, Head)>) {
+        let id = self.names[path];
+        let successor = free.iter().position(|(_, head)| {
+            let version = &self.docs.all[head[0]];
+            current.iter().any(|old| version.replaces.contains(old))
+                && version.path == self.docs.all[current[0]].path
+        });
+        if let Node::File(file) = &mut self.nodes.get_mut(&id).unwrap() {
+            if let Role::Backup { .. } = file.role {
+                file.role = Role::Scratch;
+                return;
+            }
+            if self.has_draft(id) {
+                return;
+            }
+        }
+        let open = self.handles_on(id).next().is_some();
+        match successor {
+            Some(index) if !open => {
+                let (_, head) = free.remove(index);
+                self.set_head(path, current, head);
+            }
+            Some(index) => {
+                let (_, head) = free.remove(index);
+                let mut file = self.file(id).clone();
+                file.target = None;
+                file.saved();
+                self.detach(path);
+                self.attach(path.to_owned(), Node::File(Box::new(file)));
+                self.set_head(path, current, head);
+            }
+            None => self.withdraw(path, current),
+        }
+    }
+
+    fn set_head(&mut self, path: &str, old: &Head, new: Head) {
+        let id = self.names[path];
+        let version = self.docs.all[new[0]].clone();
+        let idle = self.handles_on(id).next().is_none();
+        match self.nodes.get_mut(&id).unwrap() {
+            Node::Dir { markers, .. } => {
+                markers.retain(|vid| !old.contains(vid));
+                markers.push(new[0]);
+            }
+            Node::File(file) => match &mut file.role {
+                Role::Backup { head, .. } => *head = new,
+                Role::Document { head, .. } => {
+                    *head = Some(new);
+                    if idle && !file.is_dirty() {
+                        file.bytes = version.bytes;
+                        file.mode = shown_mode(&version.key, version.mode);
+                    }
+                }
+                Role::Scratch => {}
+            },
+        }
+    }
+
+    fn withdraw(&mut self, path: &str, old: &Head) {
+        match self.nodes.get_mut(&self.names[path]) {
+            Some(Node::Dir { markers, .. }) => {
+                markers.retain(|vid| !old.contains(vid));
+                self.prune(path);
+            }
+            _ => {
+                self.detach(path);
+                self.prune(split(path).0);
+            }
+        }
+    }
+
+    /// Removes a directory that is empty and that nothing keeps, and so its parents.
+    fn prune(&mut self, path: &str) {
+        let prunable = self.names.get(path).map(|id| match &self.nodes[id] {
+            Node::Dir { markers, kept } => markers.is_empty() && !kept,
+            Node::File(_) => false,
+        });
+        if prunable != Some(true) {
+            return;
+        }
+        if self.children(path).is_empty() {
+            self.detach(path);
+            self.prune(split(path).0);
+        }
+    }
+
+    fn make_dirs(&mut self, newcomer: &Newcomer) {
+        let path = &self.docs.all[newcomer.head[0]].path;
+        let mut at = newcomer.key.area.clone();
+        let mut parts: Vec<String> = path.split('/').map(str::to_owned).collect();
+        if !newcomer.key.marker {
+            parts.pop();
+        }
+        for part in parts {
+            at = format!("{at}/{part}");
+            if !self.names.contains_key(&at) {
+                let node = Node::Dir {
+                    markers: Vec::new(),
+                    kept: false,
+                };
+                self.attach(at.clone(), node);
+            }
+        }
+    }
+
+    fn place(&mut self, newcomer: Newcomer) {
+        let Newcomer {
+            key,
+            head,
+            conflict,
+        } = newcomer;
+        let version = self.docs.all[head[0]].clone();
+        let path = format!("{}/{}", key.area, version.path);
+        if key.marker {
+            if let Some(Node::Dir { markers, .. }) =
+                self.names.get(&path).and_then(|id| self.nodes.get_mut(id))
+            {
+                markers.push(head[0]);
+            }
+            return;
+        }
+        let path = match conflict || self.names.contains_key(&path) {
+            true => unbound(&path, head[0]),
+            false => path,
+        };
+        let file = File {
+            mode: shown_mode(&key, version.mode),
+            role: Role::Document {
+                key,
+                head: Some(head),
+                conflict,
+            },
+            bytes: version.bytes,
+            target: None,
+            written: false,
+            fresh: false,
+            touched: false,
+            unlinked: false,
+        };
+        self.attach(path, Node::File(Box::new(file)));
+    }
+}
+
+fn shown_mode(key: &Key, mode: u32) -> u32 {
+    match key.signer {
+        Some(super::documents::Who::Bob) => 4,
+        _ => mode,
+    }
+}
+
+/// A name with a remark, which the model leaves to the view until it was seen.
+pub fn unbound(path: &str, vid: Vid) -> String {
+    format!("{path}?{vid}")
+}

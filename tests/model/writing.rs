@@ -1,0 +1,280 @@
+//! The reference for writing: handles, and when something is published.
+
+use super::documents::{Version, Who};
+use super::reference::{
+    Errno, File, Handle, How, Id, Model, Node, Role, Target, area, is_scratch, new_target, split,
+};
+
+impl Model {
+    pub fn open(&mut self, path: &str, how: How) -> Result<Handle, Errno> {
+        self.parent(path)?;
+        let id = match self.names.get(path).copied() {
+            Some(_) if self.is_dir(path) => return Err(libc::EISDIR),
+            Some(id) => {
+                if how.write {
+                    self.may_write(id)?;
+                }
+                self.load(id);
+                let file = self.file_mut(id);
+                if how.truncate && !file.bytes.is_empty() {
+                    file.bytes.clear();
+                    file.fresh = true;
+                }
+                id
+            }
+            None if !how.write => return Err(libc::ENOENT),
+            None => self.create(path),
+        };
+        Ok(Handle { node: id, how })
+    }
+
+    fn create(&mut self, path: &str) -> Id {
+        let (role, target) = if is_scratch(split(path).1) {
+            (Role::Scratch, None)
+        } else {
+            let target = self.takeover(path, None).unwrap_or_else(|| {
+                let doc = self.docs.new_doc();
+                new_target(path, doc)
+            });
+            let role = Role::Document {
+                key: target.key.clone(),
+                head: None,
+                conflict: false,
+            };
+            (role, Some(target))
+        };
+        let file = File {
+            role,
+            bytes: Vec::new(),
+            mode: 6,
+            target,
+            written: false,
+            fresh: true,
+            touched: false,
+            unlinked: false,
+        };
+        self.attach(path.to_owned(), Node::File(Box::new(file)))
+    }
+
+    /// The document that a file under this name continues.
+    pub fn takeover(&self, path: &str, victim: Option<Id>) -> Option<Target> {
+        let (key, base) = match victim {
+            Some(victim) => match &self.file(victim).role {
+                Role::Document { key, head, .. } => {
+                    let own = self.file(victim).target.as_ref();
+                    let base = head.clone().or_else(|| own.map(|own| own.base.clone()));
+                    Some((key, base?))
+                }
+                _ => None,
+            },
+            None => {
+                let backups = self.names.values().filter_map(|id| match &self.nodes[id] {
+                    Node::File(file) => match &file.role {
+                        Role::Backup {
+                            key,
+                            head,
+                            origin,
+                            order,
+                            ..
+                        } if origin == path => Some((order, key, head)),
+                        _ => None,
+                    },
+                    Node::Dir { .. } => None,
+                });
+                let last = backups.max_by_key(|(order, ..)| **order);
+                last.map(|(_, key, head)| (key, head.clone()))
+            }
+        }?;
+        Some(Target {
+            key: key.clone(),
+            path: area(path).1.to_owned(),
+            base,
+        })
+    }
+
+    pub fn write(&mut self, handle: Handle, offset: usize, data: &[u8]) {
+        let file = self.file_mut(handle.node);
+        let offset = if handle.how.append {
+            file.bytes.len()
+        } else {
+            offset
+        };
+        if file.bytes.len() < offset + data.len() {
+            file.bytes.resize(offset + data.len(), 0);
+        }
+        file.bytes[offset..offset + data.len()].copy_from_slice(data);
+        file.written = true;
+    }
+
+    pub fn flush(&mut self, handle: Handle) {
+        let file = self.file(handle.node);
+        if handle.how.write && (file.written || file.touched) {
+            self.publish(handle.node);
+        }
+    }
+
+    pub fn fsync(&mut self, handle: Handle) {
+        if handle.how.write && self.file(handle.node).is_dirty() {
+            self.publish(handle.node);
+        }
+        self.docs.settle_all();
+    }
+
+    /// A handle goes that is in no slot any more.
+    pub fn release(&mut self, handle: Handle) {
+        let id = handle.node;
+        if handle.how.write && !self.has_writer(id) && self.file(id).is_dirty() {
+            self.publish(id);
+        }
+        self.let_go(id);
+    }
+
+    pub fn let_go(&mut self, id: Id) {
+        if self.handles_on(id).next().is_some() {
+            return;
+        }
+        if !self.names.values().any(|shown| *shown == id) {
+            self.nodes.remove(&id);
+        } else if !self.has_draft(id) {
+            self.file_mut(id).target = None;
+        }
+        self.refresh();
+    }
+
+    /// Saves a file where it belongs, if there is anything to save.
+    pub fn publish(&mut self, id: Id) {
+        let file = self.file(id);
+        let never = matches!(file.role, Role::Document { head: None, .. });
+        let target = file.target.clone().filter(|_| !file.unlinked);
+        if let Some(target) = target {
+            // What was removed meanwhile is saved again: edit beats delete.
+            let base = target.base.first().map(|vid| &self.docs.all[*vid]);
+            let first = base.filter(|base| base.present).map(|base| &base.bytes);
+            let touched = file.touched && !target.key.is_message();
+            let unchanged = first == Some(&file.bytes) && !touched;
+            if !unchanged || (never && !self.continue_backup(id, &target)) {
+                self.publish_to(id, target, false);
+            }
+        }
+        self.file_mut(id).saved();
+        self.refresh();
+    }
+
+    /// A new file that holds the same as the backup of its name is the document again.
+    fn continue_backup(&mut self, id: Id, target: &Target) -> bool {
+        let base = &self.docs.all[target.base[0]];
+        let mode = self.file(id).mode;
+        if base.path != target.path || (!target.key.is_message() && base.mode != mode) {
+            return false;
+        }
+        let backup = self.nodes.values_mut().find_map(|node| match node {
+            Node::File(file) => match &file.role {
+                Role::Backup { head, .. } if head[0] == target.base[0] => Some(file),
+                _ => None,
+            },
+            Node::Dir { .. } => None,
+        });
+        let Some(backup) = backup else {
+            return false;
+        };
+        if let Role::Backup {
+            key,
+            head,
+            conflict,
+            ..
+        } = std::mem::replace(&mut backup.role, Role::Scratch)
+        {
+            self.file_mut(id).role = Role::Document {
+                key,
+                head: Some(head),
+                conflict,
+            };
+        }
+        true
+    }
+
+    /// Publishes a version with what the file holds; it is what the file shows from now on.
+    pub fn publish_to(&mut self, id: Id, target: Target, renamed: bool) {
+        let file = self.file(id);
+        let (bytes, mode) = (file.bytes.clone(), file.mode);
+        let mode = if target.key.is_message() { 6 } else { mode };
+        let was_conflict = match &file.role {
+            Role::Document { conflict, .. } => *conflict,
+            _ => false,
+        };
+        let conflict = was_conflict && !renamed;
+        self.published
+            .insert((bytes.clone(), target.key.area.clone()));
+        let version = Version {
+            key: target.key.clone(),
+            path: target.path.clone(),
+            bytes,
+            mode,
+            replaces: Vec::new(),
+            present: true,
+            blobs: Vec::new(),
+            created: dds::ids::Timestamp::now().seconds(),
+        };
+        let key = version.key.clone();
+        let vid = self.docs.publish(&target.base, version);
+        let head = Some(vec![vid]);
+        let file = self.file_mut(id);
+        file.role = Role::Document {
+            key,
+            head,
+            conflict,
+        };
+        file.target = Some(Target {
+            base: vec![vid],
+            ..target
+        });
+        file.saved();
+    }
+
+    pub fn truncate(&mut self, path: &str, size: usize) -> Result<(), Errno> {
+        let id = self.find(path)?;
+        if self.is_dir(path) {
+            return Ok(());
+        }
+        self.may_write(id)?;
+        self.by_path(id, |file| {
+            file.bytes.resize(size, 0);
+            file.written = true;
+        });
+        Ok(())
+    }
+
+    pub fn chmod(&mut self, path: &str, mode: u32) -> Result<(), Errno> {
+        let id = self.find(path)?;
+        if self.is_dir(path) {
+            return Ok(());
+        }
+        let message = match &self.file(id).role {
+            Role::Document { key, head, .. } => {
+                if key.signer == Some(Who::Bob) && head.is_some() {
+                    return Err(libc::EACCES);
+                }
+                key.is_message()
+            }
+            Role::Scratch | Role::Backup { .. } => false,
+        };
+        self.by_path(id, |file| {
+            if !message {
+                file.touched |= file.mode != mode;
+                file.mode = mode;
+            }
+        });
+        Ok(())
+    }
+
+    /// Changes a file without a handle: published at once, unless somebody is writing it.
+    fn by_path(&mut self, id: Id, change: impl FnOnce(&mut File)) {
+        self.load(id);
+        let busy = self.file(id).is_dirty();
+        change(self.file_mut(id));
+        if !busy || !self.has_writer(id) {
+            self.publish(id);
+        }
+        self.let_go(id);
+    }
+}
