@@ -1,8 +1,9 @@
 //! Packets that may be longer than one length can say: in parts (RFC 9580, 4.2.1.4).
 //!
-//! A packet whose length fits into four octets has a header with that length. A longer one comes
-//! in parts of equal size, each after one octet that says so, and a last part after a length of
-//! four octets.
+//! A packet of less than 2 GiB has a header with a length of four octets. A longer one comes in
+//! parts of equal size, each after one octet that says so, and a last part after a length of four
+//! octets. These could say up to 4 GiB, but GnuPG (2.2.40) takes them for signed there, and drops
+//! the end of what it decrypts.
 
 use std::io::{self, Write};
 
@@ -21,7 +22,7 @@ pub(super) struct Cut {
 impl Default for Cut {
     fn default() -> Self {
         Cut {
-            longest: u32::MAX.into(),
+            longest: i32::MAX as u64,
             exponent: 30,
         }
     }

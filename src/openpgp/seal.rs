@@ -97,7 +97,7 @@ impl<'c> Sealed<'c> {
     ///
     /// # Errors
     /// `NoKey`, `KeyExpired` or `KeyRevoked` if the signer or any recipient cannot be used, or
-    /// if there is no recipient; `TooLarge` if its padding is over 4 GiB (some 256 GiB of
+    /// if there is no recipient; `TooLarge` if its padding is over 2 GiB (some 128 GiB of
     /// content); `Invalid` if the notations do not fit into a signature (64 KiB); `Io` if the
     /// content cannot be read.
     pub fn prepare(request: SealRequest<'_, 'c>) -> Result<Sealed<'c>> {
@@ -139,7 +139,7 @@ impl<'c> Sealed<'c> {
             session_key,
             created,
         };
-        if aead && sealed.filler() > u32::MAX.into() {
+        if aead && sealed.filler() > Cut::default().longest {
             return Err(too_large());
         }
         Ok(sealed)
@@ -357,7 +357,7 @@ fn literal_fields(request: &SealRequest<'_, '_>) -> Packets {
 }
 
 fn too_large() -> Error {
-    Error::new(Kind::TooLarge, "larger than one blob can be (256 GiB)")
+    Error::new(Kind::TooLarge, "larger than one blob can be (128 GiB)")
 }
 
 /// Counts and digests what is written, and keeps the first failure.
