@@ -262,3 +262,14 @@ fn regression_a_draft_given_up_shows_what_arrived_meanwhile() {
         ]);
     }
 }
+
+#[test]
+fn a_conflict_copy_left_alone_is_kept() {
+    replay(&[
+        Write("notes/bob/a.md"),
+        Diverge("notes/bob/a.md", Before),
+        Touch("notes/bob/b.md"),
+        Rename("notes/bob/a.md", "notes/bob/b.md"),
+        Remove("notes/bob/*0"),
+    ]);
+}
