@@ -264,6 +264,32 @@ fn regression_a_draft_given_up_shows_what_arrived_meanwhile() {
 }
 
 #[test]
+fn regression_a_save_that_equals_a_conflict_copy_keeps_its_own_name() {
+    let how = How {
+        write: true,
+        append: false,
+        truncate: true,
+    };
+    replay(&[
+        Append("messages/bob,carol/b.md"),
+        Open(0, "messages/bob,carol/b.md", how),
+        Edit("messages/bob,carol/b.md", Gone),
+        Remount,
+        Touch("messages/bob,carol/b.md"),
+    ]);
+}
+
+#[test]
+fn regression_a_save_that_equals_a_backup_of_a_conflict_copy_is_shown() {
+    replay(&[
+        Write("notes/bob/b.md"),
+        Diverge("notes/bob/b.md", Before),
+        Rename("notes/bob/*0", "notes/bob/a.md~"),
+        Copy("notes/bob/a.md~", "notes/bob/b.md"),
+    ]);
+}
+
+#[test]
 fn a_conflict_copy_left_alone_is_kept() {
     replay(&[
         Write("notes/bob/a.md"),

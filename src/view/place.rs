@@ -86,7 +86,10 @@ impl Tree {
 
     /// Lets the nodes of a document keep or take over its heads; the rest are newcomers.
     fn match_heads(&mut self, key: &DocKey, heads: Vec<Head>, newcomers: &mut Vec<Newcomer>) {
-        let nodes = self.by_document.get(key).cloned().unwrap_or_default();
+        let mut nodes = self.by_document.get(key).cloned().unwrap_or_default();
+        // Heads that became equal are one: the document's own name keeps it, then a conflict
+        // copy's, a backup's last.
+        nodes.sort_by_key(|ino| self.rank(*ino));
         let mut free: Vec<(usize, Head)> = heads.into_iter().enumerate().collect();
         let mut unmatched = Vec::new();
         for ino in nodes {
@@ -149,6 +152,15 @@ impl Tree {
                 head,
                 is_conflict: index > 0 || self.by_document.contains_key(key),
             });
+        }
+    }
+
+    /// Which of several nodes of a document comes first.
+    fn rank(&self, ino: Ino) -> u8 {
+        match self.file(ino).map(|file| &file.role) {
+            Some(FileRole::Backup(..)) => 2,
+            Some(FileRole::Document(shown)) if shown.is_conflict => 1,
+            _ => 0,
         }
     }
 

@@ -60,7 +60,7 @@ impl Model {
         let mut unmatched = Vec::new();
         let mut nodes = self.shown();
         nodes.retain(|(_, shown, _)| shown == key);
-        nodes.sort_by_key(|(path, _, _)| self.names[path]);
+        nodes.sort_by_key(|(path, _, _)| (self.rank(self.names[path]), self.names[path]));
         for (path, _, head) in nodes {
             let Some(head) = head else {
                 continue;
@@ -95,6 +95,18 @@ impl Model {
                 head,
                 conflict: index > 0 || known,
             });
+        }
+    }
+
+    /// Of nodes whose heads became equal, the document's own name comes first, a backup last.
+    fn rank(&self, id: Id) -> u8 {
+        match &self.nodes[&id] {
+            Node::File(file) => match file.role {
+                Role::Backup { .. } => 2,
+                Role::Document { conflict: true, .. } => 1,
+                _ => 0,
+            },
+            Node::Dir { .. } => 0,
         }
     }
 
