@@ -290,6 +290,50 @@ fn regression_a_save_that_equals_a_backup_of_a_conflict_copy_is_shown() {
 }
 
 #[test]
+fn regression_a_renaming_that_is_refused_leaves_its_victim_as_it_was() {
+    let how = How {
+        write: true,
+        append: false,
+        truncate: false,
+    };
+    replay(&[
+        Open(1, "messages/bob/b.md", how),
+        Deliver("messages/bob/a.md"),
+        Rename("messages/bob/a.md", "messages/bob/b.md"),
+        Flush(1),
+    ]);
+}
+
+#[test]
+fn a_renaming_takes_along_what_was_published_and_not_what_is_being_written() {
+    let how = How {
+        write: true,
+        append: false,
+        truncate: true,
+    };
+    for area in ["notes/bob", "messages/bob,carol"] {
+        let [a, b] = ["a.md", "b.md"].map(|name| leak(format!("{area}/{name}")));
+        replay(&[Write(a), Open(0, a, how), Put(0), Rename(a, b), Crash]);
+        replay(&[
+            Write(a),
+            Open(0, a, how),
+            Put(0),
+            Rename(a, b),
+            Put(0),
+            Close(0),
+        ]);
+    }
+    let at = "notes/me/d/a.md";
+    replay(&[
+        Write(at),
+        Open(0, at, how),
+        Put(0),
+        Rename("notes/me/d", "notes/me/e"),
+        Crash,
+    ]);
+}
+
+#[test]
 fn a_conflict_copy_left_alone_is_kept() {
     replay(&[
         Write("notes/bob/a.md"),

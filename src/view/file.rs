@@ -62,6 +62,8 @@ pub(super) struct Body {
     before: Option<Target>,
     /// Removed while open: nothing is published any more.
     pub(super) unlinked: bool,
+    /// Something was saved, and so not kept, since it was unlinked.
+    missed: bool,
     pub(super) mtime: Timestamp,
     /// Owner's permission bits (0..=7).
     pub(super) mode: u32,
@@ -72,6 +74,15 @@ pub(super) struct Checkpoint {
     content: Content,
     mtime: Timestamp,
     mode: u32,
+}
+
+/// What is still being written, while the version that was published moves to another place.
+pub(super) struct Unfinished {
+    draft: Checkpoint,
+    written: bool,
+    fresh: bool,
+    touched: bool,
+    failed: Option<Kind>,
 }
 
 enum Content {
@@ -109,6 +120,7 @@ impl OpenFile {
                 moved: false,
                 before: None,
                 unlinked: false,
+                missed: false,
                 mtime: stat.mtime,
                 mode: stat.mode,
             }),
@@ -219,6 +231,55 @@ impl Body {
         self.mtime = before.mtime;
         self.mode = before.mode;
         self.saved();
+    }
+
+    /// Puts what is still being written aside for what was published, on its way to another place.
+    pub(super) fn set_aside(&mut self, published: Arc<Plaintext>, stat: Stat) -> Unfinished {
+        let content = std::mem::replace(&mut self.content, Content::Published(published));
+        let unfinished = Unfinished {
+            draft: Checkpoint {
+                content,
+                mtime: std::mem::replace(&mut self.mtime, stat.mtime),
+                mode: std::mem::replace(&mut self.mode, stat.mode),
+            },
+            written: self.written,
+            fresh: self.fresh,
+            touched: self.touched,
+            failed: self.failed,
+        };
+        self.saved();
+        self.moved = true;
+        unfinished
+    }
+
+    /// Goes on with what was put aside.
+    pub(super) fn take_up(&mut self, unfinished: Unfinished) {
+        let Unfinished {
+            draft,
+            written,
+            fresh,
+            touched,
+            failed,
+        } = unfinished;
+        self.content = draft.content;
+        self.mtime = draft.mtime;
+        self.mode = draft.mode;
+        self.written = written;
+        self.fresh = fresh;
+        self.touched = touched;
+        self.failed = failed;
+    }
+
+    /// A save of what was removed: there is nothing to keep.
+    pub(super) fn miss_save(&mut self) {
+        self.missed |= self.is_dirty();
+        self.saved();
+    }
+
+    /// It was not removed after all; what passed by meanwhile is unsaved.
+    pub(super) fn relink(&mut self) {
+        self.unlinked = false;
+        self.written |= std::mem::take(&mut self.missed);
     }
 
     /// Notes that everything is saved.

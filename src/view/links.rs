@@ -43,6 +43,7 @@ impl View {
         check_path(&to.path())?;
         let (content, stat) = {
             let body = open.lock();
+            self.check_scratch(body.content().len())?;
             (Arc::new(body.content().duplicate()), open.stat())
         };
         let copy = Arc::new(OpenFile::published(content, Target::Scratch, stat));

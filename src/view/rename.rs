@@ -10,14 +10,14 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, DocId, Folder};
 use crate::vault::{Audience, DocKey, Head, Version};
-use crate::view::file::{OpenFile, Target};
+use crate::view::file::{Body, OpenFile, Stat, Target, Unfinished};
 use crate::view::names;
 use crate::view::open::{
     check_new_name, check_path, exists, file_kind, no_files_here, writable_version,
 };
 use crate::view::place::join;
 use crate::view::tree::{FileRole, Ino, Role, Shown, Tree, What};
-use crate::view::{View, not_found};
+use crate::view::{View, document_mode, not_found};
 
 /// How `renameat2(2)` is asked to treat an existing target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,9 +123,7 @@ impl View {
             let renamed = self.rename_file(ino, &from, &to, victim);
             if let (Err(_), Some((victim, file))) = (&renamed, replaced) {
                 let mut body = file.lock();
-                body.unlinked = false;
-                // A save of it may have passed by meanwhile.
-                body.written |= body.changed_since_published();
+                body.relink();
                 drop(body);
                 self.note_draft(victim, &file);
             }
@@ -327,33 +325,77 @@ impl View {
         let published = file.and_then(|file| {
             let mut body = file.lock();
             self.retarget(&mut body, to, takeover, backup);
-            let unfinished = {
-                let never = self.tree().is_never_published(ino);
-                never && self.has_writer(ino)
-            };
-            if unfinished {
+            if self.has_writer(ino) && self.nothing_to_move(ino) {
                 // Still being written: it is published under its new name when it is closed.
                 body.accept_target();
                 drop(body);
                 self.retarget_node(ino, to, victim, &file);
                 return Ok(());
             }
-            let place = Some((to, victim));
-            let published = self.publish_placed(ino, &mut body, place);
-            match &published {
-                Ok(()) => body.accept_target(),
-                Err(_) => body.revert_target(),
-            }
-            published
+            self.publish_moved(ino, &mut body, Some((to, victim)))
         });
         self.let_go(ino);
         published
     }
 
+    /// Publishes a file whose target was changed. What somebody is still writing to it does not
+    /// go with it: the version that was published moves, and the draft is published when it is
+    /// closed.
+    pub(super) fn publish_moved(
+        &self,
+        ino: Ino,
+        body: &mut Body,
+        place: Option<(&Spot, Option<Ino>)>,
+    ) -> Result<()> {
+        let unfinished = self.set_aside_unfinished(ino, body);
+        let published = unfinished.and_then(|unfinished| {
+            let published = self.publish_placed(ino, body, place);
+            if let Some(unfinished) = unfinished {
+                body.take_up(unfinished);
+                if let Some(file) = self.tree().file_mut(ino) {
+                    file.draft = true;
+                }
+            }
+            published
+        });
+        match &published {
+            Ok(()) => body.accept_target(),
+            Err(_) => body.revert_target(),
+        }
+        published
+    }
+
+    /// Tells whether there is no version that could move: never published, or gone meanwhile.
+    pub(super) fn nothing_to_move(&self, ino: Ino) -> bool {
+        let shown = self.tree().shown(ino).cloned();
+        shown.is_some_and(|shown| {
+            let head = shown.head.as_ref();
+            !head.is_some_and(|head| head.blobs().any(|blob| self.vault.has(blob)))
+        })
+    }
+
+    fn set_aside_unfinished(&self, ino: Ino, body: &mut Body) -> Result<Option<Unfinished>> {
+        let head = {
+            let tree = self.tree();
+            tree.shown(ino).and_then(|shown| shown.head.clone())
+        };
+        let unsaved = body.written || body.fresh || body.touched;
+        let Some(head) = head.filter(|_| unsaved && self.has_writer(ino)) else {
+            return Ok(None);
+        };
+        let content = self.vault.content(&head.version)?;
+        let stat = Stat {
+            size: content.len(),
+            mtime: head.version.mtime,
+            mode: document_mode(&head.version),
+        };
+        Ok(Some(body.set_aside(content, stat)))
+    }
+
     /// Points an open file at its new place; [`crate::view::file::Body::revert_target`] undoes it.
     fn retarget(
         &self,
-        body: &mut crate::view::file::Body,
+        body: &mut Body,
         to: &Spot,
         takeover: Option<Takeover>,
         backup: Option<Takeover>,

@@ -7,7 +7,7 @@ use crate::ids::{BlobKind, Folder, Timestamp};
 use crate::plaintext::Plaintext;
 use crate::vault::{Audience, DocKey, Head, Publication};
 use crate::view::file::Target;
-use crate::view::open::{check_path, no_files_here};
+use crate::view::open::{check_path, no_files_here, writable_version};
 use crate::view::place::join;
 use crate::view::rename::Spot;
 use crate::view::tree::{Ino, Role, Tree};
@@ -35,6 +35,7 @@ impl View {
         }
         self.vault.check_audience(&to.audience)?;
         let inside = self.tree().below(ino);
+        self.check_movable(&inside)?;
         let new_path = to.path();
         let mut moved = Vec::new();
         let mut failure = None;
@@ -67,6 +68,19 @@ impl View {
                 Err(error.context("only a part of the directory was moved"))
             }
         }
+    }
+
+    /// Checks that everything in a directory may be published anew.
+    fn check_movable(&self, inside: &[Ino]) -> Result<()> {
+        let tree = self.tree();
+        for ino in inside {
+            let shown = tree.shown(*ino).and_then(|shown| shown.head.as_ref());
+            let markers = tree.dir(*ino).into_iter().flat_map(|dir| &dir.markers);
+            for head in shown.into_iter().chain(markers.map(|(_, head)| head)) {
+                writable_version(&head.version)?;
+            }
+        }
+        Ok(())
     }
 
     /// Publishes one file or a directory's markers under the path below the renamed directory.
@@ -134,18 +148,12 @@ impl View {
                 base: base.clone(),
             };
             body.set_target(target);
-            if self.tree().is_never_published(ino) {
+            if self.nothing_to_move(ino) {
                 // Still being written, also where it continues a backup.
                 body.accept_target();
                 return Ok(Vec::new());
             }
-            match self.publish_placed(ino, &mut body, None) {
-                Ok(()) => body.accept_target(),
-                Err(error) => {
-                    body.revert_target();
-                    return Err(error);
-                }
-            }
+            self.publish_moved(ino, &mut body, None)?;
             drop(body);
             let tree = self.tree();
             let shown = tree.shown(ino).into_iter();

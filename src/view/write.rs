@@ -63,7 +63,7 @@ impl View {
         let first = {
             let mut body = file.lock();
             if let Target::Scratch = body.target {
-                self.check_scratch(data.len())?;
+                self.check_scratch(data.len() as u64)?;
             }
             let offset = if append { body.content().len() } else { offset };
             let first = !body.is_dirty();
@@ -76,11 +76,12 @@ impl View {
         Ok(())
     }
 
-    fn check_scratch(&self, more: usize) -> Result<()> {
+    /// Checks that scratch may take `more` bytes.
+    pub(super) fn check_scratch(&self, more: u64) -> Result<()> {
         let tree = self.tree();
         let scratch = tree.files().filter(|(_, file)| file.role.is_scratch());
         let used: u64 = scratch.map(|(_, file)| self.file_stat(file).size).sum();
-        if used + more as u64 > SCRATCH_LIMIT {
+        if used.saturating_add(more) > SCRATCH_LIMIT {
             return Err(Error::new(
                 Kind::NoSpace,
                 "editors' scratch takes too much memory",
@@ -191,6 +192,9 @@ impl View {
 
     fn set_on_draft(&self, body: &mut Body, set: SetAttr) -> Result<()> {
         if let Some(size) = set.size {
+            if let Target::Scratch = body.target {
+                self.check_scratch(size.saturating_sub(body.content().len()))?;
+            }
             body.set_len(size, self.vault.options().max_file_size)?;
         }
         // Touching a message never sends it again: its time and mode are not kept.
@@ -286,7 +290,7 @@ impl View {
         place: Option<(&Spot, Option<Ino>)>,
     ) -> Result<()> {
         if body.unlinked {
-            body.saved();
+            body.miss_save();
             return Ok(());
         }
         let saved = match &body.target {

@@ -159,8 +159,7 @@ impl Model {
             let own: Vec<Vid> = std::mem::replace(&mut target.base, takeover.base);
             target.base.extend(own);
         }
-        let never = matches!(self.file(id).role, Role::Document { head: None, .. });
-        if never && self.has_writer(id) {
+        if self.has_writer(id) && self.nothing_to_move(id) {
             self.move_node(from, to);
             let file = self.file_mut(id);
             file.role = Role::Document {
@@ -171,9 +170,47 @@ impl Model {
             file.target = Some(target);
             return;
         }
-        self.publish_to(id, target, true);
+        self.publish_moved(id, target, true);
         self.move_node(from, to);
         self.let_go(id);
+    }
+
+    /// Tells whether there is no version that could move: never published, or gone meanwhile.
+    fn nothing_to_move(&self, id: Id) -> bool {
+        match &self.file(id).role {
+            Role::Document { head, .. } => {
+                let mut head = head.iter().flatten();
+                !head.any(|vid| self.docs.all[*vid].present)
+            }
+            Role::Scratch | Role::Backup { .. } => false,
+        }
+    }
+
+    /// Publishes under another path; what is still being written stays a draft.
+    fn publish_moved(&mut self, id: Id, target: Target, renamed: bool) {
+        let file = self.file(id);
+        let unfinished = file.is_dirty() && self.has_writer(id);
+        let shown = match &file.role {
+            Role::Document {
+                head: Some(head), ..
+            } if unfinished => Some(self.docs.all[head[0]].clone()),
+            _ => None,
+        };
+        let draft = file.clone();
+        if let Some(shown) = &shown {
+            let file = self.file_mut(id);
+            file.bytes = shown.bytes.clone();
+            file.mode = shown.mode;
+        }
+        self.publish_to(id, target, renamed);
+        if shown.is_some() {
+            let file = self.file_mut(id);
+            file.bytes = draft.bytes;
+            file.mode = draft.mode;
+            file.written = draft.written;
+            file.fresh = draft.fresh;
+            file.touched = draft.touched;
+        }
     }
 
     /// Tells whether a new file is being written in the place of a backup.
@@ -246,8 +283,8 @@ impl Model {
 
     /// Gives a file of a renamed directory its new path.
     fn move_file(&mut self, from: &str, to: &str, id: Id) {
-        let never = match &mut self.file_mut(id).role {
-            Role::Document { head, .. } => head.is_none(),
+        match &mut self.file_mut(id).role {
+            Role::Document { .. } => {}
             Role::Backup { origin, .. } => {
                 if let Some(rest) = origin.strip_prefix(&format!("{from}/")) {
                     *origin = format!("{to}/{rest}");
@@ -255,18 +292,18 @@ impl Model {
                 return;
             }
             Role::Scratch => return,
-        };
+        }
         self.load(id);
         let Some(mut target) = self.file(id).target.clone() else {
             return;
         };
         let (from, to) = (area(from).1, area(to).1);
         target.path = format!("{to}{}", target.path.strip_prefix(from).unwrap_or_default());
-        if never {
+        if self.nothing_to_move(id) {
             self.file_mut(id).target = Some(target);
             return;
         }
-        self.publish_to(id, target, false);
+        self.publish_moved(id, target, false);
         let idle = self.handles_on(id).next().is_none();
         if idle {
             self.file_mut(id).target = None;
