@@ -305,6 +305,45 @@ fn regression_a_renaming_that_is_refused_leaves_its_victim_as_it_was() {
 }
 
 #[test]
+fn regression_a_draft_that_becomes_scratch_gives_back_what_it_would_have_replaced() {
+    let how = How {
+        write: true,
+        append: false,
+        truncate: false,
+    };
+    replay(&[
+        Write("messages/bob/a.md"),
+        Open(0, "messages/bob/b.md", how),
+        Rename("messages/bob/b.md", "messages/bob/a.md"),
+        Rename("messages/bob/a.md", "messages/bob/a.md~"),
+    ]);
+    replay(&[
+        Touch("messages/bob,carol/a.md"),
+        Rename("messages/bob,carol/a.md", "messages/bob,carol/a.md~"),
+        Open(0, "messages/bob,carol/a.md", how),
+        Rename("messages/bob,carol/a.md~", "messages/bob,carol/b.md"),
+        Rename("messages/bob,carol/a.md", "messages/bob,carol/a.md~"),
+    ]);
+}
+
+#[test]
+fn regression_a_backup_of_what_others_replaced_meanwhile_is_scratch() {
+    let how = How {
+        write: true,
+        append: false,
+        truncate: true,
+    };
+    replay(&[
+        Write("notes/me/a.md"),
+        Open(0, "notes/me/a.md", how),
+        Edit("notes/me/a.md", Gone),
+        Rename("notes/me/a.md", "notes/me/a.md~"),
+        Touch("notes/me/a.md"),
+        Write("notes/me/a.md"),
+    ]);
+}
+
+#[test]
 fn a_renaming_takes_along_what_was_published_and_not_what_is_being_written() {
     let how = How {
         write: true,

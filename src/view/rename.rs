@@ -105,10 +105,10 @@ impl View {
         if victim.is_some() && mode.no_replace {
             return Err(exists());
         }
-        let backups: Vec<DocKey> = {
+        let held_back: Vec<DocKey> = {
             let tree = self.tree();
             let both = [Some(ino), victim].into_iter().flatten();
-            both.filter_map(|ino| tree.backed_up(ino)).collect()
+            both.filter_map(|ino| tree.held_back(ino)).collect()
         };
         let is_dir = self.tree().dir(ino).is_some();
         if is_dir {
@@ -132,8 +132,8 @@ impl View {
         let people = self.vault.people();
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
-        // A document whose backup is overwritten comes back.
-        for key in backups {
+        // A document comes back whose backup or coming replacement is gone.
+        for key in held_back {
             let document = self.vault.document(&key);
             tree.apply(vec![(key, document)], &people);
         }
@@ -272,6 +272,8 @@ impl View {
         });
         let done = kept.map(|shown| {
             self.move_node(ino, to, victim);
+            // What arrived while it was a draft may have replaced it.
+            self.vault.show_again(&shown.key);
             let mut tree = self.tree();
             tree.set_backup(ino, shown, from.parent, OsStr::new(&from.name));
             if let Some(file) = tree.file_mut(ino) {
@@ -518,10 +520,12 @@ impl Tree {
         self.shown(ino).is_some_and(|shown| shown.head.is_none())
     }
 
-    /// The document of which a file is the backup.
-    fn backed_up(&self, ino: Ino) -> Option<DocKey> {
+    /// The document that is not shown because of a file: its backup, or its coming replacement.
+    fn held_back(&self, ino: Ino) -> Option<DocKey> {
         match &self.file(ino)?.role {
-            FileRole::Backup(shown, _) => Some(shown.key.clone()),
+            FileRole::Backup(shown, _) | FileRole::Document(shown @ Shown { head: None, .. }) => {
+                Some(shown.key.clone())
+            }
             _ => None,
         }
     }
