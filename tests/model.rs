@@ -39,7 +39,7 @@ use support::rig::Cast;
 static CAST: LazyLock<Cast> = LazyLock::new(Cast::new);
 
 /// Sequences of one test in the short form.
-const SHORT: u32 = 16;
+const SHORT: u32 = 64;
 const FULL: u32 = 400;
 
 fn seed() -> u64 {

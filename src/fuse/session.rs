@@ -111,6 +111,10 @@ impl Mounted {
         } = self;
         let told = unmounter.endings.clone();
         let kernel = session.notifier();
+        let retrier = view.retry_in_background();
+        if let Err(error) = &retrier {
+            tracing::warn!("what fails will not be saved again by itself: {error}");
+        }
         let serving = std::thread::Builder::new().name("fuse".to_owned());
         let serving = serving.spawn(move || {
             // If nobody waits any more the process is about to end.
@@ -120,6 +124,7 @@ impl Mounted {
             Ok(_) => wait(&endings),
             Err(error) => Err(error),
         };
+        drop(retrier);
         let lost = view.close();
         // Whoever still has a file open could else go on reading what the kernel remembers of it.
         for Ino(number) in view.files() {

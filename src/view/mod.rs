@@ -21,6 +21,7 @@ mod rename;
 mod rename_tree;
 mod report;
 mod rescue;
+mod retry;
 mod special;
 mod tree;
 mod write;
@@ -34,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use open::Access;
 pub use rename::RenameMode;
 pub use rescue::Unsaved;
+pub use retry::Retrier;
 pub use tree::Ino;
 pub use write::SetAttr;
 

@@ -18,12 +18,12 @@ pub(super) struct ErrorLog(Mutex<VecDeque<String>>);
 
 impl ErrorLog {
     pub(super) fn add(&self, path: &str, error: &Error) {
+        self.note(path, &error.to_string());
+    }
+
+    pub(super) fn note(&self, path: &str, sentence: &str) {
         let when = utc(Timestamp::now(), "%Y-%m-%d %H:%M:%S UTC");
-        let line = format!(
-            "{when} {}: {}\n",
-            printable(path),
-            printable(&error.to_string())
-        );
+        let line = format!("{when} {}: {}\n", printable(path), printable(sentence));
         let mut lines = lock(&self.0);
         if lines.len() == LINES {
             lines.pop_front();

@@ -1,0 +1,95 @@
+//! Saving again what a full or failing disk refused: notes only. A message, and whatever failed
+//! for its readers' keys, waits for its writer: nothing is sent later behind his back (DESIGN 5).
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::BlobKind;
+use crate::view::View;
+use crate::view::file::{Body, Target};
+
+/// Time between two attempts.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Saves again in the background until it is dropped.
+pub struct Retrier {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Retrier {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // The thread has nothing to return; a panic in it was already reported by the hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl View {
+    /// Begins to save again, from time to time, what the disk refused.
+    ///
+    /// # Errors
+    /// `Io` if no thread can be started.
+    pub fn retry_in_background(self: &Arc<Self>) -> Result<Retrier> {
+        let (stop, stopped) = mpsc::channel();
+        let view = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("retrier".to_owned());
+        let thread = thread.spawn(move || {
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                view.retry_failed();
+            }
+        });
+        Ok(Retrier {
+            stop: Some(stop),
+            thread: Some(thread.map_err(|error| Error::io("starting a thread", error))?),
+        })
+    }
+
+    /// Saves the notes again whose last save failed for the disk and that nobody is writing now.
+    pub fn retry_failed(&self) {
+        let drafts: Vec<_> = {
+            let tree = self.tree();
+            let drafts = tree.files().filter(|(_, file)| file.draft);
+            drafts
+                .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
+                .collect()
+        };
+        for (ino, file) in drafts {
+            let mut body = file.lock();
+            if !may_retry(&body) || self.has_writer(ino) || !self.has_room(&body) {
+                continue;
+            }
+            // Why it fails again is what the log already says.
+            if self.publish(ino, &mut body).is_ok() {
+                drop(body);
+                self.drop_if_idle(ino);
+                let path = self.tree().path(ino);
+                self.errors.note(&path, "it is saved now");
+            }
+        }
+    }
+
+    /// Tells whether trying is worth the work of sealing.
+    fn has_room(&self, body: &Body) -> bool {
+        self.space().is_ok_and(|space| {
+            let available = space.available.saturating_mul(space.block_size.into());
+            available > body.content().len()
+        })
+    }
+}
+
+fn may_retry(body: &Body) -> bool {
+    let is_note = matches!(
+        body.target,
+        Target::Document {
+            kind: BlobKind::Note,
+            ..
+        }
+    );
+    is_note && !body.unlinked && matches!(body.failed, Some(Kind::NoSpace | Kind::Io))
+}
