@@ -11,6 +11,7 @@
 //!                                    plaintext  the only home of plaintext
 //! ```
 //!
+//! `process` is what the daemon is as a process: its keeper, its sandbox, its memory.
 //! `cli` is the two programs' own code: it alone prints, prompts, reads the environment and
 //! exits.
 
@@ -21,6 +22,7 @@ pub mod fuse;
 pub mod ids;
 pub mod openpgp;
 pub mod plaintext;
+pub mod process;
 pub mod state;
 pub mod store;
 pub mod vault;

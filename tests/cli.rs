@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use support::gnupg::{Gnupg, installed, piped};
-use support::mount::{Home, Mount, PATIENCE, can_mount, is_mounted, skipped, wait_for};
+use support::mount::{Home, Mount, PATIENCE, can_mount, daemon_of, is_mounted, skipped, wait_for};
 
 const PASSPHRASE: &str = "correct horse";
 
@@ -367,20 +367,6 @@ fn no_fuse() {
     assert_harmless(&home.path("secure"));
 }
 
-/// The process that serves a mount, found by its command line.
-fn server_of(mountpoint: &Path) -> i32 {
-    let wanted = mountpoint.as_os_str().as_encoded_bytes();
-    let found = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
-        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let mut arguments = line.split(|byte| *byte == 0);
-        let program = arguments.next()?;
-        let ours = program.ends_with(b"dds-mount") && arguments.any(|one| one == wanted);
-        ours.then_some(pid)
-    });
-    found.expect("a process serves the mount")
-}
-
 fn signal(pid: i32, signal: i32) {
     // SAFETY: the process was started by this test.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
@@ -418,7 +404,7 @@ fn in_the_background_the_mount_is_usable_at_once() {
         assert_eq!(std::fs::read(&file).unwrap(), round.as_bytes());
         let names = std::fs::read_dir(mountpoint.join("notes/me")).unwrap();
         assert_eq!(names.count(), if round == "one" { 1 } else { 2 });
-        let pid = server_of(&mountpoint);
+        let pid = daemon_of(&mountpoint);
         // No terminal, no standard streams, and not in anybody's way.
         assert_eq!(
             std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),

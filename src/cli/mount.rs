@@ -20,9 +20,10 @@ use super::passphrase::Source;
 use super::{Exit, Failure, Outcome, parse, paths};
 use crate::contacts::Contacts;
 use crate::error::{Error, Kind};
-use crate::fuse;
+use crate::fuse::{self, Serving};
 use crate::openpgp::Identity;
 use crate::plaintext::{Budget, SpillArea};
+use crate::process::keeper::Keeper;
 use crate::state::State;
 use crate::store::DirStore;
 use crate::vault::{StateKey, Vault};
@@ -101,6 +102,8 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     let (store, store_path) = open_store(&find_store(given, &config)?)?;
     fuse_available()?;
     let mountpoint = Mountpoint::prepare(&arguments.mountpoint, &store_path)?;
+    // Before any secret is there that it would have a copy of.
+    let keeper = Keeper::fork()?;
     let identities = unlock(arguments, &config).inspect_err(|_| mountpoint.undo())?;
     let job = Job {
         store,
@@ -109,6 +112,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         config,
         mountpoint: &mountpoint,
         options,
+        keeper,
     };
     if arguments.foreground {
         serve_in_foreground(job)
@@ -267,35 +271,47 @@ struct Job<'a> {
     config: Config,
     mountpoint: &'a Mountpoint,
     options: Vec<String>,
+    keeper: Keeper,
 }
 
 impl Job<'_> {
-    fn mount(self) -> Outcome<fuse::Mounted> {
+    /// Mounts, then reads the store: nothing that others wrote is looked at before the process is
+    /// confined, and mounting needs what it gives up.
+    fn mount(self) -> Outcome<Serving> {
         let mountpoint = self.mountpoint;
         self.try_mount().inspect_err(|_| mountpoint.undo())
     }
 
-    fn try_mount(self) -> Outcome<fuse::Mounted> {
+    fn try_mount(self) -> Outcome<Serving> {
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options(spill_area(&self.store_path)?)?;
         let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
-        let store = Arc::new(self.store);
-        let vault = Vault::open(store, state, self.identities, contacts, options)?;
-        let view = View::new(vault, self.config.view_options())?;
         let path = &self.mountpoint.path;
-        let mounted = fuse::mount(Arc::new(view), path, &self.options);
+        let mounted = fuse::mount(path, &self.options, self.keeper);
         let mounted = mounted.map_err(|error| {
             let why = format!("{}: {error}", path.display());
             Failure::new(Exit::Mountpoint, why.trim_end().replace('\n', "; "))
                 .hint("try without -o; else another mountpoint, such as ~/secure")
         })?;
         self.mountpoint.restore();
-        Ok(mounted)
+        let store = Arc::new(self.store);
+        let vault = Vault::open(store, state, self.identities, contacts, options);
+        let view = vault.and_then(|vault| View::new(vault, self.config.view_options()));
+        match view {
+            Ok(view) => Ok(mounted.serve(Arc::new(view))?),
+            Err(error) => {
+                mounted.give_up();
+                Err(error.into())
+            }
+        }
     }
 }
 
 /// How long a daemon that was just unmounted may take to end.
 const LEAVING: Duration = Duration::from_secs(5);
+
+/// Time in which everything must be saved that can be saved, once the mount is to be locked.
+const LOCKING: Duration = Duration::from_millis(4500);
 
 /// Opens the state directory, waiting for the daemon of an earlier mount to let go of it.
 fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
@@ -319,20 +335,18 @@ fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
 }
 
 /// Serves until the mount is taken away, by a signal or from outside.
-fn serve(mounted: fuse::Mounted) -> Outcome<()> {
-    let unmounter = mounted.unmounter();
+fn serve(serving: Serving) -> Outcome<()> {
+    let locker = serving.locker();
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
     let mut signals = signals.map_err(|error| Error::io("signals", error))?;
-    let stop = signals.handle();
-    let watcher = std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            unmounter.unmount();
-        }
+    std::thread::spawn(move || signals.forever().for_each(|_| locker.lock()));
+    let served = serving.wait(|| {
+        std::thread::spawn(|| {
+            std::thread::sleep(LOCKING);
+            eprintln!("{PROGRAM}: the disk does not answer: not everything could be saved");
+            std::process::exit(Exit::Failure as i32);
+        });
     });
-    let served = mounted.serve();
-    stop.close();
-    // The watcher ends with its signals; a panic in it was already printed.
-    let _ = watcher.join();
     let lost = match &served {
         Ok(lost) | Err((_, lost)) => lost,
     };
@@ -401,13 +415,13 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
         let _ = parent.write_all(&[exit as u8]);
     };
     match job.mount() {
-        Ok(mounted) => {
+        Ok(serving) => {
             if let Err(error) = leave_terminal() {
                 tracing::warn!("leaving the terminal: {error}");
             }
             tell(Exit::Ok);
             drop(parent);
-            match serve(mounted) {
+            match serve(serving) {
                 Ok(()) => 0,
                 Err(failure) => failure.exit as i32,
             }

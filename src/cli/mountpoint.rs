@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 
 use super::{Exit, Failure, Outcome};
+use crate::process::mounts;
 
 /// Names that only the top of a synced folder holds.
 const SYNC_MARKS: [&str; 5] = [".stfolder", ".stignore", ".sync", ".SyncID", ".SyncIgnore"];
@@ -37,8 +38,8 @@ impl Mountpoint {
         let canonical = path
             .canonicalize()
             .map_err(|error| refuse(&error.to_string()))?;
-        if let Some(kind) = mounted_here(&canonical) {
-            return Err(if kind == "fuse.dds-mount" {
+        if let Some(entry) = mounts::at(&canonical) {
+            return Err(if entry.kind == mounts::TYPE {
                 refuse("already mounted")
                     .hint(format!("to lock it: fusermount3 -u {}", path.display()))
             } else {
@@ -113,8 +114,9 @@ fn make_if_missing(path: &Path) -> Outcome<bool> {
         Ok(there) if there.is_dir() => Ok(false),
         Ok(_) => Err(refuse("not a directory".to_owned())),
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
-            // A mount whose daemon died. Nobody can be using it any more.
-            detach_stale(path);
+            // A mount whose daemon and keeper died. Nobody can be using it any more. That it could
+            // not be taken away shows when the directory is looked at again.
+            let _ = mounts::detach(path);
             match fs::metadata(path) {
                 Ok(_) => Ok(false),
                 Err(_) => Err(refuse("a dead mount is in the way".to_owned())
@@ -128,28 +130,6 @@ fn make_if_missing(path: &Path) -> Outcome<bool> {
         }
         Err(error) => Err(refuse(error.to_string())),
     }
-}
-
-fn detach_stale(path: &Path) {
-    use rustix::mount::{UnmountFlags, unmount};
-    if unmount(path, UnmountFlags::DETACH).is_err() {
-        // Its failure shows when the directory is looked at again.
-        let _ = std::process::Command::new("fusermount3")
-            .args(["-u", "-q", "-z", "--"])
-            .arg(path)
-            .status();
-    }
-}
-
-/// Returns the type of the filesystem mounted exactly here, from the kernel's table.
-pub(super) fn mounted_here(path: &Path) -> Option<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let line = table.lines().rev().find(|line| {
-        let mounted = line.split(' ').nth(4).unwrap_or_default();
-        Path::new(&mounted.replace("\\040", " ").replace("\\134", "\\")) == path
-    })?;
-    let (_, after) = line.split_once(" - ")?;
-    Some(after.split(' ').next()?.to_owned())
 }
 
 /// Checks the rules. Returns what is wrong and a hint.

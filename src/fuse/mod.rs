@@ -10,7 +10,7 @@ mod session;
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -21,7 +21,7 @@ use fuser::{
 };
 
 pub use errno::code as errno_of;
-pub use session::{Mounted, Unmounter, check_available, mount};
+pub use session::{Locker, Mounted, Serving, check_available, mount};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
@@ -36,12 +36,17 @@ const MAX_WRITE: u32 = 1 << 20;
 
 /// A view, offered to the kernel.
 struct Adapter {
-    view: Arc<View>,
+    /// There before the first request is answered.
+    view: Arc<OnceLock<Arc<View>>>,
     uid: u32,
     gid: u32,
 }
 
 impl Adapter {
+    fn view(&self) -> &View {
+        self.view.get().expect("requests wait for the view")
+    }
+
     fn attr(&self, attr: &Attr) -> FileAttr {
         let mtime = SystemTime::from(attr.mtime);
         FileAttr {
@@ -66,7 +71,7 @@ impl Adapter {
     fn reply_entry(&self, result: Result<Attr>, reply: ReplyEntry) {
         match result {
             Ok(attr) => {
-                self.view.remember(attr.ino);
+                self.view().remember(attr.ino);
                 reply.entry(&TTL, &self.attr(&attr), Generation(0));
             }
             Err(error) => reply.error(errno(&error)),
@@ -160,15 +165,15 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.reply_entry(self.view.lookup(ino(parent), name), reply);
+        self.reply_entry(self.view().lookup(ino(parent), name), reply);
     }
 
     fn forget(&self, _req: &Request, number: INodeNo, nlookup: u64) {
-        self.view.forget(ino(number), nlookup);
+        self.view().forget(ino(number), nlookup);
     }
 
     fn getattr(&self, _req: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.reply_attr(self.view.getattr(ino(number)), reply);
+        self.reply_attr(self.view().getattr(ino(number)), reply);
     }
 
     fn setattr(
@@ -198,13 +203,13 @@ impl Filesystem for Adapter {
         };
         let who = caller::plain(req);
         self.reply_attr(
-            self.view.setattr(ino(number), fh.map(handle), set, who),
+            self.view().setattr(ino(number), fh.map(handle), set, who),
             reply,
         );
     }
 
     fn readlink(&self, _req: &Request, number: INodeNo, reply: ReplyData) {
-        match self.view.readlink(ino(number)) {
+        match self.view().readlink(ino(number)) {
             Ok(target) => reply.data(target.as_bytes()),
             Err(error) => reply.error(errno(&error)),
         }
@@ -220,7 +225,7 @@ impl Filesystem for Adapter {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.reply_entry(self.view.mknod(ino(parent), name), reply);
+        self.reply_entry(self.view().mknod(ino(parent), name), reply);
     }
 
     fn mkdir(
@@ -232,15 +237,15 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.reply_entry(self.view.mkdir(ino(parent), name), reply);
+        self.reply_entry(self.view().mkdir(ino(parent), name), reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(self.view.unlink(ino(parent), name), reply);
+        reply_empty(self.view().unlink(ino(parent), name), reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(self.view.rmdir(ino(parent), name), reply);
+        reply_empty(self.view().rmdir(ino(parent), name), reply);
     }
 
     fn symlink(
@@ -252,7 +257,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = target.to_string_lossy();
-        self.reply_entry(self.view.symlink(ino(parent), name, &target), reply);
+        self.reply_entry(self.view().symlink(ino(parent), name, &target), reply);
     }
 
     fn rename(
@@ -270,7 +275,7 @@ impl Filesystem for Adapter {
             exotic: flags.bits() & !RenameFlags::RENAME_NOREPLACE.bits() != 0,
         };
         let (from, to) = (ino(parent), ino(newparent));
-        reply_empty(self.view.rename(from, name, to, newname, mode), reply);
+        reply_empty(self.view().rename(from, name, to, newname, mode), reply);
     }
 
     fn link(
@@ -281,12 +286,12 @@ impl Filesystem for Adapter {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.reply_entry(self.view.link(ino(number), ino(parent), name), reply);
+        self.reply_entry(self.view().link(ino(number), ino(parent), name), reply);
     }
 
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let who = caller::with_group(req);
-        reply_open(self.view.open(ino(number), access(flags), who), reply);
+        reply_open(self.view().open(ino(number), access(flags), who), reply);
     }
 
     fn create(
@@ -302,11 +307,11 @@ impl Filesystem for Adapter {
         let who = caller::with_group(req);
         let access = access(OpenFlags(flags));
         match self
-            .view
+            .view()
             .create(ino(parent), name, mode & !umask, access, who)
         {
             Ok((attr, id)) => {
-                self.view.remember(attr.ino);
+                self.view().remember(attr.ino);
                 let attr = self.attr(&attr);
                 let open = FopenFlags::empty();
                 reply.created(&TTL, &attr, Generation(0), FileHandle(id.0), open);
@@ -326,7 +331,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.view.read(handle(fh), offset, size as usize) {
+        match self.view().read(handle(fh), offset, size as usize) {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(errno(&error)),
         }
@@ -346,7 +351,7 @@ impl Filesystem for Adapter {
     ) {
         // Pages of a mapping come through any handle, and belong where they are.
         let in_place = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        match self.view.write(handle(fh), offset, data, in_place) {
+        match self.view().write(handle(fh), offset, data, in_place) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(errno(&error)),
         }
@@ -361,7 +366,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let who = caller::with_group(req);
-        reply_empty(self.view.flush(handle(fh), who), reply);
+        reply_empty(self.view().flush(handle(fh), who), reply);
     }
 
     fn release(
@@ -374,7 +379,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.view.release(handle(fh));
+        self.view().release(handle(fh));
         reply.ok();
     }
 
@@ -386,11 +391,11 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        reply_empty(self.view.fsync(handle(fh)), reply);
+        reply_empty(self.view().fsync(handle(fh)), reply);
     }
 
     fn opendir(&self, _req: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply_open(self.view.open_dir(ino(number)), reply);
+        reply_open(self.view().open_dir(ino(number)), reply);
     }
 
     fn readdir(
@@ -401,7 +406,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        match self.view.read_dir(handle(fh), offset) {
+        match self.view().read_dir(handle(fh), offset) {
             Ok(entries) => {
                 for (next, entry) in (offset + 1..).zip(entries) {
                     if reply.add(
@@ -427,7 +432,7 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.view.release(handle(fh));
+        self.view().release(handle(fh));
         reply.ok();
     }
 
@@ -439,11 +444,11 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        reply_empty(self.view.fsync(handle(fh)), reply);
+        reply_empty(self.view().fsync(handle(fh)), reply);
     }
 
     fn statfs(&self, _req: &Request, _number: INodeNo, reply: ReplyStatfs) {
-        match self.view.space() {
+        match self.view().space() {
             Ok(space) => {
                 let (size, name_max) = (space.block_size, 255);
                 let (files, free_files) = (space.files, space.free_files);
@@ -487,12 +492,12 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let value = self.view.xattr(ino(number), name);
+        let value = self.view().xattr(ino(number), name);
         reply_xattr(value.map(String::into_bytes), size, reply);
     }
 
     fn listxattr(&self, _req: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = self.view.xattr_names(ino(number)).map(|names| {
+        let names = self.view().xattr_names(ino(number)).map(|names| {
             let names = names.iter().flat_map(|name| name.bytes().chain([0]));
             names.collect()
         });
@@ -504,7 +509,7 @@ impl Filesystem for Adapter {
         let (write, execute) = (wants(AccessFlags::W_OK), wants(AccessFlags::X_OK));
         let who = caller::plain(req);
         reply_empty(
-            self.view.may_access(ino(number), write, execute, who),
+            self.view().may_access(ino(number), write, execute, who),
             reply,
         );
     }

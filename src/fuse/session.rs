@@ -1,15 +1,17 @@
 //! Mounting and unmounting.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use fuser::{Config, INodeNo, MountOption, Session, SessionACL, SessionUnmounter};
+use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 
 use super::Adapter;
 use crate::error::{Error, Kind, Result};
+use crate::process::keeper::{Keeper, Told};
+use crate::process::mounts;
 use crate::view::{Ino, Unsaved, View};
 
 /// Threads that serve the kernel, at the least: one may wait for the disk or for cryptography
@@ -18,41 +20,61 @@ const MIN_THREADS: usize = 4;
 
 /// How long a mount that was taken out of the tree is still served where its connection cannot be
 /// ended from outside. Nobody needs longer if nothing is open.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(250);
 
-/// A view that is mounted, and will be served by [`Mounted::serve`].
+/// How long the keeper may take to take the mount away.
+const TAKE_AWAY: Duration = Duration::from_secs(2);
+
+/// A mount on which nothing is served yet: requests wait.
 pub struct Mounted {
     session: Session<Adapter>,
-    view: Arc<View>,
-    unmounter: Unmounter,
-    endings: Receiver<Ending>,
+    view: Arc<OnceLock<Arc<View>>>,
+    keeper: Arc<Keeper>,
+    endings: (Sender<Ending>, Receiver<Ending>),
 }
 
-/// How serving came to its end.
+/// A view that is served.
+pub struct Serving {
+    view: Arc<View>,
+    kernel: Notifier,
+    keeper: Arc<Keeper>,
+    endings: (Sender<Ending>, Receiver<Ending>),
+    background: Result<crate::view::Background>,
+}
+
+/// What makes serving come to its end.
 enum Ending {
+    /// Somebody asked for it.
+    Asked,
+    /// The mount is out of the tree, but its connection may last as long as this process.
+    Gone,
     /// The kernel closed the connection.
     Session(std::io::Result<()>),
-    /// The mount is out of the tree, but its connection lasts as long as this process.
-    Detached,
 }
 
-/// Takes a mount away, from any thread, whatever is open.
+/// Locks a mount that is served, from any thread, whatever is open.
 #[derive(Clone)]
-pub struct Unmounter {
-    session: Arc<Mutex<SessionUnmounter>>,
-    mountpoint: PathBuf,
-    endings: Sender<Ending>,
+pub struct Locker(Sender<Ending>);
+
+impl Locker {
+    /// Asks for the mount to be taken away; does not wait.
+    pub fn lock(&self) {
+        // Without a receiver it is locked already.
+        let _ = self.0.send(Ending::Asked);
+    }
 }
 
-/// Mounts a view on an existing directory. Only the mounting user sees it.
+/// Mounts on an existing directory. Only the mounting user sees it. When this process dies,
+/// however that comes about, the keeper takes the mount away.
 ///
 /// `options` are passed on to the kernel as `mount -o` understands them.
 ///
 /// # Errors
 /// `NotFound` without `/dev/fuse`; `Forbidden` if it may not be opened; otherwise `Io` with what
 /// the kernel or fusermount3 said.
-pub fn mount(view: Arc<View>, mountpoint: &Path, options: &[String]) -> Result<Mounted> {
+pub fn mount(mountpoint: &Path, options: &[String], keeper: Keeper) -> Result<Mounted> {
     let owner = std::fs::metadata("/proc/self").map_err(|error| Error::io("/proc/self", error))?;
+    let view = Arc::default();
     let adapter = Adapter {
         view: Arc::clone(&view),
         uid: owner.uid(),
@@ -73,160 +95,133 @@ pub fn mount(view: Arc<View>, mountpoint: &Path, options: &[String]) -> Result<M
     let custom = options.iter().cloned().map(MountOption::CUSTOM);
     config.mount_options.extend(custom);
     let mounted = Session::new(adapter, mountpoint, &config);
-    let mut session = mounted.map_err(|error| Error::io("mounting", error))?;
-    let (sender, endings) = mpsc::channel();
-    let unmounter = Unmounter {
-        session: Arc::new(Mutex::new(session.unmount_callable())),
-        mountpoint: mountpoint.to_owned(),
-        endings: sender,
-    };
+    let session = mounted.map_err(|error| Error::io("mounting", error))?;
+    match mounts::at(mountpoint) {
+        Some(entry) => keeper.watch(entry.device)?,
+        None => tracing::warn!("the mount is not in the kernel's table: nobody watches it"),
+    }
     Ok(Mounted {
         session,
         view,
-        unmounter,
-        endings,
+        keeper: Arc::new(keeper),
+        endings: mpsc::channel(),
     })
 }
 
 impl Mounted {
-    /// Returns what takes the mount away.
-    pub fn unmounter(&self) -> Unmounter {
-        self.unmounter.clone()
+    /// Takes the mount away again: nothing was ever shown.
+    pub fn give_up(self) {
+        // Closing the session takes it away, too; a keeper that is gone cannot.
+        if self.keeper.take_away().is_ok() {
+            let _ = self.keeper.listen();
+        }
     }
 
-    /// Serves the kernel until the mount is taken away. Returns what was not
-    /// saved where it belongs.
+    /// Begins to serve the kernel.
+    ///
+    /// # Errors
+    /// `Io` if threads cannot be started.
+    pub fn serve(self, view: Arc<View>) -> Result<Serving> {
+        let Mounted {
+            session,
+            view: seat,
+            keeper,
+            endings,
+        } = self;
+        let kernel = session.notifier();
+        let failed = |error| Error::io("starting a thread", error);
+        // The seat is empty: this is the only place that fills it.
+        let _ = seat.set(Arc::clone(&view));
+        let told = endings.0.clone();
+        let serving = std::thread::Builder::new().name("fuse".to_owned());
+        let serving = serving.spawn(move || {
+            // If nobody waits any more the process is about to end.
+            let _ = told.send(Ending::Session(session.run()));
+        });
+        serving.map_err(failed)?;
+        let told = endings.0.clone();
+        let listening = Arc::clone(&keeper);
+        let listener = std::thread::Builder::new().name("keeper".to_owned());
+        let listener = listener.spawn(move || match listening.listen() {
+            Told::Gone => {
+                let _ = told.send(Ending::Gone);
+            }
+            Told::Lost => tracing::error!(
+                "the keeper is gone: if this process is killed, so is \
+                 the mount, and the next dds-mount clears it away"
+            ),
+        });
+        listener.map_err(failed)?;
+        let background = view.work_in_background();
+        if let Err(error) = &background {
+            tracing::error!("nothing is made durable in the background: {error}");
+        }
+        Ok(Serving {
+            view,
+            kernel,
+            keeper,
+            endings,
+            background,
+        })
+    }
+}
+
+impl Serving {
+    /// Returns what locks the mount.
+    pub fn locker(&self) -> Locker {
+        Locker(self.endings.0.clone())
+    }
+
+    /// Waits until the mount is taken away or shall be, calls `ending`, takes it away, and saves
+    /// what can be saved. Returns what was not saved where it belongs.
     ///
     /// The process shall end then: where `/sys/fs/fuse/connections` is not mounted, as in most
     /// containers, only that ends the connection of a mount in which files are still open.
     ///
     /// # Errors
     /// `Io` when the connection to the kernel breaks; everything that could be saved was saved.
-    pub fn serve(self) -> std::result::Result<Vec<Unsaved>, (Error, Vec<Unsaved>)> {
-        let Mounted {
-            session,
-            view,
-            unmounter,
-            endings,
-        } = self;
-        let told = unmounter.endings.clone();
-        let kernel = session.notifier();
-        let retrier = view.retry_in_background();
-        if let Err(error) = &retrier {
-            tracing::warn!("what fails will not be saved again by itself: {error}");
+    pub fn wait(
+        self,
+        ending: impl FnOnce(),
+    ) -> std::result::Result<Vec<Unsaved>, (Error, Vec<Unsaved>)> {
+        let mut last = self.endings.1.recv();
+        ending();
+        if let Ok(Ending::Asked) = last {
+            last = match self.keeper.take_away() {
+                Ok(()) => self.next_within(TAKE_AWAY),
+                // What is open stays open until this process ends, which is soon.
+                Err(_) => Ok(Ending::Gone),
+            };
         }
-        let serving = std::thread::Builder::new().name("fuse".to_owned());
-        let serving = serving.spawn(move || {
-            // If nobody waits any more the process is about to end.
-            let _ = told.send(Ending::Session(session.run()));
-        });
-        let ended = match serving {
-            Ok(_) => wait(&endings),
-            Err(error) => Err(error),
-        };
-        drop(retrier);
-        let lost = view.close();
+        while let Ok(Ending::Gone | Ending::Asked) = last {
+            last = self.next_within(GRACE);
+        }
+        drop(self.background);
+        let lost = self.view.close();
         // Whoever still has a file open could else go on reading what the kernel remembers of it.
-        for Ino(number) in view.files() {
+        for Ino(number) in self.view.files() {
             // An error says that the kernel has forgotten the whole mount already.
-            let _ = kernel.inval_inode(INodeNo(number), 0, 0);
+            let _ = self.kernel.inval_inode(INodeNo(number), 0, 0);
         }
-        match ended {
-            Ok(()) => Ok(lost),
-            // The connection was aborted: that is how a busy mount is taken away.
-            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(lost),
-            Err(error) => Err((Error::io("serving the mount", error), lost)),
+        match last {
+            Ok(Ending::Session(Err(error))) if !is_abort(&error) => {
+                Err((Error::io("serving the mount", error), lost))
+            }
+            _ => Ok(lost),
         }
     }
-}
 
-/// Waits until the kernel closes the connection, or nothing but this process holds it.
-fn wait(endings: &Receiver<Ending>) -> std::io::Result<()> {
-    let first = endings.recv();
-    let last = match first {
-        Ok(Ending::Detached) => endings.recv_timeout(GRACE).ok(),
-        first => first.ok(),
-    };
-    match last {
-        Some(Ending::Session(ended)) => ended,
-        Some(Ending::Detached) | None => Ok(()),
+    fn next_within(&self, time: Duration) -> std::result::Result<Ending, mpsc::RecvError> {
+        self.endings
+            .1
+            .recv_timeout(time)
+            .map_err(|_| mpsc::RecvError)
     }
 }
 
-impl Unmounter {
-    /// Unmounts. With files open or a shell inside, the mount is first taken out of the tree and
-    /// then its connection is ended, so that nobody can go on reading.
-    pub fn unmount(&self) {
-        let connection = connection(&self.mountpoint);
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let clean = session.unmount();
-        if clean.is_err() {
-            tracing::info!("mount is busy: detaching it");
-            detach(&self.mountpoint);
-        }
-        if let Some(number) = connection {
-            abort(number);
-        }
-        // If the receiver is gone, so is the mount.
-        let _ = self.endings.send(Ending::Detached);
-    }
-}
-
-/// Finds the number of a mount's connection in `/sys/fs/fuse/connections`: the minor device
-/// number, read from the kernel's table so that the mount itself is not asked.
-fn connection(mountpoint: &Path) -> Option<u32> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let line = table.lines().rev().find(|line| {
-        let mut fields = line.split(' ');
-        fields
-            .nth(4)
-            .is_some_and(|path| Path::new(&unescape(path)) == mountpoint)
-            && line.contains(" - fuse")
-    })?;
-    let (_, minor) = line.split(' ').nth(2)?.split_once(':')?;
-    minor.parse().ok()
-}
-
-/// Undoes the octal escapes of `/proc/self/mountinfo` (space, tab, newline, backslash).
-fn unescape(path: &str) -> String {
-    let escapes = [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ];
-    let mut path = path.to_owned();
-    for (escape, plain) in escapes {
-        path = path.replace(escape, plain);
-    }
-    path
-}
-
-/// Takes a busy mount out of the tree: by ourselves as root, else by fusermount3. For root the
-/// force ends its connection.
-fn detach(mountpoint: &Path) {
-    use rustix::mount::{UnmountFlags, unmount};
-    if unmount(mountpoint, UnmountFlags::FORCE | UnmountFlags::DETACH).is_ok() {
-        return;
-    }
-    let helper = std::process::Command::new("fusermount3")
-        .args(["-u", "-q", "-z", "--"])
-        .arg(mountpoint)
-        .status();
-    if !helper.is_ok_and(|status| status.success()) {
-        tracing::warn!("the mount could not be detached");
-    }
-}
-
-/// Ends a connection: every request on it, waiting or to come, fails.
-fn abort(connection: u32) {
-    let control = format!("/sys/fs/fuse/connections/{connection}/abort");
-    match std::fs::write(&control, "1") {
-        Ok(()) => {}
-        // The unmount was complete, and the connection went with it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!("the connection could not be ended: {error}"),
-    }
+/// The connection was aborted: that is how a busy mount is taken away.
+fn is_abort(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECONNABORTED)
 }
 
 /// Checks that the kernel offers FUSE to this user.

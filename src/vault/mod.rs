@@ -24,6 +24,7 @@ use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
@@ -34,6 +35,7 @@ pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
 pub use publish::{Publication, Published};
 pub use rescue::Rescued;
 pub use returned::PRIVATE_RECIPIENTS;
+pub use settle::Settler;
 pub use state_key::StateKey;
 
 use crate::contacts::{Contacts, Trust};
@@ -81,7 +83,6 @@ impl Default for Options {
 /// An unlocked store.
 pub struct Vault {
     shared: Arc<settle::Shared>,
-    settler: settle::Settler,
     /// What must be remembered outside the store.
     state_dir: crate::state::State,
     /// Sentences for `.dds/status` about what returned, newest first.
@@ -119,8 +120,39 @@ struct State {
 
 /// Recently opened contents, least recently used first to go.
 struct Contents {
-    cache: LruCache<BlobId, Arc<Plaintext>>,
+    /// With the time when each was last asked for.
+    cache: LruCache<BlobId, (Arc<Plaintext>, Instant)>,
     bytes: usize,
+}
+
+impl Contents {
+    fn get(&mut self, id: &BlobId) -> Option<Arc<Plaintext>> {
+        let (content, used) = self.cache.get_mut(id)?;
+        *used = Instant::now();
+        Some(Arc::clone(content))
+    }
+
+    fn put(&mut self, id: BlobId, content: &Arc<Plaintext>) {
+        let known = self.cache.put(id, (Arc::clone(content), Instant::now()));
+        if known.is_none() {
+            self.bytes += size_of(content);
+        }
+        while self.bytes > CONTENT_CACHE {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        match self.cache.pop_lru() {
+            Some((_, (oldest, _))) => self.bytes -= size_of(&oldest),
+            None => self.bytes = 0,
+        }
+    }
+}
+
+/// Bytes that a content takes. The limits are small, so it does not matter if a part is on disk.
+fn size_of(content: &Plaintext) -> usize {
+    usize::try_from(content.allocated()).unwrap_or(usize::MAX)
 }
 
 impl Vault {
@@ -142,7 +174,6 @@ impl Vault {
         let people = Arc::new(People::new(mine, &contacts, options.groups.clone()));
         let shared = Arc::new(settle::Shared::new(store));
         let vault = Vault {
-            settler: settle::Settler::start(Arc::clone(&shared)),
             shared,
             state_dir,
             told: Mutex::default(),
@@ -301,8 +332,8 @@ impl Vault {
         if let Some(kind) = version.unreadable {
             return Err(self.unreadable(version, kind));
         }
-        if let Some(content) = lock(&self.contents).cache.get(&version.id) {
-            return Ok(Arc::clone(content));
+        if let Some(content) = lock(&self.contents).get(&version.id) {
+            return Ok(content);
         }
         let (facts, certificates) = {
             let state = self.state();
@@ -343,20 +374,8 @@ impl Vault {
     }
 
     fn remember(&self, id: BlobId, content: &Arc<Plaintext>) {
-        // The limits are small, so it does not matter if a part of it is on disk.
-        let size = usize::try_from(content.allocated()).unwrap_or(usize::MAX);
-        if size > CONTENT_CACHE_ITEM {
-            return;
-        }
-        let mut contents = lock(&self.contents);
-        if contents.cache.put(id, Arc::clone(content)).is_none() {
-            contents.bytes += size;
-        }
-        while contents.bytes > CONTENT_CACHE {
-            let Some((_, oldest)) = contents.cache.pop_lru() else {
-                break;
-            };
-            contents.bytes -= oldest.allocated() as usize;
+        if size_of(content) <= CONTENT_CACHE_ITEM {
+            lock(&self.contents).put(id, content);
         }
     }
 
@@ -384,17 +403,33 @@ impl Vault {
         notices
     }
 
-    /// Ends the background work; everything published is durable if this returns `Ok`.
+    /// Begins to settle in the background, within a second of each publication.
+    ///
+    /// # Errors
+    /// `Io` if no thread can be started.
+    pub fn settle_in_background(&self) -> Result<Settler> {
+        Settler::start(Arc::clone(&self.shared))
+    }
+
+    /// Forgets everything that was opened; what was published is durable if this returns `Ok`.
     ///
     /// # Errors
     /// As [`Vault::settle`].
     pub fn close(&self) -> Result<()> {
-        self.settler.stop();
         let settled = self.settle();
-        let mut contents = lock(&self.contents);
-        contents.cache.clear();
-        contents.bytes = 0;
+        self.forget_contents(Duration::ZERO);
         settled
+    }
+
+    /// Forgets contents that nobody asked for in this time.
+    pub fn forget_contents(&self, unused: Duration) {
+        let mut contents = lock(&self.contents);
+        while let Some((_, (_, used))) = contents.cache.peek_lru() {
+            if used.elapsed() < unused {
+                break;
+            }
+            contents.drop_oldest();
+        }
     }
 
     fn keyring<'a>(&'a self, certificates: &'a CertIndex) -> Keyring<'a> {

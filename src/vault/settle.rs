@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Folder};
 use crate::store::{Stamp, Store};
 use crate::vault::Version;
@@ -184,37 +184,33 @@ impl Shared {
     }
 }
 
-/// The thread that settles. It ends when it is stopped or dropped.
-pub(super) struct Settler {
+/// The thread that settles, until this is dropped.
+pub struct Settler {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Settler {
-    pub(super) fn start(shared: Arc<Shared>) -> Self {
+    pub(super) fn start(shared: Arc<Shared>) -> Result<Self> {
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("settler".to_owned())
             .spawn(move || theirs.run())
-            .expect("a thread can be started before anything is mounted");
-        Settler {
+            .map_err(|error| Error::io("starting a thread", error))?;
+        Ok(Settler {
             shared,
-            thread: Mutex::new(Some(thread)),
-        }
-    }
-
-    pub(super) fn stop(&self) {
-        lock(&self.shared.pending).stop = true;
-        self.shared.wake.notify_all();
-        if let Some(thread) = lock(&self.thread).take() {
-            // The thread has nothing to return; a panic in it was already reported by the hook.
-            let _ = thread.join();
-        }
+            thread: Some(thread),
+        })
     }
 }
 
 impl Drop for Settler {
     fn drop(&mut self) {
-        self.stop();
+        lock(&self.shared.pending).stop = true;
+        self.shared.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // The thread has nothing to return; a panic in it was already reported by the hook.
+            let _ = thread.join();
+        }
     }
 }

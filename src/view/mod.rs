@@ -9,6 +9,7 @@
 //! except a file's own content while that file is published.
 
 mod audiences;
+mod background;
 mod file;
 mod links;
 mod names;
@@ -21,7 +22,6 @@ mod rename;
 mod rename_tree;
 mod report;
 mod rescue;
-mod retry;
 mod special;
 mod tree;
 mod write;
@@ -32,10 +32,10 @@ use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use background::Background;
 pub use open::Access;
 pub use rename::RenameMode;
 pub use rescue::Unsaved;
-pub use retry::Retrier;
 pub use tree::Ino;
 pub use write::SetAttr;
 

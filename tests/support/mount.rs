@@ -211,3 +211,21 @@ pub fn is_mounted(path: &Path) -> bool {
         line.split(' ').nth(4).map(Path::new) == Some(&path) && line.contains(" - fuse.dds-mount ")
     })
 }
+
+/// Finds the process that serves a mountpoint in the background. Its keeper has another name.
+pub fn daemon_of(mountpoint: &Path) -> i32 {
+    process_of(mountpoint, "dds-mount").expect("a process serves the mount")
+}
+
+/// Finds a process that was started for a mountpoint, by its own name: the daemon's is
+/// `dds-mount`, its keeper's `dds-keeper`.
+pub fn process_of(mountpoint: &Path, name: &str) -> Option<i32> {
+    let wanted = mountpoint.as_os_str().as_encoded_bytes();
+    std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let ours = line.split(|byte| *byte == 0).any(|one| one == wanted);
+        let called = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (ours && called.trim_end() == name).then_some(pid)
+    })
+}

@@ -1,5 +1,8 @@
-//! Saving again what a full or failing disk refused: notes only. A message, and whatever failed
-//! for its readers' keys, waits for its writer: nothing is sent later behind his back (DESIGN 5).
+//! What is done without being asked: making saves durable, saving again what the disk refused,
+//! forgetting what nobody reads any more.
+//!
+//! Only notes are saved again. A message, and whatever failed for its readers' keys, waits for
+//! its writer: nothing is sent later behind his back (DESIGN 5).
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -8,19 +11,23 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobKind;
+use crate::vault::Settler;
 use crate::view::View;
 use crate::view::file::{Body, Target};
 
-/// Time between two attempts.
+/// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// How long content that was opened is kept for whoever reads it next.
+const KEEP_CONTENT: Duration = Duration::from_secs(5);
 
-/// Saves again in the background until it is dropped.
-pub struct Retrier {
+/// The background work of a view, until this is dropped.
+pub struct Background {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    _settler: Settler,
 }
 
-impl Drop for Retrier {
+impl Drop for Background {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
@@ -31,22 +38,25 @@ impl Drop for Retrier {
 }
 
 impl View {
-    /// Begins to save again, from time to time, what the disk refused.
+    /// Begins the background work.
     ///
     /// # Errors
     /// `Io` if no thread can be started.
-    pub fn retry_in_background(self: &Arc<Self>) -> Result<Retrier> {
+    pub fn work_in_background(self: &Arc<Self>) -> Result<Background> {
+        let settler = self.vault.settle_in_background()?;
         let (stop, stopped) = mpsc::channel();
         let view = Arc::clone(self);
-        let thread = std::thread::Builder::new().name("retrier".to_owned());
+        let thread = std::thread::Builder::new().name("background".to_owned());
         let thread = thread.spawn(move || {
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                view.vault.forget_contents(KEEP_CONTENT);
                 view.retry_failed();
             }
         });
-        Ok(Retrier {
+        Ok(Background {
             stop: Some(stop),
             thread: Some(thread.map_err(|error| Error::io("starting a thread", error))?),
+            _settler: settler,
         })
     }
 

@@ -1,0 +1,203 @@
+//! A second process, without secrets, that takes the mount away: when the daemon asks for it, and
+//! when the daemon dies, however that comes about. The daemon's sandbox forbids it to do so itself.
+//!
+//! It is forked before anything is unlocked and knows one thing, the mount's device number. It
+//! also watches the table of mounts: when the mount is out of the tree while files are open in
+//! it, or while another mount namespace holds a copy, it ends the connection, for unmounting is
+//! locking.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::exit;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::mounts;
+use crate::error::{Error, Result};
+
+/// How long what is mapped and dirty may take to be written back before the mount goes.
+const WRITE_BACK: Duration = Duration::from_secs(1);
+
+/// The daemon tells its mount's device number, 4 bytes in native order, after this byte.
+const WATCH: u8 = b'W';
+/// The daemon asks to take the mount away.
+const TAKE_AWAY: u8 = b'T';
+/// The keeper tells that the mount is out of the tree.
+const GONE: u8 = b'G';
+
+/// What the daemon has of its keeper. When it is closed the keeper takes the mount away, and ends.
+pub struct Keeper {
+    socket: OwnedFd,
+}
+
+/// What the keeper tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The mount is out of the tree.
+    Gone,
+    /// The keeper was killed.
+    Lost,
+}
+
+impl Keeper {
+    /// Forks the keeper. The process must have one thread, and no secret.
+    ///
+    /// # Errors
+    /// `Io` if the system has no process or descriptor left.
+    pub fn fork() -> Result<Keeper> {
+        let failed = |error: std::io::Error| Error::io("starting the keeper", error);
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| failed(errno.into()))?;
+        // SAFETY: the caller has one thread, so the child may go on as the parent would.
+        match unsafe { libc::fork() } {
+            -1 => Err(failed(std::io::Error::last_os_error())),
+            0 => {
+                drop(ours);
+                // The daemon sees a keeper that could not begin as one that was killed.
+                exit(i32::from(run(theirs).is_err()));
+            }
+            _ => Ok(Keeper { socket: ours }),
+        }
+    }
+
+    /// Tells the keeper which mount it has to take away.
+    ///
+    /// # Errors
+    /// `Io` if there is no keeper any more.
+    pub fn watch(&self, device: u32) -> Result<()> {
+        let mut message = vec![WATCH];
+        message.extend(device.to_ne_bytes());
+        self.tell(&message)
+    }
+
+    /// Asks the keeper to take the mount away; [`Keeper::listen`] hears when it is done.
+    ///
+    /// # Errors
+    /// `Io` if there is no keeper any more.
+    pub fn take_away(&self) -> Result<()> {
+        self.tell(&[TAKE_AWAY])
+    }
+
+    fn tell(&self, message: &[u8]) -> Result<()> {
+        let sent = rustix::net::send(&self.socket, message, SendFlags::NOSIGNAL);
+        sent.map(drop)
+            .map_err(|errno| Error::io("telling the keeper", errno.into()))
+    }
+
+    /// Waits for what the keeper tells.
+    pub fn listen(&self) -> Told {
+        let mut message = [0];
+        loop {
+            match rustix::net::recv(&self.socket, &mut message, RecvFlags::empty()) {
+                Ok((_, 0)) => return Told::Lost,
+                Ok(_) if message[0] == GONE => return Told::Gone,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Told::Lost,
+            }
+        }
+    }
+}
+
+/// The keeper's life.
+fn run(socket: OwnedFd) -> std::io::Result<()> {
+    leave_everything()?;
+    let table = File::open(mounts::TABLE)?;
+    let mut device = None;
+    loop {
+        // In the order of the two: what was asked for, then what became of the mount.
+        let mut wanted = [
+            PollFd::new(&socket, PollFlags::IN),
+            PollFd::new(&table, PollFlags::PRI),
+        ];
+        match poll(&mut wanted, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let [asked, changed] = wanted.map(|wanted| !wanted.revents().is_empty());
+        if asked {
+            let mut message = [0; 5];
+            match rustix::net::recv(&socket, &mut message, RecvFlags::empty()) {
+                Ok((_, 0)) | Err(_) => {
+                    // The daemon is gone.
+                    device.inspect(|device| take_away(*device));
+                    return Ok(());
+                }
+                Ok(_) => match message {
+                    [WATCH, number @ ..] => device = Some(u32::from_ne_bytes(number)),
+                    [TAKE_AWAY, ..] => {
+                        if let Some(device) = device {
+                            write_back(device);
+                            take_away(device);
+                        }
+                    }
+                    _ => {}
+                },
+            }
+        }
+        if let Some(number) = device.filter(|_| asked || changed) {
+            if mounts::of_device(number).is_none() {
+                mounts::abort(number);
+                device = None;
+                // If the daemon does not listen any more it is about to end.
+                let _ = rustix::net::send(&socket, &[GONE], SendFlags::NOSIGNAL);
+            }
+        }
+    }
+}
+
+/// Leaves terminal, directory and standard streams, which others may wait for, and ignores what
+/// is meant for the daemon: the keeper ends when the daemon has.
+fn leave_everything() -> std::io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE] {
+        // SAFETY: no handler is installed; ignoring is always allowed for these.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    rustix::thread::set_name(c"dds-keeper")?;
+    Ok(())
+}
+
+/// Lets the kernel hand over what programs wrote to mapped files. The daemon must answer for
+/// that, so there is an end to waiting.
+fn write_back(device: u32) {
+    let Some(entry) = mounts::of_device(device) else {
+        return;
+    };
+    let (done, written) = mpsc::channel();
+    std::thread::spawn(move || {
+        let root = File::open(entry.path);
+        let synced = root.map(|root| rustix::fs::syncfs(root.as_fd()));
+        // Nobody may be waiting any more.
+        let _ = done.send(synced.is_ok());
+    });
+    // Whatever comes of it, the mount goes now.
+    let _ = written.recv_timeout(WRITE_BACK);
+}
+
+/// Takes the mount out of the tree, everywhere it is, and ends its connection.
+fn take_away(device: u32) {
+    // More than once only if somebody bound it to further places.
+    for _ in 0..16 {
+        let Some(entry) = mounts::of_device(device) else {
+            break;
+        };
+        let gone = mounts::unmount(&entry.path).or_else(|_| mounts::detach(&entry.path));
+        if gone.is_err() {
+            break;
+        }
+    }
+    mounts::abort(device);
+}

@@ -1,0 +1,6 @@
+//! What the daemon is as a process: who watches it, what it may do, what of it may leave RAM.
+//!
+//! Nothing here knows of files, keys or documents.
+
+pub mod keeper;
+pub mod mounts;
