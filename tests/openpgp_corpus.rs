@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use dds::error::Kind;
 use dds::openpgp::*;
 use dds::plaintext::Passphrase;
-use zeroize::Zeroizing;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
@@ -17,7 +16,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 fn passphrase(text: &str) -> Passphrase {
-    Passphrase::new(Zeroizing::new(text.as_bytes().to_vec()))
+    Passphrase::of(text.as_bytes()).unwrap()
 }
 
 fn identity(name: &str, secret: Option<&str>) -> Identity {

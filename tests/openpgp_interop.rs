@@ -11,7 +11,6 @@ use std::process::{Command, Output, Stdio};
 
 use dds::openpgp::*;
 use dds::plaintext::{Passphrase, Plaintext};
-use zeroize::Zeroizing;
 
 /// The first line that a program prints as its version; `None` (and a word) without it.
 fn version(program: &str) -> Option<String> {
@@ -93,8 +92,7 @@ impl Drop for Gpg {
 const PASSPHRASE: &str = "correct horse";
 
 fn person(name: &str, passphrase: bool) -> (NewIdentity, Identity) {
-    let passphrase =
-        passphrase.then(|| Passphrase::new(Zeroizing::new(PASSPHRASE.as_bytes().to_vec())));
+    let passphrase = passphrase.then(|| Passphrase::of(PASSPHRASE.as_bytes()).unwrap());
     let user_id = format!("{name} <{name}@example.org>");
     let made = generate(&user_id, passphrase.as_ref(), Profile::Compatible).unwrap();
     let identity = Identity::unlock(&made.secret, passphrase.as_ref()).unwrap();

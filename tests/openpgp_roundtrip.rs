@@ -6,7 +6,6 @@ use dds::error::Kind;
 use dds::ids::{BlobId, BlobKind, BlobName, DocId};
 use dds::openpgp::*;
 use dds::plaintext::{Passphrase, Plaintext};
-use zeroize::Zeroizing;
 
 fn person(name: &str, profile: Profile) -> Identity {
     let made = generate(&format!("{name} <{name}@example.org>"), None, profile).unwrap();
@@ -243,7 +242,7 @@ fn small_contents_have_one_length() {
 
 #[test]
 fn a_passphrase_locks_the_key() {
-    let passphrase = |text: &str| Passphrase::new(Zeroizing::new(text.as_bytes().to_vec()));
+    let passphrase = |text: &str| Passphrase::of(text.as_bytes()).unwrap();
     let right = passphrase("correct horse");
     let made = generate("alice <Alice@Example.org>", Some(&right), Profile::Modern).unwrap();
     assert!(Identity::is_locked(&made.secret).unwrap());

@@ -24,6 +24,7 @@ use crate::fuse::{self, Serving};
 use crate::openpgp::Identity;
 use crate::plaintext::{Budget, SpillArea};
 use crate::process::keeper::Keeper;
+use crate::process::memory::{self, Locking};
 use crate::state::State;
 use crate::store::DirStore;
 use crate::vault::{StateKey, Vault};
@@ -92,6 +93,7 @@ fn return_freed_memory() {
 }
 
 fn run(arguments: &Arguments) -> Outcome<()> {
+    memory::conceal()?;
     return_freed_memory();
     let options = mount_options(&arguments.options)?;
     let config = Config::load(arguments.config.as_deref())?;
@@ -283,6 +285,10 @@ impl Job<'_> {
     }
 
     fn try_mount(self) -> Outcome<Serving> {
+        let locking = memory::lock();
+        if locking == Locking::Nothing {
+            tracing::warn!("memory: {}", locking.sentence(0));
+        }
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options(spill_area(&self.store_path)?)?;
         let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;

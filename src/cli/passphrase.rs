@@ -12,9 +12,6 @@ use zeroize::Zeroizing;
 use super::{Exit, Failure, Outcome};
 use crate::plaintext::Passphrase;
 
-/// Bytes in the longest passphrase.
-const LIMIT: u64 = 4096;
-
 /// Where the passphrase comes from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Source {
@@ -153,24 +150,25 @@ impl Drop for NoEcho<'_> {
 
 /// Reads up to the first line end, byte by byte, so that nothing of it stays in a buffer.
 fn read_line(mut from: impl Read) -> std::io::Result<Passphrase> {
-    let mut line = Zeroizing::new(Vec::with_capacity(LIMIT as usize));
+    let mut line = Passphrase::new();
     let mut byte = Zeroizing::new([0_u8]);
     loop {
         match from.read(&mut byte[..]) {
             Ok(0) => break,
             Ok(_) if byte[0] == b'\n' => break,
-            Ok(_) if line.len() as u64 == LIMIT => {
-                return Err(std::io::Error::other("a passphrase has at most 4096 bytes"));
+            Ok(_) => {
+                if !line.push(byte[0]) {
+                    let limit = Passphrase::LIMIT;
+                    let why = format!("a passphrase has at most {limit} bytes");
+                    return Err(std::io::Error::other(why));
+                }
             }
-            Ok(_) => line.push(byte[0]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
-    Ok(Passphrase::new(line))
+    line.trim_end(b'\r');
+    Ok(line)
 }
 
 #[cfg(test)]

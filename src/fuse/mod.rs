@@ -125,6 +125,15 @@ fn timestamp(time: TimeOrNow) -> Timestamp {
     }
 }
 
+/// Zeroes what a program wrote. Else it would stay in the buffer of the thread that received it
+/// until that thread gets a request of the same size.
+fn erase(received: &[u8]) {
+    // SAFETY: the bytes lie in fuser's own buffer, which is writable; fuser reads nothing of this
+    // request's data after it was passed on, and the next one overwrites it. The caller has no
+    // use for them either. A call into the C library keeps the compiler from reordering reads.
+    unsafe { libc::explicit_bzero(received.as_ptr().cast_mut().cast(), received.len()) };
+}
+
 fn reply_empty(result: Result<()>, reply: ReplyEmpty) {
     match result {
         Ok(()) => reply.ok(),
@@ -351,8 +360,11 @@ impl Filesystem for Adapter {
     ) {
         // Pages of a mapping come through any handle, and belong where they are.
         let in_place = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        match self.view().write(handle(fh), offset, data, in_place) {
-            Ok(()) => reply.written(data.len() as u32),
+        let written = self.view().write(handle(fh), offset, data, in_place);
+        let length = data.len() as u32;
+        erase(data);
+        match written {
+            Ok(()) => reply.written(length),
             Err(error) => reply.error(errno(&error)),
         }
     }

@@ -1,6 +1,5 @@
 //! Mounting and unmounting.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
@@ -73,12 +72,11 @@ impl Locker {
 /// `NotFound` without `/dev/fuse`; `Forbidden` if it may not be opened; otherwise `Io` with what
 /// the kernel or fusermount3 said.
 pub fn mount(mountpoint: &Path, options: &[String], keeper: Keeper) -> Result<Mounted> {
-    let owner = std::fs::metadata("/proc/self").map_err(|error| Error::io("/proc/self", error))?;
     let view = Arc::default();
     let adapter = Adapter {
         view: Arc::clone(&view),
-        uid: owner.uid(),
-        gid: owner.gid(),
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut config = Config::default();

@@ -440,8 +440,8 @@ impl Reader<'_> {
             Some(cipher)
         };
         let known = self.known.and_then(|known| {
-            let cipher = attempt(known.cipher, &known.key)?;
-            Some((cipher, known.key.clone()))
+            let key = known.key();
+            Some((attempt(known.cipher, &key)?, key))
         });
         let (used, key) = match known {
             Some(known) => known,
@@ -449,10 +449,8 @@ impl Reader<'_> {
         };
         self.inside.needs_digest = cipher.is_none();
         self.inside.stage = Stage::Container;
-        self.inside.session_key = Some(SessionKey {
-            cipher: cipher.is_none().then_some(used),
-            key,
-        });
+        let used = cipher.is_none().then_some(used);
+        self.inside.session_key = Some(SessionKey::new(used, &key));
         Ok(())
     }
 

@@ -183,10 +183,7 @@ impl<'c> Sealed<'c> {
             name: BlobName::from_digest(tally.sha1.finalize().into()),
             id: BlobId::from_digest(tally.sha256.finalize().into()),
             length: tally.length,
-            session_key: SessionKey {
-                cipher: (!self.aead).then_some(CIPHER),
-                key: self.session_key.clone(),
-            },
+            session_key: SessionKey::new((!self.aead).then_some(CIPHER), &self.session_key),
             created: self.created,
         })
     }

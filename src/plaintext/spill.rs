@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::content::CHUNK;
+use super::locked::Locked;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes that a content may keep in RAM even when all of them together take too much.
@@ -118,7 +119,7 @@ fn random(bytes: &mut [u8]) -> Result<()> {
 
 /// A chunk in RAM, counted in its area.
 pub(super) struct Ram {
-    bytes: Box<[u8]>,
+    bytes: Locked,
     area: Option<Arc<SpillArea>>,
 }
 
@@ -129,7 +130,7 @@ impl Ram {
             area.used.fetch_add(size, Ordering::Relaxed);
         }
         Ram {
-            bytes: vec![0; size].into_boxed_slice(),
+            bytes: Locked::new(size),
             area: area.cloned(),
         }
     }
@@ -145,7 +146,6 @@ impl Ram {
 
 impl Drop for Ram {
     fn drop(&mut self) {
-        self.bytes.zeroize();
         if let Some(area) = &self.area {
             area.used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
         }

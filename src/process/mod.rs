@@ -3,4 +3,5 @@
 //! Nothing here knows of files, keys or documents.
 
 pub mod keeper;
+pub mod memory;
 pub mod mounts;
