@@ -350,7 +350,9 @@ fn serve(serving: Serving) -> Outcome<()> {
         std::thread::spawn(|| {
             std::thread::sleep(LOCKING);
             eprintln!("{PROGRAM}: the disk does not answer: not everything could be saved");
-            std::process::exit(Exit::Failure as i32);
+            // SAFETY: it ends the process, at once: other threads are still at work, so nothing
+            // may be cleaned up under them.
+            unsafe { libc::_exit(Exit::Failure as i32) };
         });
     });
     let lost = match &served {

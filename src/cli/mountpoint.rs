@@ -3,17 +3,20 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{IFlags, Mode};
 
 use super::{Exit, Failure, Outcome};
 use crate::process::mounts;
 
 /// Names that only the top of a synced folder holds.
 const SYNC_MARKS: [&str; 5] = [".stfolder", ".stignore", ".sync", ".SyncID", ".SyncIgnore"];
+
+/// Mode of a bare mountpoint of ours: nothing can be saved into it.
+const BARE: u32 = 0o500;
 
 /// A directory that is ready to be mounted on.
 pub(super) struct Mountpoint {
@@ -67,7 +70,7 @@ impl Mountpoint {
         let bare = directory
             .metadata()
             .map_err(|error| refuse(&error.to_string()))?;
-        let ours = made || bare.mode() & 0o777 == 0o500;
+        let ours = made || bare.mode() & 0o777 == BARE;
         let mountpoint = Mountpoint {
             path: canonical,
             directory,
@@ -81,13 +84,14 @@ impl Mountpoint {
     /// Makes the bare directory refuse writes again, if it is ours. Called when the mount covers
     /// it, and when mounting failed.
     pub(super) fn restore(&self) {
-        self.set_mode(0o500);
+        self.set_mode(BARE);
     }
 
     /// Undoes what preparing did: nothing is mounted, and a directory that was made goes.
     pub(super) fn undo(&self) {
         self.restore();
         if self.made {
+            set_immutable(self.directory.as_fd(), false);
             // If somebody put something there meanwhile, it stays.
             let _ = fs::remove_dir(&self.path);
         }
@@ -95,12 +99,32 @@ impl Mountpoint {
 
     fn set_mode(&self, mode: u32) {
         if self.ours {
-            if let Err(error) =
-                rustix::fs::fchmod(self.directory.as_fd(), Mode::from_raw_mode(mode))
-            {
+            let directory = self.directory.as_fd();
+            set_immutable(directory, false);
+            if let Err(error) = rustix::fs::fchmod(directory, Mode::from_raw_mode(mode)) {
                 tracing::warn!("mode of the bare mountpoint: {error}");
             }
+            set_immutable(directory, mode == BARE);
         }
+    }
+}
+
+/// Keeps root, too, from saving into a directory, as far as its filesystem knows how to. Whoever
+/// is not root may not set this, and needs it not: the mode suffices.
+fn set_immutable(directory: BorrowedFd<'_>, immutable: bool) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let changed = rustix::fs::ioctl_getflags(directory).and_then(|flags| {
+        let mut wanted = flags;
+        wanted.set(IFlags::IMMUTABLE, immutable);
+        match wanted == flags {
+            true => Ok(()),
+            false => rustix::fs::ioctl_setflags(directory, wanted),
+        }
+    });
+    if let Err(error) = changed {
+        tracing::debug!("immutable flag of the bare mountpoint: {error}");
     }
 }
 

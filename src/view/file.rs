@@ -3,7 +3,7 @@
 //! Lock order: the content's lock is taken before the tree's, never after. What `stat` needs is
 //! kept beside the content, so that listing a directory does not wait for a publication.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use zeroize::Zeroizing;
 
@@ -137,6 +137,16 @@ impl OpenFile {
     pub(super) fn lock(&self) -> Locked<'_> {
         let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
         Locked { file: self, body }
+    }
+
+    /// Locks the content, unless that would have to wait.
+    pub(super) fn try_lock(&self) -> Option<Locked<'_>> {
+        let body = match self.body.try_lock() {
+            Ok(body) => body,
+            Err(TryLockError::Poisoned(body)) => body.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Locked { file: self, body })
     }
 }
 

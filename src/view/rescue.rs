@@ -1,11 +1,10 @@
 //! `.dds/rescued/`: what could not be saved when a mount ended, and what a mount's end does.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
 
 use crate::vault::Rescued;
 use crate::view::View;
-use crate::view::file::{Body, OpenFile, Stat, Target};
+use crate::view::file::{Body, Stat, Target};
 use crate::view::names::{safe, with_remark};
 use crate::view::tree::{FileRole, Ino, Role, Tree};
 
@@ -36,10 +35,12 @@ impl View {
         }
     }
 
-    /// Publishes drafts whose writers have closed them, rescues the others, and makes everything
-    /// durable. Returns what was not saved where it belongs.
+    /// Rescues drafts that are still being written, publishes those whose writers have closed them,
+    /// and makes everything durable. Returns what was not saved where it belongs.
+    ///
+    /// What needs the store comes last: its disk may not answer.
     pub fn close(&self) -> Vec<Unsaved> {
-        let open: Vec<_> = {
+        let mut open: Vec<_> = {
             let tree = self.tree();
             let held = tree
                 .files()
@@ -48,8 +49,18 @@ impl View {
                 .collect()
         };
         let mut unsaved = Vec::new();
+        open.retain(|(ino, file, renamed_away)| {
+            let Some(mut body) = file.try_lock() else {
+                return true; // Just being published.
+            };
+            let later = self.may_publish(*ino, &body);
+            if !later {
+                unsaved.extend(self.close_file(*ino, &mut body, *renamed_away));
+            }
+            later
+        });
         for (ino, file, renamed_away) in open {
-            unsaved.extend(self.close_file(ino, &file, renamed_away));
+            unsaved.extend(self.close_file(ino, &mut file.lock(), renamed_away));
         }
         if let Err(error) = self.vault.close() {
             unsaved.push(Unsaved {
@@ -60,13 +71,20 @@ impl View {
         unsaved
     }
 
+    /// Tells whether a draft may go where it belongs: what is still being written is nobody's
+    /// finished word, and what failed needs its writer's consent to go out.
+    fn may_publish(&self, ino: Ino, body: &Body) -> bool {
+        matches!(body.target, Target::Document { .. })
+            && body.failed.is_none()
+            && !self.has_writer(ino)
+    }
+
     /// All files that anybody may still have open.
     pub fn files(&self) -> Vec<Ino> {
         self.tree().files().map(|(ino, _)| ino).collect()
     }
 
-    fn close_file(&self, ino: Ino, file: &Arc<OpenFile>, renamed_away: bool) -> Option<Unsaved> {
-        let mut body = file.lock();
+    fn close_file(&self, ino: Ino, body: &mut Body, renamed_away: bool) -> Option<Unsaved> {
         if body.unlinked {
             return None;
         }
@@ -77,17 +95,14 @@ impl View {
                 let unchanged = !body.changed_since_published();
                 let comes_back = matches!(role, FileRole::Backup(..)) && unchanged;
                 let wanted = renamed_away && !comes_back;
-                wanted.then(|| self.rescue(ino, &body))
+                wanted.then(|| self.rescue(ino, body))
             }
             Target::Key(_) | Target::Nowhere => None,
             Target::Document { .. } => {
-                // What is still being written is nobody's finished word, and what failed needs
-                // its writer's consent to go out.
-                let finished = body.failed.is_none() && !self.has_writer(ino);
-                if finished && self.publish(ino, &mut body).is_ok() {
+                if self.may_publish(ino, body) && self.publish(ino, body).is_ok() {
                     return None;
                 }
-                body.is_dirty().then(|| self.rescue(ino, &body))
+                body.is_dirty().then(|| self.rescue(ino, body))
             }
         }
     }

@@ -82,6 +82,31 @@ impl Home {
     }
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Bare mountpoints are immutable where root mounted.
+        let Ok(entries) = std::fs::read_dir(self.dir.path()) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            make_mutable(&entry.path());
+        }
+    }
+}
+
+/// Lets root remove a bare mountpoint.
+pub fn make_mutable(directory: &Path) {
+    let Ok(directory) = std::fs::File::open(directory) else {
+        return;
+    };
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&directory) {
+        if flags.contains(rustix::fs::IFlags::IMMUTABLE) {
+            let cleared = flags - rustix::fs::IFlags::IMMUTABLE;
+            rustix::fs::ioctl_setflags(&directory, cleared).unwrap();
+        }
+    }
+}
+
 /// A mounted view.
 pub struct Mount {
     daemon: Child,
