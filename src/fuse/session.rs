@@ -194,8 +194,9 @@ impl Serving {
         while let Ok(Ending::Gone | Ending::Asked) = last {
             last = self.next_within(GRACE);
         }
-        drop(self.background);
         let lost = self.view.close();
+        // Not before: what it is doing may wait for a disk that does not answer.
+        drop(self.background);
         // Whoever still has a file open could else go on reading what the kernel remembers of it.
         for Ino(number) in self.view.files() {
             // An error says that the kernel has forgotten the whole mount already.

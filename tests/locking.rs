@@ -1,0 +1,441 @@
+//! Unmounting is locking: however it comes about and whatever is open, what was closed is saved,
+//! what was not is rescued, and mount, keys, page cache and process are gone.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use support::mount::{
+    Home, Mount, can_mount, daemon_of, is_mounted, process_of, skipped, wait_for,
+};
+use support::people::{Person, make_store};
+use support::programs::installed;
+
+/// My store, not yet mounted.
+struct Scene {
+    home: Home,
+    store: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let home = Home::new();
+        let store = home.path("");
+        Self::with_store_in(home, &store)
+    }
+
+    fn with_store_in(home: Home, dir: &Path) -> Scene {
+        let me = Person::new("Alice");
+        let store = make_store(dir, &[("me", &me), ("bob", &Person::new("Bob"))]);
+        fs::write(home.path("key.asc"), &me.secret).unwrap();
+        Scene { home, store }
+    }
+
+    fn mountpoint(&self) -> PathBuf {
+        self.home.path("secure")
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.mountpoint().join(path)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.home.dds_mount();
+        command.arg("--store").arg(&self.store);
+        command.arg("--key").arg(self.home.path("key.asc"));
+        command
+    }
+
+    fn mount(&self) -> Mount {
+        Mount::start(self.command(), &self.mountpoint())
+    }
+
+    /// Mounts as people do.
+    fn mount_in_background(&self) {
+        let mut command = self.command();
+        let ended = command.arg(self.mountpoint()).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), &*said), (Some(0), ""));
+    }
+
+    fn pid(&self) -> i32 {
+        daemon_of(&self.mountpoint())
+    }
+
+    fn keeper(&self) -> i32 {
+        process_of(&self.mountpoint(), "dds-keeper").expect("there is a keeper")
+    }
+
+    /// Waits until nothing is left of a mount, and checks what a bare mountpoint is.
+    #[track_caller]
+    fn assert_locked(&self) {
+        for name in ["dds-mount", "dds-keeper"] {
+            wait_for(&format!("{name} ends"), || {
+                process_of(&self.mountpoint(), name).is_none()
+            });
+        }
+        assert!(!is_mounted(&self.mountpoint()));
+        assert_eq!(fs::read_dir(self.mountpoint()).unwrap().count(), 0);
+        let mode = fs::metadata(self.mountpoint()).unwrap().permissions();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+            0o500
+        );
+        // Nothing can be saved into it, not even by root where the filesystem knows how.
+        if flags_work(&self.mountpoint()) || !rustix::process::geteuid().is_root() {
+            assert!(File::create(self.mountpoint().join("plaintext")).is_err());
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // Only if a test failed.
+        let _ = Command::new("fusermount3")
+            .args(["-u", "-z", "-q"])
+            .arg(self.mountpoint())
+            .status();
+    }
+}
+
+fn flags_work(directory: &Path) -> bool {
+    let directory = File::open(directory).unwrap();
+    rustix::fs::ioctl_getflags(&directory)
+        .is_ok_and(|flags| flags.contains(rustix::fs::IFlags::IMMUTABLE))
+}
+
+fn signal(pid: i32, signal: i32) {
+    // SAFETY: the process was started by this test.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+/// A child process that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_killed_daemon_leaves_a_clean_mountpoint() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    for round in 0..3 {
+        scene.mount_in_background();
+        fs::write(scene.path(&format!("notes/me/{round}")), "saved").unwrap();
+        let open = File::open(scene.path("notes/me/0")).unwrap();
+        signal(scene.pid(), libc::SIGKILL);
+        scene.assert_locked();
+        drop(open);
+    }
+    scene.mount_in_background();
+    for round in 0..3 {
+        let saved = fs::read(scene.path(&format!("notes/me/{round}"))).unwrap();
+        assert_eq!(saved, b"saved");
+    }
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+}
+
+#[test]
+fn a_killed_keeper_is_told_and_what_it_leaves_is_cleaned_by_the_next_mount() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    // The daemon goes on without it, and still ends when asked.
+    scene.mount_in_background();
+    signal(scene.keeper(), libc::SIGKILL);
+    fs::write(scene.path("notes/me/a"), "saved").unwrap();
+    let pid = scene.pid();
+    signal(pid, libc::SIGTERM);
+    wait_for("the daemon ends", || {
+        !Path::new(&format!("/proc/{pid}")).exists()
+    });
+    // Both are killed: a dead mount is left.
+    scene.mount_in_background();
+    assert_eq!(fs::read(scene.path("notes/me/a")).unwrap(), b"saved");
+    let (pid, keeper) = (scene.pid(), scene.keeper());
+    signal(keeper, libc::SIGSTOP);
+    signal(pid, libc::SIGKILL);
+    signal(keeper, libc::SIGKILL);
+    wait_for("both are gone", || {
+        process_of(&scene.mountpoint(), "dds-keeper").is_none()
+    });
+    assert!(is_mounted(&scene.mountpoint()));
+    scene.mount_in_background();
+    assert_eq!(fs::read(scene.path("notes/me/a")).unwrap(), b"saved");
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+}
+
+#[test]
+fn every_signal_locks_whatever_is_open() {
+    if !can_mount() {
+        return;
+    }
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let scene = Scene::new();
+        scene.mount_in_background();
+        fs::write(scene.path("notes/me/closed.txt"), "closed").unwrap();
+        let shell = Command::new("sleep")
+            .arg("1000")
+            .current_dir(scene.path("notes/me"))
+            .spawn();
+        let _shell = Running(shell.unwrap());
+        let mut clean = File::open(scene.path("notes/me/closed.txt")).unwrap();
+        let mut dirty = File::create(scene.path("messages/bob/draft.txt")).unwrap();
+        dirty.write_all(b"half a message").unwrap();
+        signal(scene.pid(), number);
+        scene.assert_locked();
+        // What the kernel remembered of the files is gone, too.
+        let mut bytes = Vec::new();
+        assert!(clean.read_to_end(&mut bytes).is_err(), "{bytes:?}");
+        assert!(dirty.write_all(b"more").is_err());
+        drop(dirty);
+        scene.mount_in_background();
+        assert_eq!(
+            fs::read(scene.path("notes/me/closed.txt")).unwrap(),
+            b"closed"
+        );
+        let rescued = fs::read(scene.path(".dds/rescued/draft.txt")).unwrap();
+        assert_eq!(rescued, b"half a message");
+        assert!(support::people::blobs(&scene.store, dds::ids::Folder::Messages).is_empty());
+        signal(scene.pid(), libc::SIGTERM);
+        scene.assert_locked();
+    }
+}
+
+#[test]
+fn what_was_read_before_is_not_readable_afterwards() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.mount_in_background();
+    fs::write(scene.path("notes/me/a.txt"), vec![b'a'; 100_000]).unwrap();
+    let mut file = File::open(scene.path("notes/me/a.txt")).unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes.len(), 100_000);
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    let mut again = [0; 10];
+    assert!(file.read(&mut again).is_err(), "{again:?}");
+}
+
+/// Maps a file, writes to the mapping, tells so, waits, and looks at the mapping again.
+const MAPPING: &str = "
+import mmap, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+mapping = mmap.mmap(file, 0)
+os.close(file)
+mapping[0:6] = b'mapped'
+print('ready', flush=True)
+sys.stdin.readline()
+print(mapping[0:6].decode(), flush=True)
+";
+
+#[test]
+fn what_was_mapped_is_saved_and_not_readable_afterwards() {
+    if !can_mount() || !installed(&["python3"]) {
+        return;
+    }
+    let scene = Scene::new();
+    scene.mount_in_background();
+    let path = scene.path("notes/me/a.txt");
+    fs::write(&path, "before, and more").unwrap();
+    let mut program = Command::new("python3");
+    program.args(["-c", MAPPING]).arg(&path);
+    program.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut program = Running(program.spawn().unwrap());
+    let mut said = program.0.stdout.take().unwrap();
+    let mut ready = [0; 6];
+    said.read_exact(&mut ready).unwrap();
+    assert_eq!(&ready, b"ready\n");
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+    writeln!(program.0.stdin.take().unwrap()).unwrap();
+    let ended = program.0.wait().unwrap();
+    use std::os::unix::process::ExitStatusExt as _;
+    assert_eq!(ended.signal(), Some(libc::SIGBUS), "{ended}");
+    scene.mount_in_background();
+    let saved = fs::read(&path).unwrap();
+    let rescued = fs::read(scene.path(".dds/rescued/a.txt")).unwrap_or_default();
+    // Its descriptor was closed, so it is saved where it belongs once the kernel hands it over.
+    assert!(
+        saved == b"mapped, and more" || rescued == b"mapped, and more",
+        "{saved:?} {rescued:?}"
+    );
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+}
+
+#[test]
+fn umount_of_a_busy_mount_says_so_and_a_lazy_one_locks() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.mount_in_background();
+    fs::write(scene.path("notes/me/a.txt"), "a").unwrap();
+    let mut open = File::open(scene.path("notes/me/a.txt")).unwrap();
+    let plain = |options: &[&str]| {
+        let mut unmount = Command::new("fusermount3");
+        let done = unmount.args(options).arg(scene.mountpoint()).status();
+        done.unwrap().success()
+    };
+    assert!(!plain(&["-u", "-q"]), "it is in use");
+    assert_eq!(fs::read(scene.path("notes/me/a.txt")).unwrap(), b"a");
+    assert!(plain(&["-u", "-q", "-z"]));
+    scene.assert_locked();
+    assert!(open.read(&mut [0]).is_err());
+}
+
+#[test]
+fn a_copy_of_the_mount_in_another_namespace_does_not_keep_it_unlocked() {
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.mount_in_background();
+    fs::write(scene.path("notes/me/a.txt"), "a").unwrap();
+    let copy = Command::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            "echo ready; exec sleep 1000",
+        ])
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut copy = Running(copy.unwrap());
+    copy.0
+        .stdout
+        .take()
+        .unwrap()
+        .read_exact(&mut [0; 6])
+        .unwrap();
+    support::mount::unmount(&scene.mountpoint());
+    scene.assert_locked();
+}
+
+/// A store on a disk that stops answering: a filesystem in user space whose server is stopped.
+struct HangingDisk {
+    server: Running,
+    at: PathBuf,
+}
+
+impl HangingDisk {
+    fn new(home: &Home) -> Option<HangingDisk> {
+        if !installed(&["gocryptfs"]) {
+            return None;
+        }
+        let (cipher, at) = (home.path("cipher"), home.path("disk"));
+        fs::create_dir(&cipher).unwrap();
+        fs::create_dir(&at).unwrap();
+        fs::write(home.path("password"), "p").unwrap();
+        let gocryptfs = |more: &[&str]| {
+            let mut command = home.command("gocryptfs");
+            command.args(["-q", "-passfile"]).arg(home.path("password"));
+            command.args(more);
+            command
+        };
+        let mut made = gocryptfs(&["-init", "-scryptn", "10"]);
+        assert!(made.arg(&cipher).status().unwrap().success());
+        let mut server = gocryptfs(&["-fg", "-nosyslog"]);
+        server.arg(&cipher).arg(&at).stderr(Stdio::null());
+        let server = Running(server.spawn().unwrap());
+        wait_for("the disk", || {
+            let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            table.contains(at.to_str().unwrap())
+        });
+        Some(HangingDisk { server, at })
+    }
+
+    fn signal(&self, number: i32) {
+        signal(self.server.0.id().try_into().unwrap(), number);
+    }
+}
+
+impl Drop for HangingDisk {
+    fn drop(&mut self) {
+        self.signal(libc::SIGCONT);
+        let _ = Command::new("fusermount3")
+            .args(["-u", "-z", "-q"])
+            .arg(&self.at)
+            .status();
+    }
+}
+
+#[test]
+fn it_locks_though_the_store_s_disk_does_not_answer() {
+    if !can_mount() {
+        return;
+    }
+    let home = Home::new();
+    let Some(disk) = HangingDisk::new(&home) else {
+        return;
+    };
+    let scene = Scene::with_store_in(home, &disk.at);
+    scene.mount_in_background();
+    fs::write(scene.path("notes/me/closed.txt"), "closed").unwrap();
+    let mut dirty = File::create(scene.path("notes/me/draft.txt")).unwrap();
+    dirty.write_all(b"half a note").unwrap();
+    disk.signal(libc::SIGSTOP);
+    // One that waits for the disk.
+    let waiting = scene.path("notes/me/waiting.txt");
+    let waiting = std::thread::spawn(move || fs::write(waiting, "waits"));
+    signal(scene.pid(), libc::SIGTERM);
+    for name in ["dds-mount", "dds-keeper"] {
+        wait_for(&format!("{name} ends"), || {
+            process_of(&scene.mountpoint(), name).is_none()
+        });
+    }
+    assert!(!is_mounted(&scene.mountpoint()));
+    disk.signal(libc::SIGCONT);
+    assert!(waiting.join().unwrap().is_err(), "it was not saved");
+    drop(dirty);
+    scene.mount_in_background();
+    assert_eq!(
+        fs::read(scene.path("notes/me/closed.txt")).unwrap(),
+        b"closed"
+    );
+    let rescued = fs::read(scene.path(".dds/rescued/draft.txt")).unwrap();
+    assert_eq!(rescued, b"half a note");
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+    drop(scene);
+}
+
+#[test]
+fn in_the_foreground_it_says_what_was_not_saved() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    let mount = scene.mount();
+    let mut dirty = File::create(scene.path("notes/me/draft.txt")).unwrap();
+    dirty.write_all(b"half").unwrap();
+    let (code, said) = mount.end_by(libc::SIGINT);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("not saved: notes/me/draft.txt (kept for you in"),
+        "{said}"
+    );
+    scene.assert_locked();
+    if !rustix::process::geteuid().is_root() {
+        skipped("the immutable flag of a bare mountpoint: only root can set it");
+    }
+}
