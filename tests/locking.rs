@@ -439,3 +439,94 @@ fn in_the_foreground_it_says_what_was_not_saved() {
         skipped("the immutable flag of a bare mountpoint: only root can set it");
     }
 }
+
+/// Listens on a log socket in a mount namespace of its own, mounts, kills the keeper, and prints
+/// what the daemon logs.
+const LOGGING: &str = "
+import os, signal, socket, subprocess, sys, time
+where, mountpoint, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+sink = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+sink.settimeout(20)
+sink.bind(where)
+done = subprocess.run(command + [mountpoint], env=os.environ)
+assert done.returncode == 0, done
+def named(name):
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            line = open(f'/proc/{pid}/cmdline').read().split(chr(0))
+            if mountpoint in line and open(f'/proc/{pid}/comm').read().strip() == name:
+                return int(pid)
+        except OSError:
+            pass
+with open(mountpoint + '/notes/me/nobody shall know this name', 'w') as file:
+    file.write('nor this text')
+daemon = named('dds-mount')
+os.kill(named('dds-keeper'), signal.SIGKILL)
+said = ''
+while 'keeper is gone' not in said:
+    said += sink.recv(65536).decode(errors='replace')
+os.kill(daemon, signal.SIGTERM)
+while os.path.exists(f'/proc/{daemon}'):
+    time.sleep(0.01)
+sink.settimeout(0.01)
+try:
+    while True:
+        said += sink.recv(65536).decode(errors='replace')
+except TimeoutError:
+    pass
+print(said)
+";
+
+#[test]
+fn in_the_background_it_logs_to_the_journal_else_to_syslog() {
+    if !can_mount() || !installed(&["python3"]) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        skipped("logging in the background: only root can make a journal of its own");
+        return;
+    }
+    for (socket, directory) in [
+        (
+            "/run/systemd/journal/socket",
+            "mount -t tmpfs none /run && mkdir -p /run/systemd/journal",
+        ),
+        (
+            "/dev/log",
+            "mount -t tmpfs none /run && mount -t tmpfs none /mnt && cd /mnt &&
+             mknod null c 1 3 && mknod urandom c 1 9 && mknod fuse c 10 229 && chmod 666 * &&
+             cd / && mount --bind /mnt /dev",
+        ),
+    ] {
+        let scene = Scene::new();
+        let mut command = scene.home.command("unshare");
+        let script = format!("{directory} && exec \"$@\"");
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+        ]);
+        command
+            .args(["python3", "-c", LOGGING, socket])
+            .arg(scene.mountpoint());
+        let mount = scene.command();
+        command.arg(mount.get_program()).args(mount.get_args());
+        let ended = command.output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(
+            ended.status.success(),
+            "{said}{}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
+        assert!(said.contains("dds-mount"), "{said}");
+        assert!(said.contains("the keeper is gone"), "{said}");
+        assert!(
+            !said.contains("nobody shall know") && !said.contains("nor this"),
+            "{said}"
+        );
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod init;
+mod log;
 pub mod mount;
 mod mountpoint;
 mod passphrase;

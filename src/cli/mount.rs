@@ -15,6 +15,7 @@ use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
 
 use super::config::{Config, find_store};
+use super::log;
 use super::mountpoint::Mountpoint;
 use super::passphrase::Source;
 use super::{Exit, Failure, Outcome, parse, paths};
@@ -374,16 +375,8 @@ fn serve(serving: Serving) -> Outcome<()> {
 }
 
 fn serve_in_foreground(job: Job<'_>) -> Outcome<()> {
-    log_to_stderr();
+    log::to_stderr();
     serve(job.mount()?)
-}
-
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::from_env("DDS_LOG");
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter);
-    log.init();
 }
 
 /// Forks: the child mounts and serves, the parent waits until the mount answers and returns.
@@ -417,6 +410,7 @@ fn serve_in_background(job: Job<'_>) -> Outcome<()> {
 
 /// The background process: tells the parent how mounting went, then serves.
 fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
+    log::to_system();
     let mut parent = File::from(parent);
     let mut tell = |exit: Exit| {
         // If the parent was killed meanwhile there is nobody left to tell.
