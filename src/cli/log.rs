@@ -3,8 +3,6 @@
 use syslog_tracing::{Facility, Options, Syslog};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Warnings and errors, unless `DDS_LOG` says otherwise.
 fn filter() -> EnvFilter {
@@ -18,14 +16,9 @@ pub(super) fn to_stderr() {
     log.with_env_filter(filter()).init();
 }
 
-/// In the background: to the journal, else to syslog. Called before the process is confined, which
-/// could connect to neither.
+/// In the background: to syslog, which the journal reads as well. Called before the process is
+/// confined, as it could not connect then.
 pub(super) fn to_system() {
-    if let Ok(journal) = tracing_journald::layer() {
-        let log = tracing_subscriber::registry().with(filter());
-        log.with(journal).init();
-        return;
-    }
     let options = Options::LOG_PID | Options::LOG_NDELAY;
     if let Some(syslog) = Syslog::new(c"dds-mount", options, Facility::Daemon) {
         let log = tracing_subscriber::fmt().with_writer(syslog);
