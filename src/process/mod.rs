@@ -2,5 +2,7 @@
 //!
 //! Nothing here knows of files, keys or documents.
 
+mod calls;
 pub mod keeper;
 pub mod mounts;
+pub mod sandbox;
