@@ -308,6 +308,9 @@ impl Job<'_> {
             return Err(Failure::new(Exit::Failure, why)
                 .hint("leave out --require-sandbox to mount with less, or use a newer kernel"));
         }
+        if !sandbox.is_complete() {
+            tracing::warn!("the sandbox is {sandbox}");
+        }
         let store = Arc::new(self.store);
         let view_options = self.config.view_options(sandbox.to_string());
         let vault = Vault::open(store, state, self.identities, contacts, options);

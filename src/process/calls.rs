@@ -176,7 +176,7 @@ const OLDER: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[i64] = &[];
 
-const FCNTL: [i32; 17] = [
+const FCNTL: [i32; 16] = [
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,
     libc::F_GETFD,
@@ -193,8 +193,6 @@ const FCNTL: [i32; 17] = [
     libc::F_GET_SEALS,
     libc::F_GETPIPE_SZ,
     libc::F_SETPIPE_SZ,
-    // Asked of each descriptor by debug builds of the standard library.
-    libc::F_GETOWN,
 ];
 
 const PRCTL: [i32; 5] = [
