@@ -5,13 +5,16 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use dds::process::sandbox::{self, Places};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use support::mount::{
     Home, Mount, can_mount, daemon_of, is_mounted, process_of, skipped, unmount, wait_for,
 };
@@ -171,9 +174,30 @@ fn a_confined_daemon_that_is_killed_leaves_no_mount() {
     wait_for("the keeper to unmount", keeper_done);
 }
 
+/// Run by root in a mount namespace of its own, where everybody may use `/dev/fuse`.
+const AS_NOBODY: &str = r#"
+    home=$1; shift
+    mknod "$home/fuse" c 10 229 && chmod 666 "$home/fuse" || exit 99
+    mount --bind "$home/fuse" /dev/fuse || exit 99
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -ec "$@"
+"#;
+
+/// Mounts, says how the daemon is confined, writes, reads, and unmounts.
+const SESSION: &str = r#"
+    bin/dds init --user-id 'Alice <alice@example.org>' --no-passphrase >init.log
+    bin/dds-mount --require-sandbox --foreground secure &
+    until [ -e secure/.dds/status ] || ! kill -0 $!; do sleep 0.01; done
+    cat secure/.dds/status
+    cat /proc/$!/task/*/status | grep -E '^(NoNewPrivs|Seccomp):' | sort -u
+    echo hi >secure/notes/me/a
+    cat secure/notes/me/a
+    fusermount3 -u secure
+    wait $!
+    echo unmounted
+"#;
+
 #[test]
 fn an_ordinary_user_s_daemon_is_confined() {
-    const NOBODY: &str = "65534";
     if !can_mount() || !has_landlock() {
         return;
     }
@@ -182,50 +206,91 @@ fn an_ordinary_user_s_daemon_is_confined() {
         return;
     }
     let home = Home::new();
-    let binaries = home.path("bin");
-    std::fs::create_dir(&binaries).unwrap();
+    std::fs::create_dir(home.path("bin")).unwrap();
     for program in [env!("CARGO_BIN_EXE_dds"), env!("CARGO_BIN_EXE_dds-mount")] {
         // The build's directory may be closed to others.
         let name = Path::new(program).file_name().unwrap();
-        std::fs::copy(program, binaries.join(name)).unwrap();
+        std::fs::copy(program, home.path("bin").join(name)).unwrap();
     }
-    let nobody = Some(65534);
-    std::os::unix::fs::chown(home.dir.path(), nobody, nobody).unwrap();
-    let as_nobody = |program: &str| {
-        let mut command = home.command("setpriv");
-        command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
-        command.arg(program);
-        command
+    std::os::unix::fs::chown(home.dir.path(), Some(65534), Some(65534)).unwrap();
+    let session = |script: &str| {
+        let mut command = home.command("timeout");
+        command.args(["20", "unshare", "--mount", "sh", "-c", AS_NOBODY, "sh"]);
+        command.arg(home.dir.path()).args([script, "sh"]);
+        command.current_dir(home.dir.path()).output().unwrap()
     };
-    let mut probe = as_nobody("sh");
-    probe.args([
-        "-c",
-        "exec 3<>/dev/fuse && command -v fusermount3 >/dev/null",
-    ]);
-    if !probe.output().is_ok_and(|ended| ended.status.success()) {
+    let probe = session("exec 3<>/dev/fuse && command -v fusermount3");
+    if !probe.status.success() {
         skipped("the sandbox of an ordinary user: another user cannot mount here");
         return;
     }
-    init(as_nobody(binaries.join("dds").to_str().unwrap()));
-    let mountpoint = home.path("secure");
-    let mut command = as_nobody(binaries.join("dds-mount").to_str().unwrap());
-    command.arg("--require-sandbox").arg(&mountpoint);
-    let ended = command.output().unwrap();
+    std::fs::remove_file(home.path("fuse")).unwrap();
+    let ended = session(SESSION);
     assert!(ended.status.success(), "{ended:?}");
-    let mut script = as_nobody("sh");
-    script.args([
-        "-ec",
-        "cd \"$0\"; cat .dds/status; echo hi >notes/me/a; cat notes/me/a",
-    ]);
-    let ended = script.arg(&mountpoint).output().unwrap();
-    assert_confined(daemon_of(&mountpoint));
-    let mut leave = as_nobody("fusermount3");
-    let left = leave.arg("-u").arg(&mountpoint).output().unwrap();
-    assert!(left.status.success(), "{left:?}");
-    assert!(ended.status.success(), "{ended:?}");
+    assert!(ended.stderr.is_empty(), "{ended:?}");
     let told = String::from_utf8(ended.stdout).unwrap();
     assert_told(&told);
-    assert!(told.ends_with("\nhi\n"), "{told}");
+    let rest = "NoNewPrivs:\t1\nSeccomp:\t2\nhi\nunmounted\n";
+    assert!(told.ends_with(rest), "{told}");
+}
+
+/// Makes a program believe that the kernel does not have a system call.
+fn without(command: &mut Command, call: i64) {
+    let errno = SeccompAction::Errno(libc::ENOSYS as u32);
+    let machine = std::env::consts::ARCH.try_into().unwrap();
+    let missing = BTreeMap::from([(call, Vec::new())]);
+    let filter = SeccompFilter::new(missing, SeccompAction::Allow, errno, machine).unwrap();
+    let filter = BpfProgram::try_from(filter).unwrap();
+    let install = move || seccompiler::apply_filter(&filter).map_err(std::io::Error::other);
+    // SAFETY: after the fork this makes two system calls, and allocates nothing if they succeed.
+    unsafe { command.pre_exec(install) };
+}
+
+#[test]
+fn where_the_kernel_lacks_a_layer_it_mounts_and_says_so_or_insists() {
+    if !can_mount() || !has_landlock() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        skipped("the sandbox of a lesser kernel: without new privileges fusermount3 cannot mount");
+        return;
+    }
+    let lesser = [
+        (
+            libc::SYS_landlock_create_ruleset,
+            "not complete: landlock is not offered by this kernel (active: no_new_privs, seccomp)",
+        ),
+        (
+            libc::SYS_seccomp,
+            "not complete: seccomp is not offered by this kernel (active: no_new_privs, landlock",
+        ),
+    ];
+    for (call, sentence) in lesser {
+        let home = prepared();
+        let mut command = home.dds_mount();
+        without(&mut command, call);
+        let mount = Mount::start(command, &home.path("secure"));
+        let status = std::fs::read_to_string(mount.path(".dds/status")).unwrap();
+        assert!(
+            status.contains(&format!("\nsandbox: {sentence}")),
+            "{status}"
+        );
+        std::fs::write(mount.path("notes/me/plan.txt"), "at noon").unwrap();
+        assert_eq!(mount.unmount().0, Some(0));
+
+        let home = prepared();
+        let mut command = confined(&home);
+        without(&mut command, call);
+        let ended = command.arg(home.path("secure")).output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(
+            said.starts_with(&format!("dds-mount: the sandbox is {sentence}")),
+            "{said}"
+        );
+        assert!(said.contains("\ndds-mount: hint: "), "{said}");
+        assert!(!home.path("secure").exists(), "what was made is gone again");
+    }
 }
 
 /// Where the confined child tries things: `inside` is a place, `outside` is not.
