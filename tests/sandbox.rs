@@ -530,6 +530,7 @@ fn map(more: i32) -> i64 {
 fn new_process() -> i64 {
     // SAFETY: the child ends at once.
     match unsafe { libc::fork() } {
+        // SAFETY: always allowed.
         0 => unsafe { libc::_exit(0) },
         pid => pid.into(),
     }
