@@ -4,10 +4,10 @@
 //! Three layers of the kernel, each of which may be missing. Landlock limits files to [`Places`];
 //! seccomp limits system calls to those of [`super::calls`]. What a landlock of an older kernel
 //! cannot refuse (the network, signals, `truncate`), seccomp refuses as well: together they are
-//! complete with any landlock. A single unmounting or connecting that is allowed would be a way
-//! out: the session's bus starts programs for whoever asks. So the keeper stays outside to unmount.
+//! complete with any landlock, as long as nothing may be connected to: an older landlock cannot
+//! tell gpg-agent's socket from the session's bus, which starts programs for whoever asks.
 //!
-//! Neither hides the metadata of files.
+//! Neither hides the metadata of files. The keeper stays outside, to unmount.
 
 use std::io;
 use std::os::fd::OwnedFd;
