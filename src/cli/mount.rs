@@ -26,6 +26,7 @@ use crate::openpgp::Identity;
 use crate::plaintext::{Budget, SpillArea};
 use crate::process::keeper::Keeper;
 use crate::process::memory::{self, Locking};
+use crate::process::sandbox::{self, Places};
 use crate::state::State;
 use crate::store::DirStore;
 use crate::vault::{StateKey, Vault};
@@ -52,6 +53,9 @@ struct Arguments {
     /// Stay in the foreground and log to standard error
     #[arg(short, long)]
     foreground: bool,
+    /// Do not mount where the kernel cannot confine the daemon in every way
+    #[arg(long)]
+    require_sandbox: bool,
     /// Mount options, as for mount(8); allow_other and allow_root are refused
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
@@ -116,6 +120,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         mountpoint: &mountpoint,
         options,
         keeper,
+        require_sandbox: arguments.require_sandbox,
     };
     if arguments.foreground {
         serve_in_foreground(job)
@@ -275,6 +280,7 @@ struct Job<'a> {
     mountpoint: &'a Mountpoint,
     options: Vec<String>,
     keeper: Keeper,
+    require_sandbox: bool,
 }
 
 impl Job<'_> {
@@ -293,6 +299,7 @@ impl Job<'_> {
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options(spill_area(&self.store_path)?)?;
         let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
+        let places = places(&self.store_path)?;
         let path = &self.mountpoint.path;
         let mounted = fuse::mount(path, &self.options, self.keeper);
         let mounted = mounted.map_err(|error| {
@@ -301,9 +308,20 @@ impl Job<'_> {
                 .hint("try without -o; else another mountpoint, such as ~/secure")
         })?;
         self.mountpoint.restore();
+        let sandbox = sandbox::enter(&places);
+        if self.require_sandbox && !sandbox.is_complete() {
+            mounted.give_up();
+            let why = format!("the sandbox is {sandbox}");
+            return Err(Failure::new(Exit::Failure, why)
+                .hint("leave out --require-sandbox to mount with less, or use a newer kernel"));
+        }
+        if !sandbox.is_complete() {
+            tracing::warn!("the sandbox is {sandbox}");
+        }
         let store = Arc::new(self.store);
+        let view_options = self.config.view_options(sandbox.to_string());
         let vault = Vault::open(store, state, self.identities, contacts, options);
-        let view = vault.and_then(|vault| View::new(vault, self.config.view_options()));
+        let view = vault.and_then(|vault| View::new(vault, view_options));
         match view {
             Ok(view) => Ok(mounted.serve(Arc::new(view))?),
             Err(error) => {
@@ -312,6 +330,29 @@ impl Job<'_> {
             }
         }
     }
+}
+
+/// Tells what the daemon goes on using, and makes the directories of it that are missing: once it
+/// is confined it could not.
+fn places(store: &Path) -> Outcome<Places> {
+    let pins = paths::pins_dir(store)?;
+    let mut writable = vec![paths::state_dir(store)?, paths::cache_dir(store)?];
+    for dir in [pins].into_iter().chain(paths::runtime_dir()) {
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir);
+        match made {
+            Ok(()) => writable.push(dir),
+            // Nothing can be kept there: whoever tries to will be told.
+            Err(error) => tracing::warn!("{}: {error}", dir.display()),
+        }
+    }
+    writable.push(store.to_owned());
+    Ok(Places {
+        writable,
+        ..Places::default()
+    })
 }
 
 /// How long a daemon that was just unmounted may take to end.
@@ -393,12 +434,17 @@ fn serve_in_background(job: Job<'_>) -> Outcome<()> {
         }
         _ => {
             drop(writer);
+            let mountpoint = job.mountpoint;
             // The secrets of this process are the child's now.
             drop(job);
             let mut verdict = [0];
             match File::from(reader).read_exact(&mut verdict) {
                 Ok(()) if verdict[0] == Exit::Ok as u8 => Ok(()),
-                Ok(()) => std::process::exit(i32::from(verdict[0])),
+                Ok(()) => {
+                    // A child that was confined already could not.
+                    mountpoint.undo();
+                    std::process::exit(i32::from(verdict[0]))
+                }
                 Err(_) => Err(Failure::new(
                     Exit::Failure,
                     "the mount ended before it was usable",

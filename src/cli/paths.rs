@@ -46,6 +46,11 @@ pub(super) fn state_dir(store: &Path) -> Outcome<PathBuf> {
     Ok(base.join("dds").join(store_name(store)))
 }
 
+/// `$XDG_RUNTIME_DIR/dds`, if this session has such a directory: what lasts as long as a mount.
+pub(super) fn runtime_dir() -> Option<PathBuf> {
+    absolute("XDG_RUNTIME_DIR").map(|base| base.join("dds"))
+}
+
 /// Names a store: the first 16 hex digits of the SHA-256 of its canonical path.
 fn store_name(store: &Path) -> String {
     let digest = Sha256::digest(store.as_os_str().as_encoded_bytes());

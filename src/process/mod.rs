@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows of files, keys or documents.
 
+mod calls;
 pub mod keeper;
 pub mod memory;
 pub mod mounts;
+pub mod sandbox;

@@ -49,6 +49,8 @@ use crate::view::tree::{FileRole, Role, Tree, What};
 pub struct Options {
     /// Notes shared with others may be removed.
     pub remove_shared_notes: bool,
+    /// How the process is confined, in words for `.dds/status`; empty: not said there.
+    pub sandbox: String,
 }
 
 /// The mounted tree.

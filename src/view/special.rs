@@ -191,6 +191,9 @@ impl View {
             "mounted: {}",
             utc(self.started, "%Y-%m-%d %H:%M:%S UTC")
         ));
+        if !self.options.sandbox.is_empty() {
+            line(format_args!("sandbox: {}", self.options.sandbox));
+        }
         for contact in people.contacts() {
             let state = match (contact.frozen, contact.verified) {
                 (true, _) => "in dispute",
