@@ -92,6 +92,7 @@ pub fn mount(mountpoint: &Path, options: &[String], keeper: Keeper) -> Result<Mo
     ];
     let custom = options.iter().cloned().map(MountOption::CUSTOM);
     config.mount_options.extend(custom);
+    keeper.expect(mountpoint)?;
     let mounted = Session::new(adapter, mountpoint, &config);
     let session = mounted.map_err(|error| Error::io("mounting", error))?;
     match mounts::at(mountpoint) {

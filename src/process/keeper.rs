@@ -6,8 +6,11 @@
 //! it, or while another mount namespace holds a copy, it ends the connection, for unmounting is
 //! locking.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -21,12 +24,17 @@ use crate::error::{Error, Result};
 /// How long what is mapped and dirty may take to be written back before the mount goes.
 const WRITE_BACK: Duration = Duration::from_secs(1);
 
+/// The daemon tells where it will mount, after this byte.
+const EXPECT: u8 = b'E';
 /// The daemon tells its mount's device number, 4 bytes in native order, after this byte.
 const WATCH: u8 = b'W';
 /// The daemon asks to take the mount away.
 const TAKE_AWAY: u8 = b'T';
 /// The keeper tells that the mount is out of the tree.
 const GONE: u8 = b'G';
+
+/// Bytes of the longest message.
+const LONGEST: usize = 1 + libc::PATH_MAX as usize;
 
 /// What the daemon has of its keeper. When it is closed the keeper takes the mount away, and ends.
 pub struct Keeper {
@@ -66,6 +74,15 @@ impl Keeper {
             }
             _ => Ok(Keeper { socket: ours }),
         }
+    }
+
+    /// Tells the keeper where there will be a mount. Should the daemon die before it can say which
+    /// it is, a dead one there is taken away.
+    ///
+    /// # Errors
+    /// `Io` if there is no keeper any more.
+    pub fn expect(&self, mountpoint: &Path) -> Result<()> {
+        self.tell(&[&[EXPECT], mountpoint.as_os_str().as_bytes()].concat())
     }
 
     /// Tells the keeper which mount it has to take away.
@@ -110,7 +127,9 @@ impl Keeper {
 fn run(socket: OwnedFd) -> std::io::Result<()> {
     leave_everything()?;
     let table = File::open(mounts::TABLE)?;
+    let mut expected = None;
     let mut device = None;
+    let mut message = vec![0; LONGEST];
     loop {
         // In the order of the two: what was asked for, then what became of the mount.
         let mut wanted = [
@@ -123,23 +142,23 @@ fn run(socket: OwnedFd) -> std::io::Result<()> {
         }
         let [asked, changed] = wanted.map(|wanted| !wanted.revents().is_empty());
         if asked {
-            let mut message = [0; 5];
-            match rustix::net::recv(&socket, &mut message, RecvFlags::empty()) {
-                Ok((_, 0)) | Err(_) => {
+            let length = rustix::net::recv(&socket, &mut message, RecvFlags::empty());
+            match length.map(|(_, length)| &message[..length.min(LONGEST)]) {
+                Ok([EXPECT, path @ ..]) => expected = Some(PathBuf::from(OsStr::from_bytes(path))),
+                Ok([WATCH, a, b, c, d]) => device = Some(u32::from_ne_bytes([*a, *b, *c, *d])),
+                Ok([TAKE_AWAY]) => {
+                    if let Some(device) = device {
+                        write_back(device);
+                        take_away(device);
+                    }
+                }
+                Ok([_, ..]) => {}
+                Ok([]) | Err(_) => {
                     // The daemon is gone.
-                    device.inspect(|device| take_away(*device));
+                    let dead = || expected.as_deref().and_then(dead_mount);
+                    device.or_else(dead).inspect(|device| take_away(*device));
                     return Ok(());
                 }
-                Ok(_) => match message {
-                    [WATCH, number @ ..] => device = Some(u32::from_ne_bytes(number)),
-                    [TAKE_AWAY, ..] => {
-                        if let Some(device) = device {
-                            write_back(device);
-                            take_away(device);
-                        }
-                    }
-                    _ => {}
-                },
             }
         }
         if let Some(number) = device.filter(|_| asked || changed) {
@@ -151,6 +170,15 @@ fn run(socket: OwnedFd) -> std::io::Result<()> {
             }
         }
     }
+}
+
+/// Finds a mount whose daemon is dead.
+fn dead_mount(path: &Path) -> Option<u32> {
+    let entry = mounts::at(path).filter(|entry| entry.kind == mounts::TYPE)?;
+    let asked = std::fs::metadata(path);
+    let signs = [Some(libc::ENOTCONN), Some(libc::ECONNABORTED)];
+    let dead = asked.is_err_and(|error| signs.contains(&error.raw_os_error()));
+    dead.then_some(entry.device)
 }
 
 /// Leaves terminal, directory and standard streams, which others may wait for, and ignores what
