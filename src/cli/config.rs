@@ -136,10 +136,13 @@ impl Config {
     }
 
     /// How the view shall behave.
-    pub(super) fn view_options(&self, sandbox: String) -> crate::view::Options {
+    pub(super) fn view_options(
+        &self,
+        surroundings: crate::view::Surroundings,
+    ) -> crate::view::Options {
         crate::view::Options {
             remove_shared_notes: self.remove_shared_notes,
-            sandbox,
+            surroundings,
         }
     }
 }

@@ -4,12 +4,17 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod config;
+mod control;
+mod daemons;
+mod idle;
 pub mod init;
+pub mod lock;
 mod log;
 pub mod mount;
 mod mountpoint;
 mod passphrase;
 mod paths;
+pub mod status;
 pub mod tool;
 
 use std::process::ExitCode;

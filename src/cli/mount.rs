@@ -15,6 +15,8 @@ use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
 
 use super::config::{Config, find_store};
+use super::control::{Control, Door, told};
+use super::idle;
 use super::log;
 use super::mountpoint::Mountpoint;
 use super::passphrase::Source;
@@ -30,7 +32,7 @@ use crate::process::sandbox::{self, Places};
 use crate::state::State;
 use crate::store::DirStore;
 use crate::vault::{StateKey, Vault};
-use crate::view::View;
+use crate::view::{Surroundings, View};
 
 const PROGRAM: &str = "dds-mount";
 
@@ -59,6 +61,9 @@ struct Arguments {
     /// Mount options, as for mount(8); allow_other and allow_root are refused
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
+    /// Lock after so many minutes without use; open files alone are no use
+    #[arg(long, value_name = "MINUTES", value_parser = idle::minutes)]
+    idle: Option<Duration>,
     /// Configuration file [default: ~/.config/dds/config.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -73,7 +78,8 @@ struct Arguments {
 const EXAMPLES: &str = "Examples:
   dds-mount ~/secure                        mount the configured store
   dds-mount --store ~/sync ~/secure         mount another one
-  fusermount3 -u ~/secure                   unmount, which locks it";
+  dds-mount --idle 15 ~/secure              lock after 15 minutes without use
+  dds lock                                  lock; fusermount3 -u ~/secure does, too";
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -121,6 +127,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         options,
         keeper,
         require_sandbox: arguments.require_sandbox,
+        idle: arguments.idle,
     };
     if arguments.foreground {
         serve_in_foreground(job)
@@ -281,25 +288,33 @@ struct Job<'a> {
     options: Vec<String>,
     keeper: Keeper,
     require_sandbox: bool,
+    idle: Option<Duration>,
+}
+
+/// A mount that is usable.
+struct Running {
+    serving: Serving,
+    control: Control,
 }
 
 impl Job<'_> {
     /// Mounts, then reads the store: nothing that others wrote is looked at before the process is
     /// confined, and mounting needs what it gives up.
-    fn mount(self) -> Outcome<Serving> {
+    fn mount(self) -> Outcome<Running> {
         let mountpoint = self.mountpoint;
         self.try_mount().inspect_err(|_| mountpoint.undo())
     }
 
-    fn try_mount(self) -> Outcome<Serving> {
+    fn try_mount(self) -> Outcome<Running> {
         let locking = memory::lock();
         if locking == Locking::Nothing {
-            tracing::warn!("memory: {}", locking.sentence(0));
+            tracing::warn!("locked in memory: {}", locking.sentence());
         }
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options(spill_area(&self.store_path)?)?;
         let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
         let places = places(&self.store_path)?;
+        let door = Door::bind(&self.store_path)?;
         let path = &self.mountpoint.path;
         let mounted = fuse::mount(path, &self.options, self.keeper);
         let mounted = mounted.map_err(|error| {
@@ -318,12 +333,26 @@ impl Job<'_> {
         if !sandbox.is_complete() {
             tracing::warn!("the sandbox is {sandbox}");
         }
+        let view_options = self.config.view_options(Surroundings {
+            mountpoint: path.display().to_string(),
+            store: self.store_path.display().to_string(),
+            sandbox: vec![sandbox.to_string()],
+            locked_memory: vec![locking.sentence()],
+        });
         let store = Arc::new(self.store);
-        let view_options = self.config.view_options(sandbox.to_string());
         let vault = Vault::open(store, state, self.identities, contacts, options);
         let view = vault.and_then(|vault| View::new(vault, view_options));
         match view {
-            Ok(view) => Ok(mounted.serve(Arc::new(view))?),
+            Ok(view) => {
+                let view = Arc::new(view);
+                let serving = mounted.serve(Arc::clone(&view))?;
+                if let Some(idle) = self.idle {
+                    let watched = idle::lock_after(idle, &view, serving.locker());
+                    watched.map_err(|error| Error::io("starting a thread", error))?;
+                }
+                let control = door.serve(view, serving.locker())?;
+                Ok(Running { serving, control })
+            }
             Err(error) => {
                 mounted.give_up();
                 Err(error.into())
@@ -382,8 +411,9 @@ fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
     }
 }
 
-/// Serves until the mount is taken away, by a signal or from outside.
-fn serve(serving: Serving) -> Outcome<()> {
+/// Serves until the mount is taken away, by a signal, by `dds lock` or from outside.
+fn serve(running: Running) -> Outcome<()> {
+    let Running { serving, control } = running;
     let locker = serving.locker();
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
     let mut signals = signals.map_err(|error| Error::io("signals", error))?;
@@ -401,13 +431,9 @@ fn serve(serving: Serving) -> Outcome<()> {
         Ok(lost) | Err((_, lost)) => lost,
     };
     for file in lost {
-        let path = crate::error::printable(&file.path);
-        let kept = match file.rescued {
-            true => " (kept for you in .dds/rescued/ of the next mount)",
-            false => "",
-        };
-        eprintln!("{PROGRAM}: not saved: {path}{kept}");
+        eprintln!("{PROGRAM}: {}", told(file));
     }
+    control.finish(lost);
     match served {
         Ok(lost) if lost.iter().all(|file| file.rescued) => Ok(()),
         Ok(_) => Err(Failure::new(Exit::Failure, "not everything could be saved")),
@@ -463,13 +489,13 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
         let _ = parent.write_all(&[exit as u8]);
     };
     match job.mount() {
-        Ok(serving) => {
+        Ok(running) => {
             if let Err(error) = leave_terminal() {
                 tracing::warn!("leaving the terminal: {error}");
             }
             tell(Exit::Ok);
             drop(parent);
-            match serve(serving) {
+            match serve(running) {
                 Ok(()) => 0,
                 Err(failure) => failure.exit as i32,
             }

@@ -1,6 +1,7 @@
 //! Where things are: XDG directories and the store's own subdirectories of them.
 
 use std::env;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -39,20 +40,31 @@ pub(super) fn cache_dir(store: &Path) -> Outcome<PathBuf> {
 
 /// `$XDG_STATE_HOME/dds/<store>`, by default `~/.local/state/dds/<store>`: what must be remembered.
 pub(super) fn state_dir(store: &Path) -> Outcome<PathBuf> {
+    Ok(all_state_dirs()?.join(store_name(store)))
+}
+
+/// `$XDG_STATE_HOME/dds`, by default `~/.local/state/dds`: one directory for each store.
+pub(super) fn all_state_dirs() -> Outcome<PathBuf> {
     let base = match absolute("XDG_STATE_HOME") {
         Some(base) => base,
         None => home()?.join(".local/state"),
     };
-    Ok(base.join("dds").join(store_name(store)))
+    Ok(base.join("dds"))
 }
 
-/// `$XDG_RUNTIME_DIR/dds`, if this session has such a directory: what lasts as long as a mount.
+/// `$XDG_RUNTIME_DIR/dds`, if there is such a session: what lasts as long as a mount. What `su`
+/// left over from somebody else is none.
 pub(super) fn runtime_dir() -> Option<PathBuf> {
-    absolute("XDG_RUNTIME_DIR").map(|base| base.join("dds"))
+    let dir = absolute("XDG_RUNTIME_DIR")?;
+    let owner = std::fs::metadata(&dir)
+        .ok()
+        .filter(|dir| dir.is_dir())?
+        .uid();
+    (owner == rustix::process::geteuid().as_raw()).then(|| dir.join("dds"))
 }
 
 /// Names a store: the first 16 hex digits of the SHA-256 of its canonical path.
-fn store_name(store: &Path) -> String {
+pub(super) fn store_name(store: &Path) -> String {
     let digest = Sha256::digest(store.as_os_str().as_encoded_bytes());
     digest[..8]
         .iter()

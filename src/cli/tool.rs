@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{init, parse};
+use super::{init, lock, parse, status};
 
 const PROGRAM: &str = "dds";
 
-/// Look after identities and stores of DDS
+/// Look after identities, stores and mounts of DDS
 #[derive(Parser)]
 #[command(name = PROGRAM, version, about, max_term_width = 100)]
 struct Arguments {
@@ -19,6 +19,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Arguments),
+    Lock(lock::Arguments),
+    Status(status::Arguments),
 }
 
 /// Runs the program.
@@ -29,6 +31,8 @@ pub fn main() -> ExitCode {
     };
     let done = match &arguments.command {
         Command::Init(arguments) => init::run(arguments),
+        Command::Lock(arguments) => lock::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,8 +17,8 @@ use crate::view::{Ino, Unsaved, View};
 /// while others answer.
 const MIN_THREADS: usize = 4;
 
-/// How long a mount that was taken out of the tree is still served where its connection cannot be
-/// ended from outside. Nobody needs longer if nothing is open.
+/// How long a mount that was taken out of the tree is still served until its connection is ended,
+/// and where that cannot be done from outside. Nobody needs longer if nothing is open.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// How long the keeper may take to take the mount away.
@@ -95,10 +95,8 @@ pub fn mount(mountpoint: &Path, options: &[String], keeper: Keeper) -> Result<Mo
     keeper.expect(mountpoint)?;
     let mounted = Session::new(adapter, mountpoint, &config);
     let session = mounted.map_err(|error| Error::io("mounting", error))?;
-    match mounts::at(mountpoint) {
-        Some(entry) => keeper.watch(entry.device)?,
-        None => tracing::warn!("the mount is not in the kernel's table: nobody watches it"),
-    }
+    let missing = || Error::new(Kind::Io, "the mount is not in /proc/self/mountinfo");
+    keeper.watch(mounts::at(mountpoint).ok_or_else(missing)?.device)?;
     Ok(Mounted {
         session,
         view,
@@ -193,6 +191,10 @@ impl Serving {
             };
         }
         while let Ok(Ending::Gone | Ending::Asked) = last {
+            last = self.next_within(GRACE);
+        }
+        if last.is_err() && self.keeper.abort().is_ok() {
+            // Something is open in it, or another mount namespace has a copy.
             last = self.next_within(GRACE);
         }
         let lost = self.view.close();

@@ -1,10 +1,10 @@
 //! A second process, without secrets, that takes the mount away: when the daemon asks for it, and
 //! when the daemon dies, however that comes about. The daemon's sandbox forbids it to do so itself.
 //!
-//! It is forked before anything is unlocked and knows one thing, the mount's device number. It
-//! also watches the table of mounts: when the mount is out of the tree while files are open in
-//! it, or while another mount namespace holds a copy, it ends the connection, for unmounting is
-//! locking.
+//! It is forked before anything is unlocked, and knows the mount's place and device number. It
+//! also watches the table of mounts: the daemon is told when the mount is out of the tree, and may
+//! ask to end the connection, which lasts while files are open in it or another mount namespace
+//! holds a copy: unmounting is locking.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -30,6 +30,8 @@ const EXPECT: u8 = b'E';
 const WATCH: u8 = b'W';
 /// The daemon asks to take the mount away.
 const TAKE_AWAY: u8 = b'T';
+/// The daemon asks to end the connection of the mount that is gone.
+const ABORT: u8 = b'A';
 /// The keeper tells that the mount is out of the tree.
 const GONE: u8 = b'G';
 
@@ -103,6 +105,15 @@ impl Keeper {
         self.tell(&[TAKE_AWAY])
     }
 
+    /// Asks the keeper to end the connection of the mount that is gone. The daemon must still be
+    /// served by it, for its number is given anew as soon as it ends.
+    ///
+    /// # Errors
+    /// `Io` if there is no keeper any more.
+    pub fn abort(&self) -> Result<()> {
+        self.tell(&[ABORT])
+    }
+
     fn tell(&self, message: &[u8]) -> Result<()> {
         let sent = rustix::net::send(&self.socket, message, SendFlags::NOSIGNAL);
         sent.map(drop)
@@ -127,8 +138,9 @@ impl Keeper {
 fn run(socket: OwnedFd) -> std::io::Result<()> {
     leave_everything()?;
     let table = File::open(mounts::TABLE)?;
-    let mut expected = None;
+    let mut mountpoint = PathBuf::new();
     let mut device = None;
+    let mut is_gone = false;
     let mut message = vec![0; LONGEST];
     loop {
         // In the order of the two: what was asked for, then what became of the mount.
@@ -140,34 +152,37 @@ fn run(socket: OwnedFd) -> std::io::Result<()> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let [asked, changed] = wanted.map(|wanted| !wanted.revents().is_empty());
-        if asked {
+        if !wanted[0].revents().is_empty() {
             let length = rustix::net::recv(&socket, &mut message, RecvFlags::empty());
             match length.map(|(_, length)| &message[..length.min(LONGEST)]) {
-                Ok([EXPECT, path @ ..]) => expected = Some(PathBuf::from(OsStr::from_bytes(path))),
+                Ok([EXPECT, path @ ..]) => mountpoint = PathBuf::from(OsStr::from_bytes(path)),
                 Ok([WATCH, a, b, c, d]) => device = Some(u32::from_ne_bytes([*a, *b, *c, *d])),
                 Ok([TAKE_AWAY]) => {
                     if let Some(device) = device {
-                        write_back(device);
-                        take_away(device);
+                        write_back(&mountpoint);
+                        take_away(&mountpoint, device);
+                    }
+                }
+                Ok([ABORT]) => {
+                    if let Some(Err(error)) = device.filter(|_| is_gone).map(mounts::abort) {
+                        tracing::debug!("{error}");
                     }
                 }
                 Ok([_, ..]) => {}
                 Ok([]) | Err(_) => {
                     // The daemon is gone.
-                    let dead = || expected.as_deref().and_then(dead_mount);
-                    device.or_else(dead).inspect(|device| take_away(*device));
+                    if let Some(device) = device.or_else(|| dead_mount(&mountpoint)) {
+                        take_away(&mountpoint, device);
+                    }
                     return Ok(());
                 }
             }
         }
-        if let Some(number) = device.filter(|_| asked || changed) {
-            if mounts::of_device(number).is_none() {
-                mounts::abort(number);
-                device = None;
-                // If the daemon does not listen any more it is about to end.
-                let _ = rustix::net::send(&socket, &[GONE], SendFlags::NOSIGNAL);
-            }
+        let missing = |device| mounts::ours(&mountpoint, device).is_none();
+        if !is_gone && device.is_some_and(missing) {
+            is_gone = true;
+            // If the daemon does not listen any more it is about to end.
+            let _ = rustix::net::send(&socket, &[GONE], SendFlags::NOSIGNAL);
         }
     }
 }
@@ -200,13 +215,11 @@ fn leave_everything() -> std::io::Result<()> {
 
 /// Lets the kernel hand over what programs wrote to mapped files. The daemon must answer for
 /// that, so there is an end to waiting.
-fn write_back(device: u32) {
-    let Some(entry) = mounts::of_device(device) else {
-        return;
-    };
+fn write_back(mountpoint: &Path) {
     let (done, written) = mpsc::channel();
+    let mountpoint = mountpoint.to_owned();
     std::thread::spawn(move || {
-        let root = File::open(entry.path);
+        let root = File::open(mountpoint);
         let synced = root.map(|root| rustix::fs::syncfs(root.as_fd()));
         // Nobody may be waiting any more.
         let _ = done.send(synced.is_ok());
@@ -215,17 +228,12 @@ fn write_back(device: u32) {
     let _ = written.recv_timeout(WRITE_BACK);
 }
 
-/// Takes the mount out of the tree, everywhere it is, and ends its connection.
-fn take_away(device: u32) {
-    // More than once only if somebody bound it to further places.
-    for _ in 0..16 {
-        let Some(entry) = mounts::of_device(device) else {
-            break;
-        };
-        let gone = mounts::unmount(&entry.path).or_else(|_| mounts::detach(&entry.path));
-        if gone.is_err() {
-            break;
+/// Takes the mount out of the tree, if it is still there.
+fn take_away(mountpoint: &Path, device: u32) {
+    if mounts::ours(mountpoint, device).is_some() {
+        let gone = mounts::unmount(mountpoint).or_else(|_| mounts::detach(mountpoint));
+        if let Err(error) = gone {
+            tracing::debug!("{error}");
         }
     }
-    mounts::abort(device);
 }

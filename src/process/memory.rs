@@ -90,24 +90,14 @@ fn lock_heap() -> io::Result<()> {
 }
 
 impl Locking {
-    /// Says how it is, for people, given how many bytes of contents are not locked.
-    pub fn sentence(self, unlocked: usize) -> String {
+    /// Says how it is, for people.
+    pub fn sentence(self) -> String {
         match self {
-            Locking::Everything => "everything is locked in RAM".to_owned(),
-            Locking::Keys { limit } if unlocked == 0 => {
-                let limit = limit >> 10;
-                format!("keys and contents are locked in RAM (up to {limit} KiB)")
-            }
-            Locking::Keys { limit } => format!(
-                "keys are locked in RAM; {} KiB of contents beyond the limit of {} KiB may be \
-                 swapped: {FIX}",
-                unlocked >> 10,
-                limit >> 10
-            ),
-            Locking::Nothing => format!("nothing is locked in RAM and may be swapped: {FIX}"),
+            Locking::Everything => "everything".to_owned(),
+            Locking::Keys { limit } => format!("keys, and contents up to {} KiB", limit >> 10),
+            Locking::Nothing => "nothing, so that all may be swapped: raise memlock in \
+                 /etc/security/limits.conf, or LimitMEMLOCK of the service"
+                .to_owned(),
         }
     }
 }
-
-/// What helps against a low limit.
-const FIX: &str = "raise memlock in /etc/security/limits.conf, or LimitMEMLOCK of the service";

@@ -47,10 +47,11 @@ pub fn at(path: &Path) -> Option<Entry> {
     all().into_iter().rev().find(|entry| entry.path == path)
 }
 
-/// Finds our mount with a device number, wherever it is.
-pub fn of_device(device: u32) -> Option<Entry> {
-    let mut all = all().into_iter();
-    all.find(|entry| entry.device == device && entry.kind == TYPE)
+/// Finds our mount on a path by its device number. The number alone says nothing: it is given
+/// anew as soon as a mount is gone.
+pub fn ours(path: &Path, device: u32) -> Option<Entry> {
+    let wanted = |entry: &Entry| entry.path == path && entry.kind == TYPE && entry.device == device;
+    all().into_iter().rev().find(wanted)
 }
 
 /// Unmounts, if nothing is in use there.
@@ -85,12 +86,14 @@ fn by_either(path: &Path, flags: UnmountFlags, options: &[&str]) -> Result<()> {
     }
 }
 
-/// Ends a FUSE connection: every request on it, waiting or to come, fails. Tells whether that
-/// could be done; where `/sys/fs/fuse/connections` is not mounted, as in most containers, it
-/// cannot, and the connection lasts as long as the daemon.
-pub fn abort(device: u32) -> bool {
+/// Ends a FUSE connection that is known to last: every request on it, waiting or to come, fails.
+///
+/// # Errors
+/// `Io` where `/sys/fs/fuse/connections` is not mounted, as in most containers: the connection
+/// then lasts as long as the daemon.
+pub fn abort(device: u32) -> Result<()> {
     let control = format!("/sys/fs/fuse/connections/{device}/abort");
-    std::fs::write(control, "1").is_ok()
+    std::fs::write(control, "1").map_err(|error| Error::io("ending the connection", error))
 }
 
 /// Undoes the octal escapes of the table.

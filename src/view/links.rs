@@ -16,6 +16,7 @@ impl View {
     /// # Errors
     /// `Forbidden` for anything but scratch; `Exists`; `CrossAudience`; what publishing gives.
     pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &OsStr) -> Result<Attr> {
+        self.last_use.renew();
         let linked = self.link_quietly(ino, new_parent, new_name);
         self.reported_in(new_parent, new_name, linked)
     }
@@ -72,6 +73,7 @@ impl View {
     /// # Errors
     /// `Forbidden` for any other name or place; `Exists`.
     pub fn symlink(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
+        self.last_use.renew();
         let made = self.symlink_quietly(parent, name, target);
         self.reported_in(parent, name, made)
     }

@@ -23,6 +23,7 @@ mod rename_tree;
 mod report;
 mod rescue;
 mod special;
+mod status;
 mod tree;
 mod write;
 mod xattr;
@@ -36,6 +37,7 @@ pub use background::Background;
 pub use open::Access;
 pub use rename::RenameMode;
 pub use rescue::Unsaved;
+pub use status::{ContactStatus, Status, Surroundings};
 pub use tree::Ino;
 pub use write::SetAttr;
 
@@ -49,8 +51,8 @@ use crate::view::tree::{FileRole, Role, Tree, What};
 pub struct Options {
     /// Notes shared with others may be removed.
     pub remove_shared_notes: bool,
-    /// How the process is confined, in words for `.dds/status`; empty: not said there.
-    pub sandbox: String,
+    /// What the status tells of the process.
+    pub surroundings: Surroundings,
 }
 
 /// The mounted tree.
@@ -64,6 +66,7 @@ pub struct View {
     /// What this mount published: digests of contents, and to whom.
     published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
     started: Timestamp,
+    last_use: status::LastUse,
 }
 
 /// A process, as far as writing is concerned: threads of one group share their files.
@@ -139,6 +142,7 @@ impl View {
             errors: report::ErrorLog::default(),
             published: Mutex::default(),
             started: Timestamp::now(),
+            last_use: status::LastUse::now(),
         };
         view.show_changes();
         view.show_rescued();

@@ -56,6 +56,7 @@ impl View {
     /// `Unsupported`) or what is wrong with a member's key. `Damaged` or `TooLarge` if nothing of
     /// the content may be shown; `NotFound` if it went.
     pub fn open(&self, ino: Ino, access: Access, caller: Caller) -> Result<HandleId> {
+        self.last_use.renew();
         let mut opened = self.open_quietly(ino, access, caller);
         if matches!(&opened, Err(error) if error.kind() == Kind::NotFound) {
             // The version that was shown went a moment ago; another may have its place.
@@ -238,6 +239,7 @@ impl View {
         access: Access,
         caller: Caller,
     ) -> Result<(Attr, HandleId)> {
+        self.last_use.renew();
         let created = self.create_quietly(parent, name, mode, access, caller);
         self.reported_in(parent, name, created)
     }

@@ -17,6 +17,7 @@ impl View {
     /// for `software/`, that of the spilled part for large files. Everything else was
     /// authenticated and is in RAM since it was opened.
     pub fn read(&self, id: HandleId, offset: u64, size: usize) -> Result<Zeroizing<Vec<u8>>> {
+        self.last_use.renew();
         match &*self.handle(id)? {
             Handle::File { file, access, .. } if access.read => file.lock().read(offset, size),
             Handle::Software(file) => Ok(Zeroizing::new(file.read_at(offset, size)?)),
@@ -31,6 +32,7 @@ impl View {
     /// # Errors
     /// `NotFound`, `NotDirectory`.
     pub fn open_dir(&self, ino: Ino) -> Result<HandleId> {
+        self.last_use.renew();
         let tree = self.tree();
         tree.dir(ino)
             .ok_or_else(|| self.not_a_directory(&tree, ino))?;
@@ -45,6 +47,7 @@ impl View {
     /// # Errors
     /// `BadHandle`; what [`View::list`] gives.
     pub fn read_dir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>> {
+        self.last_use.renew();
         let handle = self.handle(id)?;
         let Handle::Directory { ino, entries } = &*handle else {
             return Err(Error::new(Kind::BadHandle, "not an open directory"));

@@ -71,6 +71,7 @@ impl View {
         new_name: &OsStr,
         mode: RenameMode,
     ) -> Result<()> {
+        self.last_use.renew();
         let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode);
         self.reported_in(parent, name, renamed)
     }

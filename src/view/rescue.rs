@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::vault::Rescued;
 use crate::view::View;
 use crate::view::file::{Body, Stat, Target};
@@ -9,7 +11,7 @@ use crate::view::names::{safe, with_remark};
 use crate::view::tree::{FileRole, Ino, Role, Tree};
 
 /// A file that was not saved where it belongs when the mount ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsaved {
     /// Its path in the view, or what else is in danger.
     pub path: String,

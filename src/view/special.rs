@@ -1,16 +1,14 @@
 //! The parts of the view that are not documents: `keys/`, `software/` and `.dds/`.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::error::{Error, Kind, Result, printable};
+use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
 use crate::plaintext::Plaintext;
 use crate::store::{FileName, SoftwareEntry, SoftwareKind};
 use crate::vault::KEY_FILE_LIMIT;
 use crate::view::file::{OpenFile, Stat, Target};
-use crate::view::names::utc;
 use crate::view::open::{Access, Handle, no_files_here};
 use crate::view::tree::{Dir, FileRole, Ino, Role, Tree, What};
 use crate::view::{View, not_found};
@@ -121,7 +119,7 @@ impl View {
                 let bytes = self.vault.store().read_key(name, KEY_FILE_LIMIT)?;
                 (bytes, Target::Key(name.clone()), 0o6)
             }
-            FileRole::Status => (self.status().into_bytes(), Target::Nowhere, 0o4),
+            FileRole::Status => (self.status().to_string().into_bytes(), Target::Nowhere, 0o4),
             FileRole::Errors => (self.errors.text().into_bytes(), Target::Nowhere, 0o4),
             FileRole::Document(_)
             | FileRole::Scratch
@@ -170,51 +168,6 @@ impl View {
             | FileRole::Backup(..)
             | FileRole::Key(_) => Ok(None),
         }
-    }
-
-    /// Text of `.dds/status`.
-    pub(super) fn status(&self) -> String {
-        let people = self.vault.people();
-        let (drafts, scratch) = {
-            let tree = self.tree();
-            let drafts = tree.files().filter(|(_, file)| file.draft).count();
-            let scratch = tree.files().filter(|(_, file)| file.role.is_scratch());
-            (drafts, scratch.count())
-        };
-        let mut text = String::new();
-        let mut line = |words: std::fmt::Arguments<'_>| {
-            writeln!(text, "{words}").expect("writing to a string cannot fail");
-        };
-        line(format_args!("dds-mount {}", env!("CARGO_PKG_VERSION")));
-        line(format_args!("identity: {}", people.me()));
-        line(format_args!(
-            "mounted: {}",
-            utc(self.started, "%Y-%m-%d %H:%M:%S UTC")
-        ));
-        if !self.options.sandbox.is_empty() {
-            line(format_args!("sandbox: {}", self.options.sandbox));
-        }
-        for contact in people.contacts() {
-            let state = match (contact.frozen, contact.verified) {
-                (true, _) => "in dispute",
-                (false, true) => "verified",
-                (false, false) => "not verified",
-            };
-            line(format_args!(
-                "contact: {} {} ({state})",
-                contact.name, contact.fingerprint
-            ));
-        }
-        line(format_args!("unsaved files: {drafts}"));
-        line(format_args!("scratch files: {scratch}"));
-        let notices = self.vault.notices();
-        if notices.is_empty() {
-            line(format_args!("problems: none"));
-        }
-        for notice in notices {
-            line(format_args!("problem: {}", printable(&notice)));
-        }
-        text
     }
 }
 

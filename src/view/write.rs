@@ -37,6 +37,7 @@ impl View {
     /// `BadHandle` unless it was opened for writing; `TooLarge`; `NoSpace` when scratch takes too
     /// much memory or the disk for spilling is full.
     pub fn write(&self, id: HandleId, offset: u64, data: &[u8], in_place: bool) -> Result<()> {
+        self.last_use.renew();
         let handle = self.handle(id)?;
         let Handle::File {
             ino, file, access, ..
@@ -101,6 +102,7 @@ impl View {
         set: SetAttr,
         caller: Caller,
     ) -> Result<Attr> {
+        self.last_use.renew();
         let changed = self.setattr_quietly(ino, handle, set, caller);
         self.reported(ino, changed)?;
         self.getattr(ino)
@@ -420,6 +422,7 @@ impl View {
     /// # Errors
     /// `Exists`; the rule that forbids it; what publishing gives.
     pub fn mkdir(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
+        self.last_use.renew();
         let made = self.mkdir_quietly(parent, name);
         self.reported_in(parent, name, made)
     }

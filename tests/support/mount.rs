@@ -127,7 +127,8 @@ impl Mount {
             .stderr(Stdio::piped());
         let mut daemon = command.spawn().unwrap();
         let begun = Instant::now();
-        while !is_mounted(mountpoint) {
+        // The mount is there before it is served: it answers when the store was read.
+        while !is_mounted(mountpoint) || mountpoint.join(".dds").metadata().is_err() {
             if let Some(status) = daemon.try_wait().unwrap() {
                 let mut said = String::new();
                 daemon

@@ -1,0 +1,205 @@
+//! Finding the running mounts of this user, and asking them.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::config::{Config, find_store};
+use super::control::{Lines, Reply, Request, peer, short_path};
+use super::{Exit, Failure, Outcome, paths};
+use crate::process::mounts;
+use crate::view::{Status, Unsaved};
+
+/// How long a mount may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a mount may take to lock and to end.
+const LOCKING: Duration = Duration::from_secs(6);
+/// Bytes in the longest answer: a path may have 4096, and there may be many.
+const ANSWER_LIMIT: usize = 64 << 20;
+
+/// Which of the running mounts are meant.
+#[derive(clap::Args)]
+pub(super) struct Choice {
+    /// The synced folder whose mount is meant
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) store: Option<PathBuf>,
+    /// Where the mount is
+    #[arg(value_name = "MOUNTPOINT")]
+    pub(super) mountpoint: Option<PathBuf>,
+}
+
+impl Choice {
+    /// Finds the mounts that are meant; without an argument, all.
+    pub(super) fn find(&self) -> Outcome<Vec<Daemon>> {
+        let mut daemons = all()?;
+        if let Some(mountpoint) = &self.mountpoint {
+            let wanted = canonical(mountpoint);
+            daemons.retain(|daemon| Path::new(&daemon.status.surroundings.mountpoint) == wanted);
+        }
+        if let Some(store) = &self.store {
+            let wanted = canonical(store);
+            daemons.retain(|daemon| Path::new(&daemon.status.surroundings.store) == wanted);
+        }
+        Ok(daemons)
+    }
+}
+
+/// What is told if there is no mount to talk to.
+pub(super) fn none_running() -> Failure {
+    Failure::new(Exit::Failure, "no mount of this store is running")
+        .hint("dds-mount MOUNTPOINT mounts one; dds status lists those that run")
+}
+
+/// Chooses one of several: that of the configured store.
+pub(super) fn of_configured_store(mut daemons: Vec<Daemon>) -> Outcome<Daemon> {
+    let names: Vec<_> = daemons.iter().map(Daemon::mountpoint).collect();
+    let several = format!("several mounts are running: {}", names.join(", "));
+    let wanted = canonical(&find_store(None, &Config::load(None)?)?);
+    daemons.retain(|daemon| Path::new(&daemon.status.surroundings.store) == wanted);
+    match (daemons.pop(), daemons.is_empty()) {
+        (Some(daemon), true) => Ok(daemon),
+        _ => Err(Failure::new(Exit::Failure, several).hint("name its mountpoint, or give --all")),
+    }
+}
+
+fn canonical(path: &Path) -> PathBuf {
+    let absolute = || std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.canonicalize().unwrap_or_else(|_| absolute())
+}
+
+/// A running mount, at the other end of a connection.
+pub(super) struct Daemon {
+    stream: UnixStream,
+    /// Its process; `None` if the kernel cannot show it to us.
+    process: Option<OwnedFd>,
+    /// Number of its device; `None` if it is not mounted where we can see it.
+    device: Option<u32>,
+    pub(super) status: Status,
+}
+
+/// Asks every socket there is. What does not answer is no running mount.
+fn all() -> Outcome<Vec<Daemon>> {
+    let mut found = Vec::new();
+    let names = |directory: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten();
+        entries.flatten().map(|entry| entry.path()).collect()
+    };
+    if let Some(runtime) = paths::runtime_dir() {
+        let sockets = names(&runtime).into_iter();
+        found.extend(sockets.filter(|path| path.extension().is_some_and(|end| end == "sock")));
+    }
+    let stores = names(&paths::all_state_dirs()?).into_iter();
+    found.extend(stores.map(|store| store.join("control.sock")));
+    // All at once: one that does not answer keeps nobody waiting but us.
+    let asked: Vec<_> = found
+        .into_iter()
+        .map(|path| std::thread::spawn(move || Daemon::at(&path)))
+        .collect();
+    let answered = asked.into_iter().map(|asked| asked.join().ok().flatten());
+    let mut daemons: Vec<_> = answered.flatten().collect();
+    daemons.sort_by_key(Daemon::mountpoint);
+    Ok(daemons)
+}
+
+impl Daemon {
+    fn at(socket: &Path) -> Option<Daemon> {
+        let directory = File::open(socket.parent()?).ok()?;
+        let name = socket.file_name()?.to_str()?;
+        let mut stream = UnixStream::connect(short_path(&directory, name)).ok()?;
+        let pid = peer(&stream).ok().and_then(|peer| Pid::from_raw(peer.pid));
+        // Before it is asked for anything, so that it is the process that was connected to.
+        let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let status = match ask(&mut stream, Request::Status, PATIENCE) {
+            Ok(Reply::Status(status)) => *status,
+            Ok(_) | Err(_) => return None,
+        };
+        Some(Daemon {
+            stream,
+            process,
+            device: mounted_at(&status),
+            status,
+        })
+    }
+
+    /// Its mountpoint, for people.
+    pub(super) fn mountpoint(&self) -> String {
+        crate::error::printable(&self.status.surroundings.mountpoint)
+    }
+
+    /// Locks, and waits until mount and process are gone. Returns what was not saved where it
+    /// belongs.
+    pub(super) fn lock(mut self) -> Outcome<Vec<Unsaved>> {
+        let begun = Instant::now();
+        let mountpoint = self.mountpoint();
+        let failed = |why: String| {
+            Failure::new(Exit::Failure, format!("{mountpoint}: {why}"))
+                .hint("dds status tells whether it still runs; the next mount shows what was kept in .dds/rescued/")
+        };
+        let unsaved = match ask(&mut self.stream, Request::Lock, LOCKING) {
+            Ok(Reply::Locked(unsaved)) => unsaved,
+            Ok(Reply::Error(error)) => return Err(failed(crate::error::printable(&error))),
+            Ok(Reply::Status(_)) => return Err(failed("an answer to another question".to_owned())),
+            Err(error) => return Err(failed(format!("it did not tell what was saved: {error}"))),
+        };
+        while !self.is_gone() {
+            if begun.elapsed() > LOCKING {
+                return Err(failed(
+                    "everything is saved, but it does not end".to_owned(),
+                ));
+            }
+            self.wait_a_moment();
+        }
+        Ok(unsaved)
+    }
+
+    fn is_gone(&self) -> bool {
+        // The number alone would not do: the next mount anywhere may get it.
+        let mounted = self.device.is_some() && mounted_at(&self.status) == self.device;
+        !mounted
+            && self
+                .process
+                .as_ref()
+                .is_none_or(|process| ended(process, 0))
+    }
+
+    fn wait_a_moment(&self) {
+        const MOMENT: i64 = 10_000_000;
+        match &self.process {
+            Some(process) if !ended(process, MOMENT) => {}
+            _ => std::thread::sleep(Duration::from_nanos(MOMENT as u64)),
+        }
+    }
+}
+
+/// Finds the device of a mount of ours where the status says that it is.
+fn mounted_at(status: &Status) -> Option<u32> {
+    let entry = mounts::at(Path::new(&status.surroundings.mountpoint));
+    let entry = entry.filter(|entry| entry.kind == mounts::TYPE);
+    entry.map(|entry| entry.device)
+}
+
+/// Tells whether a process has ended, after so many nanoseconds at the latest.
+fn ended(process: &OwnedFd, nanoseconds: i64) -> bool {
+    let timeout = Timespec {
+        tv_sec: 0,
+        tv_nsec: nanoseconds,
+    };
+    let mut wanted = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut wanted, Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+fn ask(stream: &mut UnixStream, request: Request, patience: Duration) -> std::io::Result<Reply> {
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&line)?;
+    let answer = Lines::of(stream).next(ANSWER_LIMIT, patience)?;
+    let answer = answer.ok_or_else(|| std::io::Error::other("it ended without an answer"))?;
+    Ok(serde_json::from_slice(&answer)?)
+}

@@ -1,0 +1,60 @@
+//! `dds lock`: taking mounts away, whatever is open in them.
+
+use clap::Args;
+
+use super::control::told;
+use super::daemons::{Choice, none_running, of_configured_store};
+use super::{Exit, Failure, Outcome};
+
+/// Lock: unmount, whatever is open, and forget the keys
+///
+/// Locks the mount at MOUNTPOINT or of the store DIR; else the only one that runs, or that of the
+/// configured store. Tells what could not be saved where it belongs, and returns when the mount
+/// and its process are gone.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    choice: Choice,
+    /// Lock every mount of yours
+    #[arg(long, conflicts_with_all = ["store", "mountpoint"])]
+    all: bool,
+}
+
+/// Runs `dds lock`.
+pub fn run(arguments: &Arguments) -> Outcome<()> {
+    let mut daemons = arguments.choice.find()?;
+    if arguments.all {
+        // None is no failure: everything is locked.
+    } else if daemons.is_empty() {
+        return Err(none_running());
+    } else if daemons.len() > 1 {
+        daemons = vec![of_configured_store(daemons)?];
+    }
+    // All at once: each may take its seconds.
+    let locking: Vec<_> = daemons
+        .into_iter()
+        .map(|daemon| {
+            let mountpoint = daemon.mountpoint();
+            (mountpoint, std::thread::spawn(move || daemon.lock()))
+        })
+        .collect();
+    let (mut lost, mut failure) = (false, None);
+    for (mountpoint, locked) in locking {
+        match locked.join().expect("locking does not panic") {
+            Ok(unsaved) => {
+                println!("locked: {mountpoint}");
+                for file in &unsaved {
+                    println!("{}", told(file));
+                }
+                lost |= unsaved.iter().any(|file| !file.rescued);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(failure) => Err(failure),
+        None if lost => Err(Failure::new(Exit::Failure, "not everything could be saved")
+            .hint("what is kept is in .dds/rescued/ of the next mount; is the disk full?")),
+        None => Ok(()),
+    }
+}

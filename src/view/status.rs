@@ -1,0 +1,182 @@
+//! How things stand: what `.dds/status` and `dds status` show, and when the view was used last.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::error::printable;
+use crate::view::View;
+use crate::view::names::utc;
+use crate::view::tree::{FileRole, Ino};
+
+/// What the status tells of the process that serves the view. The view only passes it on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Surroundings {
+    /// Where the view is mounted, if it is.
+    pub mountpoint: String,
+    /// The synced folder.
+    pub store: String,
+    /// What keeps the process from doing harm, one by one.
+    pub sandbox: Vec<String>,
+    /// What of its memory is kept out of swap, one by one.
+    pub locked_memory: Vec<String>,
+}
+
+/// How things stand. As JSON it is a stable interface, described in `dds(1)`; as text it is
+/// `.dds/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program that serves the view.
+    pub version: String,
+    /// Where it is, and how it is confined.
+    #[serde(flatten)]
+    pub surroundings: Surroundings,
+    /// My fingerprint.
+    pub identity: String,
+    /// When the view was made, as in RFC 3339, in UTC.
+    pub mounted_since: String,
+    /// Everybody whose certificate is pinned.
+    pub contacts: Vec<ContactStatus>,
+    /// Paths of files whose last words are in memory only.
+    pub unsaved: Vec<String>,
+    /// Number of editors' scratch files.
+    pub scratch_files: usize,
+    /// Paths of what earlier mounts could not save.
+    pub rescued: Vec<String>,
+    /// What people should look at.
+    pub problems: Vec<String>,
+}
+
+/// A contact, as far as the status tells it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContactStatus {
+    /// Name of their directories.
+    pub name: String,
+    /// Of their certificate.
+    pub fingerprint: String,
+    /// `verified`, `not verified` or `in dispute`.
+    pub state: String,
+}
+
+impl View {
+    /// Tells how things stand.
+    pub fn status(&self) -> Status {
+        let people = self.vault.people();
+        let contacts = people.contacts().map(|contact| ContactStatus {
+            name: contact.name.to_string(),
+            fingerprint: contact.fingerprint.to_string(),
+            state: match (contact.frozen, contact.verified) {
+                (true, _) => "in dispute".to_owned(),
+                (false, true) => "verified".to_owned(),
+                (false, false) => "not verified".to_owned(),
+            },
+        });
+        let contacts = contacts.collect();
+        let problems = self.vault.notices();
+        let mut surroundings = self.options.surroundings.clone();
+        let unlocked = crate::plaintext::in_ram().unlocked >> 10;
+        if unlocked > 0 {
+            let beyond = format!("but not {unlocked} KiB of contents beyond the limit");
+            surroundings.locked_memory.push(beyond);
+        }
+        let tree = self.tree();
+        let paths = |wanted: fn(&crate::view::tree::File) -> bool| {
+            let found = tree.files().filter(|(_, file)| wanted(file));
+            let mut paths: Vec<_> = found.map(|(ino, _): (Ino, _)| tree.path(ino)).collect();
+            paths.sort();
+            paths
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            surroundings,
+            identity: people.me().to_string(),
+            mounted_since: utc(self.started, "%Y-%m-%dT%H:%M:%SZ"),
+            contacts,
+            unsaved: paths(|file| file.draft),
+            scratch_files: tree
+                .files()
+                .filter(|(_, file)| file.role.is_scratch())
+                .count(),
+            rescued: paths(|file| matches!(file.role, FileRole::Rescued(_))),
+            problems,
+        }
+    }
+
+    /// How long nobody has used the view: read, written, opened, listed or changed anything. That
+    /// something is open, or looked up, is no use. The time that the machine slept counts.
+    pub fn unused_for(&self) -> Duration {
+        let last = Duration::from_millis(self.last_use.0.load(Ordering::Relaxed));
+        since_boot().saturating_sub(last)
+    }
+}
+
+/// When the view was used last, in milliseconds since the machine's start.
+pub(super) struct LastUse(AtomicU64);
+
+impl LastUse {
+    pub(super) fn now() -> Self {
+        LastUse(AtomicU64::new(since_boot().as_millis() as u64))
+    }
+
+    /// Notes that the view is being used.
+    pub(super) fn renew(&self) {
+        self.0
+            .store(since_boot().as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or(0),
+        time.tv_nsec.try_into().unwrap_or(0),
+    )
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let around = &self.surroundings;
+        writeln!(f, "dds-mount {}", printable(&self.version))?;
+        writeln!(f, "mountpoint: {}", printable(&around.mountpoint))?;
+        writeln!(f, "store: {}", printable(&around.store))?;
+        writeln!(f, "identity: {}", printable(&self.identity))?;
+        let since = self.mounted_since.replace('T', " ").replace('Z', " UTC");
+        writeln!(f, "mounted: {}", printable(&since))?;
+        writeln!(f, "sandbox: {}", list(&around.sandbox))?;
+        writeln!(f, "locked memory: {}", list(&around.locked_memory))?;
+        for contact in &self.contacts {
+            let (name, fingerprint) = (printable(&contact.name), printable(&contact.fingerprint));
+            writeln!(
+                f,
+                "contact: {name} {fingerprint} ({})",
+                printable(&contact.state)
+            )?;
+        }
+        writeln!(f, "unsaved files: {}", self.unsaved.len())?;
+        for path in &self.unsaved {
+            writeln!(f, "unsaved: {}", printable(path))?;
+        }
+        writeln!(f, "scratch files: {}", self.scratch_files)?;
+        writeln!(f, "rescued files: {}", self.rescued.len())?;
+        for path in &self.rescued {
+            writeln!(f, "rescued: {}", printable(path))?;
+        }
+        if self.problems.is_empty() {
+            writeln!(f, "problems: none")?;
+        }
+        for problem in &self.problems {
+            writeln!(f, "problem: {}", printable(problem))?;
+        }
+        Ok(())
+    }
+}
+
+fn list(words: &[String]) -> String {
+    match words {
+        [] => "none".to_owned(),
+        words => printable(&words.join(", ")),
+    }
+}
