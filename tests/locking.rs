@@ -522,3 +522,188 @@ fn in_the_background_it_logs_to_syslog() {
         "{said}"
     );
 }
+
+#[test]
+fn small_drafts_are_rescued_before_large_ones() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.mount_in_background();
+    let mut large = File::create(scene.path("notes/me/large")).unwrap();
+    large.write_all(&vec![7; 64 << 20]).unwrap();
+    let mut small = File::create(scene.path("notes/me/small")).unwrap();
+    small.write_all(b"a few words").unwrap();
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+    drop((large, small));
+    scene.mount_in_background();
+    assert_eq!(
+        fs::read(scene.path(".dds/rescued/small")).unwrap(),
+        b"a few words"
+    );
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+}
+
+#[test]
+fn a_mount_elsewhere_whose_name_is_not_text_changes_nothing() {
+    use std::os::unix::ffi::OsStrExt as _;
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let strange = scene
+        .home
+        .path("")
+        .join(std::ffi::OsStr::from_bytes(b"bad\xf6"));
+    fs::create_dir(&strange).unwrap();
+    let mut mount = Command::new("mount");
+    assert!(
+        mount
+            .args(["-t", "tmpfs", "none"])
+            .arg(&strange)
+            .status()
+            .unwrap()
+            .success()
+    );
+    scene.mount_in_background();
+    fs::write(scene.path("notes/me/a"), "saved").unwrap();
+    // The table changes, and the mount is still there.
+    assert!(
+        Command::new("umount")
+            .arg(&strange)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut again = Command::new("mount");
+    assert!(
+        again
+            .args(["-t", "tmpfs", "none"])
+            .arg(&strange)
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(fs::read(scene.path("notes/me/a")).unwrap(), b"saved");
+    signal(scene.pid(), libc::SIGTERM);
+    let gone = || process_of(&scene.mountpoint(), "dds-keeper").is_none();
+    wait_for("the keeper ends", gone);
+    assert!(
+        Command::new("umount")
+            .arg(&strange)
+            .status()
+            .unwrap()
+            .success()
+    );
+    scene.assert_locked();
+}
+
+#[test]
+fn what_others_mount_on_top_stays() {
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.mount_in_background();
+    let mut cover = Command::new("mount");
+    let mounted = cover
+        .args(["-t", "tmpfs", "none"])
+        .arg(scene.mountpoint())
+        .status();
+    assert!(mounted.unwrap().success());
+    fs::write(scene.path("theirs"), "theirs").unwrap();
+    signal(scene.pid(), libc::SIGKILL);
+    let gone = || process_of(&scene.mountpoint(), "dds-keeper").is_none();
+    wait_for("the keeper ends", gone);
+    assert_eq!(fs::read(scene.path("theirs")).unwrap(), b"theirs");
+    let uncovered = Command::new("umount").arg(scene.mountpoint()).status();
+    assert!(uncovered.unwrap().success());
+    scene.mount_in_background();
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+}
+
+#[test]
+fn a_mount_that_moved_with_its_parent_goes_on_and_locks() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    let (old, new) = (scene.home.path("old"), scene.home.path("new"));
+    fs::create_dir(&old).unwrap();
+    let mut command = scene.command();
+    assert!(command.arg(old.join("secure")).status().unwrap().success());
+    let pid = daemon_of(&old.join("secure"));
+    fs::rename(&old, &new).unwrap();
+    fs::write(new.join("secure/notes/me/a"), "saved").unwrap();
+    assert_eq!(fs::read(new.join("secure/notes/me/a")).unwrap(), b"saved");
+    signal(pid, libc::SIGTERM);
+    wait_for("it is gone", || !is_mounted(&new.join("secure")));
+    assert_eq!(fs::read_dir(new.join("secure")).unwrap().count(), 0);
+    support::mount::make_mutable(&new.join("secure"));
+}
+
+#[test]
+fn killed_at_the_prompt_it_leaves_the_bare_mountpoint_closed() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.mount_in_background();
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+    let passphrase = dds::plaintext::Passphrase::of(b"correct horse").unwrap();
+    let profile = dds::openpgp::Profile::Compatible;
+    let made = dds::openpgp::generate("Alice <a@example.org>", Some(&passphrase), profile);
+    fs::write(scene.home.path("key.asc"), &*made.unwrap().secret).unwrap();
+    let asked = scene.home.path("asked");
+    let mut command = scene.command();
+    let ask = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000",
+        asked.display()
+    );
+    command
+        .args(["--passphrase-command", &ask])
+        .arg(scene.mountpoint());
+    let mut prompting = Running(command.spawn().unwrap());
+    wait_for("it asks", || asked.exists());
+    signal(prompting.0.id().try_into().unwrap(), libc::SIGINT);
+    prompting.0.wait().unwrap();
+    let asking = fs::read_to_string(&asked).unwrap();
+    signal(asking.trim().parse().unwrap(), libc::SIGKILL);
+    scene.assert_locked();
+}
+
+#[test]
+fn what_the_caller_left_open_is_closed() {
+    if !can_mount() {
+        return;
+    }
+    let scene = Scene::new();
+    let left = scene.home.path("left open");
+    fs::write(&left, "a secret of the caller").unwrap();
+    let mount = scene.command();
+    let mut shell = scene.home.command("bash");
+    shell
+        .arg("-c")
+        .arg("exec 9<\"$1\"; shift; exec \"$@\"")
+        .arg("bash")
+        .arg(&left);
+    shell
+        .arg(mount.get_program())
+        .args(mount.get_args())
+        .arg(scene.mountpoint());
+    assert!(shell.status().unwrap().success());
+    for pid in [scene.pid(), scene.keeper()] {
+        let open = fs::read_dir(format!("/proc/{pid}/fd"));
+        let Ok(open) = open else {
+            continue; // Not ours to see: the process is hidden, and this is no root.
+        };
+        let paths = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        assert!(!paths.into_iter().any(|path| path == left), "{pid}");
+    }
+    signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+}

@@ -176,18 +176,25 @@ pub(super) struct Control {
 }
 
 impl Control {
+    /// What can still answer when everything else hangs.
+    pub(super) fn answers(&self) -> Answers {
+        Answers(Arc::clone(&self.desk))
+    }
+
     /// Answers everybody who waits for the lock, removes the socket, and lets go of the view:
     /// everything is saved.
     pub(super) fn finish(self, unsaved: &[Unsaved]) {
-        let answer = Reply::Locked(unsaved.to_vec());
-        let waiting = {
-            let mut waiting = self.desk.waiting();
-            waiting.answer = Some(answer.clone());
-            std::mem::take(&mut waiting.streams)
-        };
-        for stream in waiting {
-            say(&stream, &answer);
-        }
+        self.desk.answer(&Reply::Locked(unsaved.to_vec()));
+    }
+}
+
+/// Who wait for the lock.
+pub(super) struct Answers(Arc<Desk>);
+
+impl Answers {
+    /// Tells them that it went wrong.
+    pub(super) fn give_up(&self, why: &str) {
+        self.0.answer(&Reply::Error(why.to_owned()));
     }
 }
 
@@ -265,6 +272,17 @@ impl Desk {
         match self.view.upgrade() {
             Some(view) => Reply::Status(Box::new(view.status())),
             None => Reply::Error("it is locked".to_owned()),
+        }
+    }
+
+    fn answer(&self, answer: &Reply) {
+        let waiting = {
+            let mut waiting = self.waiting();
+            waiting.answer = Some(answer.clone());
+            std::mem::take(&mut waiting.streams)
+        };
+        for stream in waiting {
+            say(&stream, answer);
         }
     }
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::config::{Config, find_store};
 use super::control::{Lines, Reply, Request, peer, short_path};
 use super::{Exit, Failure, Outcome, paths};
-use crate::process::mounts;
+use crate::process::mounts::{self, Entry};
 use crate::view::{Status, Unsaved};
 
 /// How long a mount may take to say how it is.
@@ -36,24 +36,72 @@ pub(super) struct Choice {
 
 impl Choice {
     /// Finds the mounts that are meant; without an argument, all.
-    pub(super) fn find(&self) -> Outcome<Vec<Daemon>> {
-        let mut daemons = all()?;
+    pub(super) fn find(&self) -> Outcome<Found> {
+        let Found {
+            mut daemons,
+            silent,
+            mut unreachable,
+        } = all()?;
         if let Some(mountpoint) = &self.mountpoint {
             let wanted = canonical(mountpoint);
             daemons.retain(|daemon| Path::new(&daemon.status.surroundings.mountpoint) == wanted);
+            unreachable.retain(|entry| entry.path == wanted);
         }
         if let Some(store) = &self.store {
             let wanted = canonical(store);
             daemons.retain(|daemon| Path::new(&daemon.status.surroundings.store) == wanted);
+            // Of which store they are cannot be told.
+            unreachable.clear();
         }
-        Ok(daemons)
+        Ok(Found {
+            daemons,
+            silent,
+            unreachable,
+        })
     }
 }
 
+/// What runs.
+pub(super) struct Found {
+    pub(super) daemons: Vec<Daemon>,
+    /// Processes that are there and do not answer.
+    pub(super) silent: Vec<OwnedFd>,
+    /// Mounts of mine whose daemon cannot be asked: it hangs, or was started in another session
+    /// and has its socket elsewhere.
+    pub(super) unreachable: Vec<Entry>,
+}
+
+/// Locks a mount whose daemon cannot be asked: that it is out of the tree locks it as well.
+pub(super) fn lock_unreachable(entry: &Entry) -> Outcome<()> {
+    let path = crate::error::printable(&entry.path.to_string_lossy());
+    mounts::detach(&entry.path).map_err(|error| {
+        Failure::new(Exit::Failure, format!("{path}: {error}")).hint("it is still mounted")
+    })
+}
+
+/// Ends a process that does not answer, for it may hold keys. It had its time.
+pub(super) fn end(process: &OwnedFd) -> Outcome<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if ended(process, 100_000_000) {
+            return Ok(());
+        }
+    }
+    // If it ended a moment ago, so much the better.
+    let _ = pidfd_send_signal(process, Signal::KILL);
+    let why = "a mount did not answer, and was killed: what was unsaved in it is lost";
+    Err(Failure::new(Exit::Failure, why).hint("it is locked now"))
+}
+
 /// What is told if there is no mount to talk to.
-pub(super) fn none_running() -> Failure {
-    Failure::new(Exit::Failure, "no mount of this store is running")
-        .hint("dds-mount MOUNTPOINT mounts one; dds status lists those that run")
+pub(super) fn none_running(unreachable: &[Entry]) -> Failure {
+    let Some(entry) = unreachable.first() else {
+        return Failure::new(Exit::Failure, "no mount of this store is running")
+            .hint("dds-mount MOUNTPOINT mounts one; dds status lists those that run");
+    };
+    let path = crate::error::printable(&entry.path.to_string_lossy());
+    let why = format!("{path} is mounted, and cannot be asked");
+    Failure::new(Exit::Failure, why).hint(format!("dds lock {path}, or dds lock --all"))
 }
 
 /// Chooses one of several: that of the configured store.
@@ -78,13 +126,13 @@ pub(super) struct Daemon {
     stream: UnixStream,
     /// Its process; `None` if the kernel cannot show it to us.
     process: Option<OwnedFd>,
-    /// Number of its device; `None` if it is not mounted where we can see it.
-    device: Option<u32>,
+    /// `None` if it is not mounted where we can see it.
+    mount: Option<Entry>,
     pub(super) status: Status,
 }
 
-/// Asks every socket there is. What does not answer is no running mount.
-fn all() -> Outcome<Vec<Daemon>> {
+/// Asks every socket there is, and compares with what is mounted.
+fn all() -> Outcome<Found> {
     let mut found = Vec::new();
     let names = |directory: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(directory).into_iter().flatten();
@@ -101,30 +149,58 @@ fn all() -> Outcome<Vec<Daemon>> {
         .into_iter()
         .map(|path| std::thread::spawn(move || Daemon::at(&path)))
         .collect();
-    let answered = asked.into_iter().map(|asked| asked.join().ok().flatten());
-    let mut daemons: Vec<_> = answered.flatten().collect();
+    let (mut daemons, mut silent) = (Vec::new(), Vec::new());
+    for answer in asked.into_iter().filter_map(|asked| asked.join().ok()) {
+        match answer {
+            Answer::Given(daemon) => daemons.push(*daemon),
+            Answer::None(process) => silent.extend(process),
+            Answer::Nobody => {}
+        }
+    }
     daemons.sort_by_key(Daemon::mountpoint);
-    Ok(daemons)
+    let me = rustix::process::geteuid().as_raw();
+    let mut unreachable = mounts::all()?;
+    unreachable.retain(|entry| {
+        let asked = |daemon: &Daemon| daemon.mount.as_ref().is_some_and(|known| known.is(entry));
+        entry.kind == mounts::TYPE && entry.user == Some(me) && !daemons.iter().any(asked)
+    });
+    Ok(Found {
+        daemons,
+        silent,
+        unreachable,
+    })
+}
+
+/// What came of asking at a socket.
+enum Answer {
+    Given(Box<Daemon>),
+    /// Somebody is there, and does not answer.
+    None(Option<OwnedFd>),
+    Nobody,
 }
 
 impl Daemon {
-    fn at(socket: &Path) -> Option<Daemon> {
-        let directory = File::open(socket.parent()?).ok()?;
-        let name = socket.file_name()?.to_str()?;
-        let mut stream = UnixStream::connect(short_path(&directory, name)).ok()?;
+    fn at(socket: &Path) -> Answer {
+        let connected = socket.parent().and_then(|directory| {
+            let directory = File::open(directory).ok()?;
+            let name = socket.file_name()?.to_str()?;
+            UnixStream::connect(short_path(&directory, name)).ok()
+        });
+        let Some(mut stream) = connected else {
+            return Answer::Nobody;
+        };
         let pid = peer(&stream).ok().and_then(|peer| Pid::from_raw(peer.pid));
         // Before it is asked for anything, so that it is the process that was connected to.
         let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        let status = match ask(&mut stream, Request::Status, PATIENCE) {
-            Ok(Reply::Status(status)) => *status,
-            Ok(_) | Err(_) => return None,
-        };
-        Some(Daemon {
-            stream,
-            process,
-            device: mounted_at(&status),
-            status,
-        })
+        match ask(&mut stream, Request::Status, PATIENCE) {
+            Ok(Reply::Status(status)) => Answer::Given(Box::new(Daemon {
+                stream,
+                process,
+                mount: mounted_at(&status),
+                status: *status,
+            })),
+            Ok(_) | Err(_) => Answer::None(process),
+        }
     }
 
     /// Its mountpoint, for people.
@@ -159,13 +235,17 @@ impl Daemon {
     }
 
     fn is_gone(&self) -> bool {
-        // The number alone would not do: the next mount anywhere may get it.
-        let mounted = self.device.is_some() && mounted_at(&self.status) == self.device;
-        !mounted
-            && self
-                .process
-                .as_ref()
-                .is_none_or(|process| ended(process, 0))
+        let mount = self.mount.as_ref();
+        let ended = self
+            .process
+            .as_ref()
+            .is_none_or(|process| ended(process, 0));
+        let there = mount.is_some_and(|mount| !matches!(mounts::again(mount), Ok(None)));
+        if let Some(mount) = mount.filter(|_| ended && there && self.process.is_some()) {
+            // Its keeper was killed. If it cannot be taken away, it is still there next time.
+            let _ = mounts::detach(&mount.path);
+        }
+        ended && !there
     }
 
     fn wait_a_moment(&self) {
@@ -177,11 +257,10 @@ impl Daemon {
     }
 }
 
-/// Finds the device of a mount of ours where the status says that it is.
-fn mounted_at(status: &Status) -> Option<u32> {
-    let entry = mounts::at(Path::new(&status.surroundings.mountpoint));
-    let entry = entry.filter(|entry| entry.kind == mounts::TYPE);
-    entry.map(|entry| entry.device)
+/// Finds the mount of ours where the status says that it is.
+fn mounted_at(status: &Status) -> Option<Entry> {
+    let entry = mounts::at(Path::new(&status.surroundings.mountpoint)).ok()?;
+    entry.filter(|entry| entry.kind == mounts::TYPE)
 }
 
 /// Tells whether a process has ended, after so many nanoseconds at the latest.

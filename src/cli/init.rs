@@ -50,6 +50,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Runs `dds init`.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
+    crate::process::memory::conceal()?;
     let config = Config::load(None)?;
     let config_dir = paths::config_dir()?;
     let store = find_store(arguments.store.as_deref(), &config)?;

@@ -3,8 +3,9 @@
 use clap::Args;
 
 use super::control::told;
-use super::daemons::{Choice, none_running, of_configured_store};
+use super::daemons::{Choice, Found, end, lock_unreachable, none_running, of_configured_store};
 use super::{Exit, Failure, Outcome};
+use crate::error::printable;
 
 /// Lock: unmount, whatever is open, and forget the keys
 ///
@@ -22,13 +23,20 @@ pub struct Arguments {
 
 /// Runs `dds lock`.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
-    let mut daemons = arguments.choice.find()?;
+    let Found {
+        mut daemons,
+        silent,
+        mut unreachable,
+    } = arguments.choice.find()?;
     if arguments.all {
         // None is no failure: everything is locked.
-    } else if daemons.is_empty() {
-        return Err(none_running());
+    } else if daemons.len() == 1 {
+        unreachable.clear();
     } else if daemons.len() > 1 {
         daemons = vec![of_configured_store(daemons)?];
+        unreachable.clear();
+    } else if arguments.choice.mountpoint.is_none() || unreachable.is_empty() {
+        return Err(none_running(&unreachable));
     }
     // All at once: each may take its seconds.
     let locking: Vec<_> = daemons
@@ -39,6 +47,17 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         })
         .collect();
     let (mut lost, mut failure) = (false, None);
+    for entry in &unreachable {
+        match lock_unreachable(entry) {
+            Ok(()) => println!("locked: {}", printable(&entry.path.to_string_lossy())),
+            Err(error) => failure = Some(error),
+        }
+    }
+    for process in silent.iter().filter(|_| arguments.all) {
+        if let Err(error) = end(process) {
+            failure = Some(error);
+        }
+    }
     for (mountpoint, locked) in locking {
         match locked.join().expect("locking does not panic") {
             Ok(unsaved) => {

@@ -26,6 +26,7 @@ use crate::error::{Error, Kind};
 use crate::fuse::{self, Serving};
 use crate::openpgp::Identity;
 use crate::plaintext::{Budget, SpillArea};
+use crate::process::close_all_but;
 use crate::process::keeper::Keeper;
 use crate::process::memory::{self, Locking};
 use crate::process::sandbox::{self, Places};
@@ -104,6 +105,7 @@ fn return_freed_memory() {
 }
 
 fn run(arguments: &Arguments) -> Outcome<()> {
+    close_all_but(arguments.passphrase.descriptor().unwrap_or(-1));
     memory::conceal()?;
     return_freed_memory();
     let options = mount_options(&arguments.options)?;
@@ -316,6 +318,10 @@ impl Job<'_> {
         let places = places(&self.store_path)?;
         let door = Door::bind(&self.store_path)?;
         let path = &self.mountpoint.path;
+        // From here on nobody ends it without what has to be done then.
+        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
+        let mut signals = signals.map_err(|error| Error::io("signals", error))?;
+        self.mountpoint.open_up();
         let mounted = fuse::mount(path, &self.options, self.keeper);
         let mounted = mounted.map_err(|error| {
             let why = format!("{}: {error}", path.display());
@@ -346,6 +352,12 @@ impl Job<'_> {
             Ok(view) => {
                 let view = Arc::new(view);
                 let serving = mounted.serve(Arc::clone(&view))?;
+                let locker = serving.locker();
+                // It ends with the process.
+                std::thread::Builder::new()
+                    .name("signals".to_owned())
+                    .spawn(move || signals.forever().for_each(|_| locker.lock()))
+                    .map_err(|error| Error::io("starting a thread", error))?;
                 if let Some(idle) = self.idle {
                     let watched = idle::lock_after(idle, &view, serving.locker());
                     watched.map_err(|error| Error::io("starting a thread", error))?;
@@ -414,22 +426,29 @@ fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
 /// Serves until the mount is taken away, by a signal, by `dds lock` or from outside.
 fn serve(running: Running) -> Outcome<()> {
     let Running { serving, control } = running;
-    let locker = serving.locker();
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
-    let mut signals = signals.map_err(|error| Error::io("signals", error))?;
-    std::thread::spawn(move || signals.forever().for_each(|_| locker.lock()));
+    let answers = control.answers();
     let served = serving.wait(|| {
-        std::thread::spawn(|| {
+        let watchdog = std::thread::Builder::new().name("watchdog".to_owned());
+        let watchdog = watchdog.spawn(move || {
             std::thread::sleep(LOCKING);
-            eprintln!("{PROGRAM}: the disk does not answer: not everything could be saved");
+            let why = "there was no time to save everything: the disk is slow, or does not answer";
+            tracing::error!("{why}");
+            answers.give_up(why);
             // SAFETY: it ends the process, at once: other threads are still at work, so nothing
             // may be cleaned up under them.
             unsafe { libc::_exit(Exit::Failure as i32) };
         });
+        if let Err(error) = watchdog {
+            tracing::warn!("locking may take its time: {error}");
+        }
     });
     let lost = match &served {
         Ok(lost) | Err((_, lost)) => lost,
     };
+    let neither = lost.iter().filter(|file| !file.rescued).count();
+    if neither > 0 {
+        tracing::error!("{neither} files could be neither saved nor kept");
+    }
     for file in lost {
         eprintln!("{PROGRAM}: {}", told(file));
     }
@@ -471,10 +490,11 @@ fn serve_in_background(job: Job<'_>) -> Outcome<()> {
                     mountpoint.undo();
                     std::process::exit(i32::from(verdict[0]))
                 }
-                Err(_) => Err(Failure::new(
-                    Exit::Failure,
-                    "the mount ended before it was usable",
-                )),
+                Err(_) => {
+                    mountpoint.undo();
+                    let ended = "the mount ended before it was usable";
+                    Err(Failure::new(Exit::Failure, ended))
+                }
             }
         }
     }

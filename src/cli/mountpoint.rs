@@ -41,7 +41,7 @@ impl Mountpoint {
         let canonical = path
             .canonicalize()
             .map_err(|error| refuse(&error.to_string()))?;
-        if let Some(entry) = mounts::at(&canonical) {
+        if let Some(entry) = mounts::at(&canonical)? {
             return Err(if entry.kind == mounts::TYPE {
                 refuse("already mounted")
                     .hint(format!("to lock it: fusermount3 -u {}", path.display()))
@@ -77,8 +77,12 @@ impl Mountpoint {
             made,
             ours,
         };
-        mountpoint.set_mode(0o700);
         Ok(mountpoint)
+    }
+
+    /// Lets it be mounted on. Called just before that.
+    pub(super) fn open_up(&self) {
+        self.set_mode(0o700);
     }
 
     /// Makes the bare directory refuse writes again, if it is ours. Called when the mount covers
@@ -140,7 +144,11 @@ fn make_if_missing(path: &Path) -> Outcome<bool> {
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
             // A mount whose daemon and keeper died. Nobody can be using it any more. That it could
             // not be taken away shows when the directory is looked at again.
-            let _ = mounts::detach(path);
+            let ours = mounts::at(&in_parent(path))?;
+            let ours = ours.filter(|entry| entry.kind == mounts::TYPE);
+            if let Some(entry) = ours {
+                let _ = mounts::detach(&entry.path);
+            }
             match fs::metadata(path) {
                 Ok(_) => Ok(false),
                 Err(_) => Err(refuse("a dead mount is in the way".to_owned())
@@ -148,11 +156,23 @@ fn make_if_missing(path: &Path) -> Outcome<bool> {
             }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let made = fs::DirBuilder::new().mode(0o700).create(path);
+            let made = fs::DirBuilder::new().mode(BARE).create(path);
             made.map(|()| true)
                 .map_err(|error| refuse(error.to_string()))
         }
         Err(error) => Err(refuse(error.to_string())),
+    }
+}
+
+/// The canonical path of a directory that itself cannot be asked.
+fn in_parent(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let parent = absolute
+        .parent()
+        .and_then(|parent| parent.canonicalize().ok());
+    match (parent, absolute.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => absolute,
     }
 }
 

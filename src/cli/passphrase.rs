@@ -29,6 +29,11 @@ impl Source {
         self.passphrase_command.is_some() || self.passphrase_fd.is_some()
     }
 
+    /// The descriptor that it comes from, if it does.
+    pub(super) fn descriptor(&self) -> Option<i32> {
+        self.passphrase_fd
+    }
+
     /// Gets the passphrase. `prompt` is shown on the terminal if it is asked there; a new one is
     /// asked twice.
     pub(super) fn get(&self, prompt: &str, new: bool) -> Outcome<Passphrase> {

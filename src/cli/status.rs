@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::daemons::{Choice, none_running};
 use super::{Failure, Outcome};
-use crate::error::Error;
+use crate::error::{Error, printable};
 
 /// Tell how the running mounts stand
 ///
@@ -23,9 +23,14 @@ pub struct Arguments {
 
 /// Runs `dds status`.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
-    let daemons = arguments.choice.find()?;
+    let found = arguments.choice.find()?;
+    let daemons = found.daemons;
     if daemons.is_empty() {
-        return Err(none_running());
+        return Err(none_running(&found.unreachable));
+    }
+    for entry in &found.unreachable {
+        let path = printable(&entry.path.to_string_lossy());
+        eprintln!("dds: {path} is mounted and cannot be asked; dds lock {path} locks it");
     }
     let mut out = std::io::stdout().lock();
     for (number, daemon) in daemons.iter().enumerate() {

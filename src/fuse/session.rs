@@ -38,7 +38,7 @@ pub struct Serving {
     kernel: Notifier,
     keeper: Arc<Keeper>,
     endings: (Sender<Ending>, Receiver<Ending>),
-    background: Result<crate::view::Background>,
+    background: Option<crate::view::Background>,
 }
 
 /// What makes serving come to its end.
@@ -95,8 +95,11 @@ pub fn mount(mountpoint: &Path, options: &[String], keeper: Keeper) -> Result<Mo
     keeper.expect(mountpoint)?;
     let mounted = Session::new(adapter, mountpoint, &config);
     let session = mounted.map_err(|error| Error::io("mounting", error))?;
-    let missing = || Error::new(Kind::Io, "the mount is not in /proc/self/mountinfo");
-    keeper.watch(mounts::at(mountpoint).ok_or_else(missing)?.device)?;
+    if mounts::at(mountpoint)?.is_none() {
+        let missing = "the mount is not in /proc/self/mountinfo";
+        return Err(Error::new(Kind::Io, missing));
+    }
+    keeper.watch()?;
     Ok(Mounted {
         session,
         view,
@@ -150,15 +153,15 @@ impl Mounted {
         });
         listener.map_err(failed)?;
         let background = view.work_in_background();
-        if let Err(error) = &background {
+        let background = background.inspect_err(|error| {
             tracing::error!("nothing is made durable in the background: {error}");
-        }
+        });
         Ok(Serving {
             view,
             kernel,
             keeper,
             endings,
-            background,
+            background: background.ok(),
         })
     }
 }
@@ -178,7 +181,7 @@ impl Serving {
     /// # Errors
     /// `Io` when the connection to the kernel breaks; everything that could be saved was saved.
     pub fn wait(
-        self,
+        mut self,
         ending: impl FnOnce(),
     ) -> std::result::Result<Vec<Unsaved>, (Error, Vec<Unsaved>)> {
         let mut last = self.endings.1.recv();
@@ -197,19 +200,31 @@ impl Serving {
             // Something is open in it, or another mount namespace has a copy.
             last = self.next_within(GRACE);
         }
+        // Before the store is needed, whose disk may not answer.
+        self.forget_pages();
         let lost = self.view.close();
-        // Not before: what it is doing may wait for a disk that does not answer.
-        drop(self.background);
-        // Whoever still has a file open could else go on reading what the kernel remembers of it.
-        for Ino(number) in self.view.files() {
-            // An error says that the kernel has forgotten the whole mount already.
-            let _ = self.kernel.inval_inode(INodeNo(number), 0, 0);
+        // Not before: what it is doing may wait for that disk.
+        drop(self.background.take());
+        // What it did meanwhile.
+        let settled = self.view.vault().settle();
+        if let Err(error) = settled {
+            tracing::error!("the last saves may not be durable: {error}");
         }
+        // Where the connection lasts, more may have been read.
+        self.forget_pages();
         match last {
             Ok(Ending::Session(Err(error))) if !is_abort(&error) => {
                 Err((Error::io("serving the mount", error), lost))
             }
             _ => Ok(lost),
+        }
+    }
+
+    /// Whoever still has a file open could else go on reading what the kernel remembers of it.
+    fn forget_pages(&self) {
+        for Ino(number) in self.view.files() {
+            // An error says that the kernel has forgotten the whole mount already.
+            let _ = self.kernel.inval_inode(INodeNo(number), 0, 0);
         }
     }
 

@@ -124,16 +124,13 @@ const PLAIN: &[i64] = &[
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
     libc::SYS_gettimeofday,
-    // Sockets that are there. Making and connecting them, and sending, is below.
-    libc::SYS_bind,
-    libc::SYS_listen,
+    // Sockets that are there; none is bound any more. Connecting and sending is below.
     libc::SYS_accept4,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
     libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
     libc::SYS_shutdown,
     // Itself.
     libc::SYS_getpid,

@@ -1,14 +1,15 @@
 //! A second process, without secrets, that takes the mount away: when the daemon asks for it, and
 //! when the daemon dies, however that comes about. The daemon's sandbox forbids it to do so itself.
 //!
-//! It is forked before anything is unlocked, and knows the mount's place and device number. It
-//! also watches the table of mounts: the daemon is told when the mount is out of the tree, and may
+//! It is forked before anything is unlocked, and knows nothing but which mount it is. It is told
+//! once, before the daemon reads anything that others wrote, and listens to no correction. It also
+//! watches the table of mounts: the daemon is told when the mount is out of the tree, and may
 //! ask to end the connection, which lasts while files are open in it or another mount namespace
 //! holds a copy: unmounting is locking.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -18,15 +19,17 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::mounts;
+use super::close_all_but;
+use super::mounts::{self, Entry};
+use super::sandbox::only_thread;
 use crate::error::{Error, Result};
 
-/// How long what is mapped and dirty may take to be written back before the mount goes.
-const WRITE_BACK: Duration = Duration::from_secs(1);
+/// How long a filesystem may take to answer, such as what is mapped and dirty to be written back.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The daemon tells where it will mount, after this byte.
 const EXPECT: u8 = b'E';
-/// The daemon tells its mount's device number, 4 bytes in native order, after this byte.
+/// The daemon tells that the mount is there.
 const WATCH: u8 = b'W';
 /// The daemon asks to take the mount away.
 const TAKE_AWAY: u8 = b'T';
@@ -66,7 +69,8 @@ impl Keeper {
             None,
         )
         .map_err(|errno| failed(errno.into()))?;
-        // SAFETY: the caller has one thread, so the child may go on as the parent would.
+        assert!(only_thread(), "the keeper is forked first");
+        // SAFETY: there is one thread, so the child may go on as the parent would.
         match unsafe { libc::fork() } {
             -1 => Err(failed(std::io::Error::last_os_error())),
             0 => {
@@ -87,14 +91,12 @@ impl Keeper {
         self.tell(&[&[EXPECT], mountpoint.as_os_str().as_bytes()].concat())
     }
 
-    /// Tells the keeper which mount it has to take away.
+    /// Tells the keeper that the mount is there.
     ///
     /// # Errors
     /// `Io` if there is no keeper any more.
-    pub fn watch(&self, device: u32) -> Result<()> {
-        let mut message = vec![WATCH];
-        message.extend(device.to_ne_bytes());
-        self.tell(&message)
+    pub fn watch(&self) -> Result<()> {
+        self.tell(&[WATCH])
     }
 
     /// Asks the keeper to take the mount away; [`Keeper::listen`] hears when it is done.
@@ -136,10 +138,10 @@ impl Keeper {
 
 /// The keeper's life.
 fn run(socket: OwnedFd) -> std::io::Result<()> {
-    leave_everything()?;
+    leave_everything(&socket)?;
     let table = File::open(mounts::TABLE)?;
-    let mut mountpoint = PathBuf::new();
-    let mut device = None;
+    let mut expected: Option<PathBuf> = None;
+    let mut mount: Option<Entry> = None;
     let mut is_gone = false;
     let mut message = vec![0; LONGEST];
     loop {
@@ -155,31 +157,40 @@ fn run(socket: OwnedFd) -> std::io::Result<()> {
         if !wanted[0].revents().is_empty() {
             let length = rustix::net::recv(&socket, &mut message, RecvFlags::empty());
             match length.map(|(_, length)| &message[..length.min(LONGEST)]) {
-                Ok([EXPECT, path @ ..]) => mountpoint = PathBuf::from(OsStr::from_bytes(path)),
-                Ok([WATCH, a, b, c, d]) => device = Some(u32::from_ne_bytes([*a, *b, *c, *d])),
+                Ok([EXPECT, path @ ..]) if expected.is_none() => {
+                    expected = Some(PathBuf::from(OsStr::from_bytes(path)));
+                }
+                Ok([WATCH]) if mount.is_none() => {
+                    let there = expected.as_deref().map(mounts::at);
+                    let there = there.and_then(Result::ok).flatten();
+                    mount = there.filter(|entry| entry.kind == mounts::TYPE);
+                }
                 Ok([TAKE_AWAY]) => {
-                    if let Some(device) = device {
-                        write_back(&mountpoint);
-                        take_away(&mountpoint, device);
+                    if let Some(mount) = &mount {
+                        write_back(mount);
+                        take_away(mount);
                     }
                 }
                 Ok([ABORT]) => {
-                    if let Some(Err(error)) = device.filter(|_| is_gone).map(mounts::abort) {
+                    let aborted = mount.as_ref().filter(|_| is_gone);
+                    if let Some(Err(error)) = aborted.map(|mount| mounts::abort(mount.device)) {
                         tracing::debug!("{error}");
                     }
                 }
                 Ok([_, ..]) => {}
                 Ok([]) | Err(_) => {
                     // The daemon is gone.
-                    if let Some(device) = device.or_else(|| dead_mount(&mountpoint)) {
-                        take_away(&mountpoint, device);
+                    let dead = || expected.as_deref().and_then(dead_mount);
+                    if let Some(mount) = mount.or_else(dead) {
+                        take_away(&mount);
                     }
                     return Ok(());
                 }
             }
         }
-        let missing = |device| mounts::ours(&mountpoint, device).is_none();
-        if !is_gone && device.is_some_and(missing) {
+        // What cannot be looked up is not gone.
+        let missing = |mount: &Entry| matches!(mounts::again(mount), Ok(None));
+        if !is_gone && mount.as_ref().is_some_and(missing) {
             is_gone = true;
             // If the daemon does not listen any more it is about to end.
             let _ = rustix::net::send(&socket, &[GONE], SendFlags::NOSIGNAL);
@@ -188,19 +199,25 @@ fn run(socket: OwnedFd) -> std::io::Result<()> {
 }
 
 /// Finds a mount whose daemon is dead.
-fn dead_mount(path: &Path) -> Option<u32> {
-    let entry = mounts::at(path).filter(|entry| entry.kind == mounts::TYPE)?;
-    let asked = std::fs::metadata(path);
+fn dead_mount(path: &Path) -> Option<Entry> {
+    let there = mounts::at(path).ok().flatten();
+    let entry = there.filter(|entry| entry.kind == mounts::TYPE)?;
+    let path = path.to_owned();
+    let asked = within(move || std::fs::metadata(path).err());
     let signs = [Some(libc::ENOTCONN), Some(libc::ECONNABORTED)];
-    let dead = asked.is_err_and(|error| signs.contains(&error.raw_os_error()));
-    dead.then_some(entry.device)
+    let dead = asked
+        .flatten()
+        .is_some_and(|error| signs.contains(&error.raw_os_error()));
+    dead.then_some(entry)
 }
 
 /// Leaves terminal, directory and standard streams, which others may wait for, and ignores what
-/// is meant for the daemon: the keeper ends when the daemon has.
-fn leave_everything() -> std::io::Result<()> {
+/// is meant for the daemon: the keeper ends when the daemon has. Descriptors that others left open
+/// may lead to secrets, or keep somebody waiting for their end.
+fn leave_everything(socket: &OwnedFd) -> std::io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
+    close_all_but(socket.as_raw_fd());
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
@@ -213,26 +230,36 @@ fn leave_everything() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Lets the kernel hand over what programs wrote to mapped files. The daemon must answer for
-/// that, so there is an end to waiting.
-fn write_back(mountpoint: &Path) {
-    let (done, written) = mpsc::channel();
-    let mountpoint = mountpoint.to_owned();
-    std::thread::spawn(move || {
-        let root = File::open(mountpoint);
-        let synced = root.map(|root| rustix::fs::syncfs(root.as_fd()));
+/// Does what a filesystem may keep waiting, but does not wait for long.
+fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = mpsc::channel();
+    let begun = std::thread::Builder::new().spawn(move || {
         // Nobody may be waiting any more.
-        let _ = done.send(synced.is_ok());
+        let _ = done.send(work());
     });
-    // Whatever comes of it, the mount goes now.
-    let _ = written.recv_timeout(WRITE_BACK);
+    begun.ok()?;
+    result.recv_timeout(PATIENCE).ok()
 }
 
-/// Takes the mount out of the tree, if it is still there.
-fn take_away(mountpoint: &Path, device: u32) {
-    if mounts::ours(mountpoint, device).is_some() {
-        let gone = mounts::unmount(mountpoint).or_else(|_| mounts::detach(mountpoint));
-        if let Err(error) = gone {
+/// Lets the kernel hand over what programs wrote to mapped files. The daemon must answer for
+/// that, so there is an end to waiting. Whatever comes of it, the mount goes then.
+fn write_back(mount: &Entry) {
+    let path = mount.path.clone();
+    within(move || File::open(path).map(|root| rustix::fs::syncfs(root.as_fd())));
+}
+
+/// Takes the mount out of the tree, wherever it is now. One that another mount covers stays: who
+/// covered it may uncover it, and it shows nothing without its daemon.
+fn take_away(mount: &Entry) {
+    for way in [mounts::unmount, mounts::detach] {
+        let Ok(Some(entry)) = mounts::again(mount) else {
+            return;
+        };
+        let on_top = mounts::at(&entry.path).ok().flatten();
+        if !on_top.is_some_and(|top| top.is(mount)) {
+            return;
+        }
+        if let Err(error) = way(&entry.path) {
             tracing::debug!("{error}");
         }
     }

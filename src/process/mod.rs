@@ -7,3 +7,21 @@ pub mod keeper;
 pub mod memory;
 pub mod mounts;
 pub mod sandbox;
+
+use std::os::fd::RawFd;
+
+/// Closes every descriptor above the standard ones, but for one. What the caller of this program
+/// left open is nothing of ours, and would lead out of the sandbox.
+pub fn close_all_but(kept: RawFd) {
+    let close = |first: RawFd, last: libc::c_uint| {
+        if first >= 0 && first as libc::c_uint <= last {
+            // SAFETY: nothing in this program refers to these descriptors: it has just begun, or
+            // is a child that keeps only the one. An older kernel refuses, and they stay open.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    };
+    if kept > 2 {
+        close(3, kept as libc::c_uint - 1);
+    }
+    close(kept.max(2) + 1, libc::c_uint::MAX);
+}

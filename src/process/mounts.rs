@@ -1,5 +1,7 @@
 //! The kernel's table of mounts (proc_pid_mountinfo(5)), and taking a mount away.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,43 +17,69 @@ pub const TABLE: &str = "/proc/self/mountinfo";
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// The mount's own number: given anew when it is gone, but not moved with its place.
+    pub id: u32,
     /// Where it is mounted.
     pub path: PathBuf,
     /// Type of the filesystem.
     pub kind: String,
     /// Minor number of its device. Of a FUSE mount this is also its connection's number.
     pub device: u32,
+    /// User who mounted it, if the filesystem says so.
+    pub user: Option<u32>,
 }
 
 impl Entry {
-    fn parse(line: &str) -> Option<Entry> {
-        let (before, after) = line.split_once(" - ")?;
-        let mut fields = before.split(' ');
-        let (_, minor) = fields.nth(2)?.split_once(':')?;
+    fn parse(line: &[u8]) -> Option<Entry> {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let text = |at: usize| std::str::from_utf8(fields.get(at)?).ok();
+        let (_, minor) = text(2)?.split_once(':')?;
+        // What is optional ends with a dash.
+        let dash = fields.iter().position(|field| *field == b"-")?;
+        let options = String::from_utf8_lossy(fields.get(dash + 3)?).into_owned();
+        let user = options
+            .split(',')
+            .find_map(|option| option.strip_prefix("user_id="));
         Some(Entry {
-            path: unescape(fields.nth(1)?),
-            kind: after.split(' ').next()?.to_owned(),
+            id: text(0)?.parse().ok()?,
+            path: unescape(fields.get(4)?),
+            kind: text(dash + 1)?.to_owned(),
             device: minor.parse().ok()?,
+            user: user.and_then(|user| user.parse().ok()),
         })
+    }
+
+    /// Tells whether another line, of another moment, is about the same mount.
+    pub fn is(&self, other: &Entry) -> bool {
+        (self.id, self.device, &self.kind) == (other.id, other.device, &other.kind)
     }
 }
 
-/// Returns the mounts, the latest last; none if there is no `/proc`.
-pub fn all() -> Vec<Entry> {
-    let table = std::fs::read_to_string(TABLE).unwrap_or_default();
-    table.lines().filter_map(Entry::parse).collect()
+/// Returns the mounts, the latest last.
+///
+/// # Errors
+/// `Io` if the table cannot be read: then nothing is known of any mount.
+pub fn all() -> Result<Vec<Entry>> {
+    let table = std::fs::read(TABLE).map_err(|error| Error::io(TABLE, error))?;
+    let lines = table.split(|byte| *byte == b'\n');
+    Ok(lines.filter_map(Entry::parse).collect())
 }
 
 /// Finds what is mounted exactly on a path, on top of anything else there.
-pub fn at(path: &Path) -> Option<Entry> {
-    all().into_iter().rev().find(|entry| entry.path == path)
+///
+/// # Errors
+/// As [`all`].
+pub fn at(path: &Path) -> Result<Option<Entry>> {
+    let mut all = all()?.into_iter().rev();
+    Ok(all.find(|entry| entry.path == path))
 }
 
-/// Finds our mount on a path by its device number. The number alone says nothing: it is given
-/// anew as soon as a mount is gone.
-pub fn ours(path: &Path, device: u32) -> Option<Entry> {
-    let wanted = |entry: &Entry| entry.path == path && entry.kind == TYPE && entry.device == device;
-    all().into_iter().rev().find(wanted)
+/// Finds a mount again, wherever it is now.
+///
+/// # Errors
+/// As [`all`].
+pub fn again(known: &Entry) -> Result<Option<Entry>> {
+    Ok(all()?.into_iter().find(|entry| entry.is(known)))
 }
 
 /// Unmounts, if nothing is in use there.
@@ -59,7 +87,7 @@ pub fn ours(path: &Path, device: u32) -> Option<Entry> {
 /// # Errors
 /// `Busy`, or whatever else the kernel or fusermount3 has against it.
 pub fn unmount(path: &Path) -> Result<()> {
-    by_either(path, UnmountFlags::empty(), &["-u", "-q"])
+    by_either(path, UnmountFlags::NOFOLLOW, &["-u", "-q"])
 }
 
 /// Takes a mount out of the tree, whatever is in use there.
@@ -67,7 +95,11 @@ pub fn unmount(path: &Path) -> Result<()> {
 /// # Errors
 /// What the kernel or fusermount3 has against it.
 pub fn detach(path: &Path) -> Result<()> {
-    by_either(path, UnmountFlags::DETACH, &["-u", "-q", "-z"])
+    by_either(
+        path,
+        UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
+        &["-u", "-q", "-z"],
+    )
 }
 
 /// Unmounts by ourselves, which only root may, else by fusermount3.
@@ -97,18 +129,27 @@ pub fn abort(device: u32) -> Result<()> {
 }
 
 /// Undoes the octal escapes of the table.
-fn unescape(path: &str) -> PathBuf {
-    let escapes = [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ];
-    let mut path = path.to_owned();
-    for (escape, plain) in escapes {
-        path = path.replace(escape, plain);
+fn unescape(path: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        let escaped = match rest {
+            [b'\\', digits @ ..] => digits.get(..3).and_then(octal),
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() {
+            &after[3..]
+        } else {
+            after
+        };
     }
-    path.into()
+    OsString::from_vec(bytes).into()
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    u8::from_str_radix(digits, 8).ok()
 }
 
 #[cfg(test)]
@@ -117,10 +158,16 @@ mod tests {
 
     #[test]
     fn a_line_of_the_table_is_understood() {
-        let line = "36 35 0:98 / /home/my\\040mount rw,noatime shared:1 - fuse.dds-mount dds rw";
+        let line = b"36 35 0:98 / /home/my\\040mount\xf6\\134 rw shared:1 - fuse.dds-mount dds \
+            rw,user_id=1000,group_id=0";
         let entry = Entry::parse(line).unwrap();
-        assert_eq!(entry.path, Path::new("/home/my mount"));
-        assert_eq!((entry.kind.as_str(), entry.device), (TYPE, 98));
-        assert_eq!(Entry::parse("nonsense"), None);
+        assert_eq!(
+            entry.path.as_os_str().as_encoded_bytes(),
+            b"/home/my mount\xf6\\"
+        );
+        let numbers = (entry.id, entry.device, entry.user);
+        assert_eq!((entry.kind.as_str(), numbers), (TYPE, (36, 98, Some(1000))));
+        assert_eq!(Entry::parse(b"nonsense"), None);
+        assert_eq!(unescape(b"a\\9"), Path::new("a\\9"));
     }
 }

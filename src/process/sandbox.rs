@@ -2,7 +2,7 @@
 //! wrote: new privileges, every file but its own, the network, other programs.
 //!
 //! Three layers of the kernel, each of which may be missing. Landlock limits files to [`Places`];
-//! seccomp limits system calls to those of [`super::calls`]. What a landlock of an older kernel
+//! seccomp limits system calls to those of `calls.rs`. What a landlock of an older kernel
 //! cannot refuse (the network, signals, `truncate`), seccomp refuses as well: together they are
 //! complete with any landlock, as long as nothing may be connected to: an older landlock cannot
 //! tell gpg-agent's socket from the session's bus, which starts programs for whoever asks.
@@ -19,6 +19,7 @@ use landlock::{
     Scope,
 };
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::calls;
 
@@ -37,7 +38,8 @@ const MACHINE: [&str; 4] = [
 /// have been made before.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
-    /// Directories in which files, directories and sockets are read, written, made and removed.
+    /// Directories in which files and directories are read, written, made and removed, and sockets
+    /// removed.
     pub writable: Vec<PathBuf>,
     /// Files that are read, and directories with everything in them.
     pub readable: Vec<PathBuf>,
@@ -78,6 +80,7 @@ impl std::fmt::Display for Sandbox {
 /// Confines this process, as far as the kernel can. The process must have one thread.
 pub fn enter(places: &Places) -> Sandbox {
     let no_new_privs = forgo_privileges();
+    forgo_capabilities();
     let landlock = match only_thread() {
         true => confine_files(places),
         false => Err("landlock would not confine the threads that run already".to_owned()),
@@ -94,8 +97,28 @@ fn forgo_privileges() -> Layer {
         .map_err(|errno| format!("no_new_privs is refused: {}", io::Error::from(errno)))
 }
 
+/// Gives up what root can do beyond heeding no permissions of files, and locking memory. An ordinary
+/// user has nothing to give up.
+fn forgo_capabilities() {
+    let kept = CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::FOWNER
+        | CapabilitySet::IPC_LOCK;
+    let less = rustix::thread::capabilities(None).and_then(|sets| {
+        let sets = CapabilitySets {
+            effective: sets.effective & kept,
+            permitted: sets.permitted & kept,
+            inheritable: CapabilitySet::empty(),
+        };
+        rustix::thread::set_capabilities(None, sets)
+    });
+    if let Err(errno) = less {
+        tracing::warn!("capabilities are kept: {}", io::Error::from(errno));
+    }
+}
+
 /// Where there is no `/proc` the caller's word counts.
-fn only_thread() -> bool {
+pub(super) fn only_thread() -> bool {
     std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)
 }
 
@@ -144,10 +167,9 @@ fn rules(places: &Places) -> Result<landlock::RulesetCreated, RulesetError> {
         .create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::WriteFile | AccessFs::Truncate;
-    // No links, pipes or devices: none is ever made.
+    // No links, pipes, devices or sockets: none is ever made.
     let change = AccessFs::MakeReg
         | AccessFs::MakeDir
-        | AccessFs::MakeSock
         | AccessFs::RemoveFile
         | AccessFs::RemoveDir
         | AccessFs::Refer;

@@ -17,6 +17,8 @@ use crate::view::file::{Body, Target};
 
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Rounds between attempts to save again what fails again and again.
+const PAUSE: u32 = 32;
 /// How long content that was opened is kept for whoever reads it next.
 const KEEP_CONTENT: Duration = Duration::from_secs(5);
 
@@ -48,9 +50,18 @@ impl View {
         let view = Arc::clone(self);
         let thread = std::thread::Builder::new().name("background".to_owned());
         let thread = thread.spawn(move || {
+            let (mut pause, mut passed) = (1, 0);
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 view.vault.forget_contents(KEEP_CONTENT);
-                view.retry_failed();
+                passed += 1;
+                if passed >= pause {
+                    passed = 0;
+                    pause = if view.retry_failed() {
+                        1
+                    } else {
+                        (pause * 2).min(PAUSE)
+                    };
+                }
             }
         });
         Ok(Background {
@@ -61,7 +72,8 @@ impl View {
     }
 
     /// Saves the notes again whose last save failed for the disk and that nobody is writing now.
-    pub fn retry_failed(&self) {
+    /// Tells whether none fails again.
+    pub fn retry_failed(&self) -> bool {
         let drafts: Vec<_> = {
             let tree = self.tree();
             let drafts = tree.files().filter(|(_, file)| file.draft);
@@ -69,6 +81,7 @@ impl View {
                 .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
                 .collect()
         };
+        let mut all_saved = true;
         for (ino, file) in drafts {
             let mut body = file.lock();
             if !may_retry(&body) || self.has_writer(ino) || !self.has_room(&body) {
@@ -80,8 +93,11 @@ impl View {
                 self.drop_if_idle(ino);
                 let path = self.tree().path(ino);
                 self.errors.note(&path, "it is saved now");
+            } else {
+                all_saved = false;
             }
         }
+        all_saved
     }
 
     /// Tells whether trying is worth the work of sealing.

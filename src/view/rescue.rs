@@ -50,6 +50,8 @@ impl View {
             held.filter_map(|(ino, file)| Some((ino, file.open.clone()?, file.rescue)))
                 .collect()
         };
+        // There is an end to the time for it: many small ones before a large one.
+        open.sort_by_key(|(_, file, _)| file.stat().size);
         let mut unsaved = Vec::new();
         open.retain(|(ino, file, renamed_away)| {
             let Some(mut body) = file.try_lock() else {
