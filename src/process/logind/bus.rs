@@ -114,7 +114,8 @@ struct Listener {
 impl Listener {
     fn hear_sleep(&self) -> zbus::Result<()> {
         self.hear(PATH, MANAGER, "PrepareForSleep", |message| {
-            match message.body().deserialize().ok()? {
+            let begins: bool = message.body().deserialize().ok()?;
+            match begins {
                 true => Some(Heard::Sleep),
                 false => Some(Heard::Wake),
             }
@@ -181,7 +182,7 @@ fn session(bus: &Connection) -> zbus::Result<OwnedObjectPath> {
     let user = ask("GetUser", rustix::process::getuid().as_raw())?;
     let which = (USER, "Display");
     let answer = bus.call_method(Some(NAME), &user, Some(PROPERTIES), "Get", &which)?;
-    let display: Value<'_> = answer.body().deserialize()?;
+    let display: zvariant::OwnedValue = answer.body().deserialize()?;
     let (name, path) = <(String, OwnedObjectPath)>::try_from(display)?;
     match name.is_empty() {
         false => Ok(path),
