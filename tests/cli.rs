@@ -314,6 +314,20 @@ fn a_wrong_command_line() {
 }
 
 #[test]
+fn locking_on_what_cannot_be_noticed_is_refused() {
+    if cfg!(feature = "logind") {
+        return; // tests/logind.rs
+    }
+    let home = Home::new();
+    for option in ["--lock-on-suspend", "--lock-on-screen-lock"] {
+        let command = with(home.dds_mount(), option);
+        let command = with(command, home.path("secure"));
+        assert_refused(&home, command, 2, "built without logind");
+        assert!(!home.path("secure").exists());
+    }
+}
+
+#[test]
 fn a_damaged_configuration_is_told_with_its_line() {
     let home = prepared(None);
     let config = home.path(".config/dds/config.toml");

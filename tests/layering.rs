@@ -38,7 +38,7 @@ const ALSO: [(&str, &str); 9] = [
 ];
 
 /// Where a crate or a part of std may be named.
-const ONLY_IN: [(&str, &[&str]); 8] = [
+const ONLY_IN: [(&str, &[&str]); 9] = [
     ("fuser", &["src/fuse/"]),
     ("sequoia_openpgp", &["src/openpgp/"]),
     (
@@ -58,6 +58,7 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
     ("println!", &["src/cli/"]),
     ("process::exit", &["src/cli/", "src/process/keeper.rs"]),
     ("clap", &["src/cli/"]),
+    ("zbus", &["src/process/logind/"]),
     ("serde_json", &["src/cli/"]),
 ];
 

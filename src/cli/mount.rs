@@ -28,6 +28,7 @@ use crate::openpgp::Identity;
 use crate::plaintext::{Budget, SpillArea};
 use crate::process::close_all_but;
 use crate::process::keeper::Keeper;
+use crate::process::logind::{self, Occasions};
 use crate::process::memory::{self, Locking};
 use crate::process::sandbox::{self, Places};
 use crate::state::State;
@@ -65,6 +66,12 @@ struct Arguments {
     /// Lock after so many minutes without use; open files alone are no use
     #[arg(long, value_name = "MINUTES", value_parser = idle::minutes)]
     idle: Option<Duration>,
+    /// Lock before the machine sleeps (only if built with logind)
+    #[arg(long)]
+    lock_on_suspend: bool,
+    /// Lock when the screen is locked or the session ends (only if built with logind)
+    #[arg(long)]
+    lock_on_screen_lock: bool,
     /// Configuration file [default: ~/.config/dds/config.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -109,6 +116,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     memory::conceal()?;
     return_freed_memory();
     let options = mount_options(&arguments.options)?;
+    let occasions = occasions(arguments)?;
     let config = Config::load(arguments.config.as_deref())?;
     let given = arguments
         .store
@@ -118,7 +126,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     fuse_available()?;
     let mountpoint = Mountpoint::prepare(&arguments.mountpoint, &store_path)?;
     // Before any secret is there that it would have a copy of.
-    let keeper = Keeper::fork()?;
+    let keeper = start_keeper(occasions).inspect_err(|_| mountpoint.undo())?;
     let identities = unlock(arguments, &config).inspect_err(|_| mountpoint.undo())?;
     let job = Job {
         store,
@@ -159,6 +167,33 @@ fn mount_options(given: &[String]) -> Outcome<Vec<String>> {
         }
     }
     Ok(options)
+}
+
+/// When logind shall lock the mount.
+fn occasions(arguments: &Arguments) -> Outcome<Occasions> {
+    let occasions = Occasions {
+        suspend: arguments.lock_on_suspend,
+        screen_lock: arguments.lock_on_screen_lock,
+    };
+    if occasions.any() && !logind::OFFERED {
+        let refused = "built without logind, so neither suspend nor screen lock is noticed";
+        return Err(Failure::new(Exit::Usage, refused)
+            .hint("cargo install --locked --features logind --path . builds it with logind"));
+    }
+    Ok(occasions)
+}
+
+/// Starts the keeper. What it was asked to notice, it must be able to.
+fn start_keeper(occasions: Occasions) -> Outcome<Keeper> {
+    let keeper = Keeper::fork(occasions)?;
+    if occasions.any() {
+        keeper.listens().map_err(|error| {
+            let why = format!("logind cannot be reached: {error}");
+            Failure::new(Exit::Failure, why)
+                .hint("leave out --lock-on-suspend and --lock-on-screen-lock to mount without it")
+        })?;
+    }
+    Ok(keeper)
 }
 
 fn open_store(path: &Path) -> Outcome<(DirStore, PathBuf)> {

@@ -113,7 +113,7 @@ impl Mounted {
     pub fn give_up(self) {
         // Closing the session takes it away, too; a keeper that is gone cannot.
         if self.keeper.take_away().is_ok() {
-            let _ = self.keeper.listen();
+            while let Told::Lock | Told::Deaf = self.keeper.listen() {}
         }
     }
 
@@ -142,14 +142,29 @@ impl Mounted {
         let told = endings.0.clone();
         let listening = Arc::clone(&keeper);
         let listener = std::thread::Builder::new().name("keeper".to_owned());
-        let listener = listener.spawn(move || match listening.listen() {
-            Told::Gone => {
-                let _ = told.send(Ending::Gone);
+        let listener = listener.spawn(move || {
+            loop {
+                match listening.listen() {
+                    Told::Lock => {
+                        let _ = told.send(Ending::Asked);
+                    }
+                    Told::Deaf => tracing::error!(
+                        "logind is not heard any more: neither suspending nor locking the screen \
+                         locks this mount"
+                    ),
+                    Told::Gone => {
+                        let _ = told.send(Ending::Gone);
+                        return;
+                    }
+                    Told::Lost => {
+                        tracing::error!(
+                            "the keeper is gone: if this process is killed, so is the mount, and \
+                             the next dds-mount clears it away"
+                        );
+                        return;
+                    }
+                }
             }
-            Told::Lost => tracing::error!(
-                "the keeper is gone: if this process is killed, so is \
-                 the mount, and the next dds-mount clears it away"
-            ),
         });
         listener.map_err(failed)?;
         let background = view.work_in_background();

@@ -5,7 +5,8 @@
 //! once, before the daemon reads anything that others wrote, and listens to no correction. It also
 //! watches the table of mounts: the daemon is told when the mount is out of the tree, and may
 //! ask to end the connection, which lasts while files are open in it or another mount namespace
-//! holds a copy: unmounting is locking.
+//! holds a copy: unmounting is locking. If asked to, it listens to logind, which the daemon cannot
+//! reach, and tells the daemon when to lock; the machine does not sleep before both have ended.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,9 +21,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::close_all_but;
+use super::logind::{Heard, Logind, Occasions};
 use super::mounts::{self, Entry};
 use super::sandbox::only_thread;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, printable};
 
 /// How long a filesystem may take to answer, such as what is mapped and dirty to be written back.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -37,6 +39,14 @@ const TAKE_AWAY: u8 = b'T';
 const ABORT: u8 = b'A';
 /// The keeper tells that the mount is out of the tree.
 const GONE: u8 = b'G';
+/// The keeper tells that it listens to logind.
+const READY: u8 = b'R';
+/// The keeper tells that it cannot listen to logind; why follows.
+const FAILED: u8 = b'F';
+/// The keeper tells that logind wants the mount locked.
+const LOCK: u8 = b'L';
+/// The keeper tells that it cannot listen to logind any more.
+const DEAF: u8 = b'D';
 
 /// Bytes of the longest message.
 const LONGEST: usize = 1 + libc::PATH_MAX as usize;
@@ -51,16 +61,21 @@ pub struct Keeper {
 pub enum Told {
     /// The mount is out of the tree.
     Gone,
+    /// The mount shall be locked.
+    Lock,
+    /// Nothing is heard of logind any more.
+    Deaf,
     /// The keeper was killed.
     Lost,
 }
 
 impl Keeper {
-    /// Forks the keeper. The process must have one thread, and no secret.
+    /// Forks the keeper, which has the mount locked on these occasions. The process must have one
+    /// thread, and no secret.
     ///
     /// # Errors
     /// `Io` if the system has no process or descriptor left.
-    pub fn fork() -> Result<Keeper> {
+    pub fn fork(occasions: Occasions) -> Result<Keeper> {
         let failed = |error: std::io::Error| Error::io("starting the keeper", error);
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
@@ -76,9 +91,28 @@ impl Keeper {
             0 => {
                 drop(ours);
                 // The daemon sees a keeper that could not begin as one that was killed.
-                exit(i32::from(run(theirs).is_err()));
+                exit(i32::from(run(theirs, occasions).is_err()));
             }
             _ => Ok(Keeper { socket: ours }),
+        }
+    }
+
+    /// Waits until the keeper listens to logind, if it was forked to do so.
+    ///
+    /// # Errors
+    /// `Io` with the reason if it cannot.
+    pub fn listens(&self) -> Result<()> {
+        let mut message = vec![0; LONGEST];
+        let told = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&self.socket, &mut message, RecvFlags::empty())
+        });
+        match told.map(|(_, length)| &message[..length.min(LONGEST)]) {
+            Ok([READY]) => Ok(()),
+            Ok([FAILED, why @ ..]) => {
+                let why = printable(&String::from_utf8_lossy(why));
+                Err(Error::new(Kind::Io, why))
+            }
+            _ => Err(Error::new(Kind::Io, "the keeper ended")),
         }
     }
 
@@ -129,6 +163,8 @@ impl Keeper {
             match rustix::net::recv(&self.socket, &mut message, RecvFlags::empty()) {
                 Ok((_, 0)) => return Told::Lost,
                 Ok(_) if message[0] == GONE => return Told::Gone,
+                Ok(_) if message[0] == LOCK => return Told::Lock,
+                Ok(_) if message[0] == DEAF => return Told::Deaf,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return Told::Lost,
             }
@@ -137,23 +173,43 @@ impl Keeper {
 }
 
 /// The keeper's life.
-fn run(socket: OwnedFd) -> std::io::Result<()> {
+fn run(socket: OwnedFd, occasions: Occasions) -> std::io::Result<()> {
     leave_everything(&socket)?;
+    let mut logind = None;
+    if occasions.any() {
+        match Logind::connect(occasions) {
+            Ok(connected) => logind = Some(connected),
+            Err(error) => {
+                tell(&socket, &[&[FAILED], error.to_string().as_bytes()].concat());
+                return Ok(());
+            }
+        }
+        tell(&socket, &[READY]);
+    }
     let table = File::open(mounts::TABLE)?;
     let mut expected: Option<PathBuf> = None;
     let mut mount: Option<Entry> = None;
     let mut is_gone = false;
+    let mut is_locking = false;
     let mut message = vec![0; LONGEST];
     loop {
-        // In the order of the two: what was asked for, then what became of the mount.
-        let mut wanted = [
+        // In this order: what was asked for, what became of the mount, what logind tells.
+        let mut wanted = vec![
             PollFd::new(&socket, PollFlags::IN),
             PollFd::new(&table, PollFlags::PRI),
         ];
+        if !is_locking {
+            wanted.extend(
+                logind
+                    .iter()
+                    .map(|logind| PollFd::new(logind, PollFlags::IN)),
+            );
+        }
         match poll(&mut wanted, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+        let is_told = wanted.get(2).is_some_and(|fd| !fd.revents().is_empty());
         if !wanted[0].revents().is_empty() {
             let length = rustix::net::recv(&socket, &mut message, RecvFlags::empty());
             match length.map(|(_, length)| &message[..length.min(LONGEST)]) {
@@ -192,9 +248,43 @@ fn run(socket: OwnedFd) -> std::io::Result<()> {
         let missing = |mount: &Entry| matches!(mounts::again(mount), Ok(None));
         if !is_gone && mount.as_ref().is_some_and(missing) {
             is_gone = true;
-            // If the daemon does not listen any more it is about to end.
-            let _ = rustix::net::send(&socket, &[GONE], SendFlags::NOSIGNAL);
+            tell(&socket, &[GONE]);
         }
+        if let Some(listening) = logind.as_mut().filter(|_| is_told) {
+            let is_unlocked = expected.is_some();
+            match obey(listening, is_unlocked) {
+                Some(LOCK) => {
+                    // Sleep is delayed until this process ends, and so has the daemon.
+                    is_locking = true;
+                    tell(&socket, &[LOCK]);
+                }
+                Some(_) => {
+                    logind = None;
+                    tell(&socket, &[DEAF]);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// Tells the daemon. If it does not listen any more it is about to end.
+fn tell(socket: &OwnedFd, message: &[u8]) {
+    let _ = rustix::net::send(socket, message, SendFlags::NOSIGNAL);
+}
+
+/// Does what logind tells, and returns what the daemon must be told of it. Who is still asked for
+/// a passphrase has nothing to be locked, and keeps no machine from sleeping.
+fn obey(logind: &mut Logind, is_unlocked: bool) -> Option<u8> {
+    match logind.hear() {
+        Heard::Sleep | Heard::ScreenLock if is_unlocked => Some(LOCK),
+        Heard::Sleep => {
+            logind.let_sleep();
+            None
+        }
+        Heard::ScreenLock => None,
+        Heard::Wake => logind.delay_sleep().is_err().then_some(DEAF),
+        Heard::Lost => Some(DEAF),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod calls;
 pub mod keeper;
+pub mod logind;
 pub mod memory;
 pub mod mounts;
 pub mod sandbox;
