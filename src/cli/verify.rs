@@ -108,12 +108,14 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     written.map_err(|error| Failure::from(Error::io("standard output", error)))?;
     match report.problems {
         0 => Ok(()),
-        problems => Err(
-            Failure::new(Exit::Failure, counted(problems, "problem") + " in this store").hint(
-                "what is not whole may still be arriving; \
+        problems => Err(Failure::new(
+            Exit::Failure,
+            counted(problems, "problem") + " in this store",
+        )
+        .hint(
+            "what is not whole may still be arriving; \
                     restore a damaged file from the peer that has it whole, under the same name",
-            ),
-        ),
+        )),
     }
 }
 

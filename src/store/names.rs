@@ -155,7 +155,12 @@ mod tests {
         ] {
             assert!(is_conflict_copy(&name(text)), "{text}");
         }
-        for text in ["da39a3ee.asc", "conflict.asc", "a.conflict", "a.conflicts.asc"] {
+        for text in [
+            "da39a3ee.asc",
+            "conflict.asc",
+            "a.conflict",
+            "a.conflicts.asc",
+        ] {
             assert!(!is_conflict_copy(&name(text)), "{text}");
         }
     }
