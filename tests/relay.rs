@@ -161,13 +161,15 @@ fn syncthing_takes_the_configuration() {
         cat >"$private/serve" <<'EOT'
         ip link set lo up
         runuser -u "$1" -- env -i HOME="/var/lib/$1" PATH=/usr/bin:/bin \
-            timeout 60 syncthing serve --no-browser --no-restart | while read -r line; do
-            echo "$line"
-            [[ $line != *'Completed initial scan'*'(dds)'* ]] || break
+            syncthing serve --no-browser --no-restart >"$2" 2>&1 &
+        for _ in {1..400}; do
+            ! grep -q 'Completed initial scan.*(dds)' "$2" || break
+            sleep 0.1
         done
+        kill $! && wait $! || true
+        cat "$2"
 EOT
-        timeout 60 unshare --net bash "$private/serve" "$2"
-        sleep 1
+        unshare --net bash "$private/serve" "$2" "$private/log"
         cp "$config" "$private/config"
         # Syncthing may have written it anew; then nothing is left to change but what is told.
         "$3" --user "$2" --global-discovery --peer "$4" >/dev/null
