@@ -157,6 +157,13 @@ fn syncthing_takes_the_configuration() {
         "$3" --user "$2" --peer "$4" >/dev/null
         cmp "$config" "$private/config"
 
+        # A link that the user put there does not make root give /etc away.
+        rmdir /var/lib/"$2"/store/keys
+        ln -s /etc /var/lib/"$2"/store/keys
+        "$3" --user "$2" >/dev/null
+        [[ $(stat -c '%U %a' /etc) == 'root 755' ]]
+        rm /var/lib/"$2"/store/keys
+
         # Real, with no network but its own, until it has looked at the store.
         cat >"$private/serve" <<'EOT'
         ip link set lo up
