@@ -274,7 +274,7 @@ fn what_other_programs_put_there_is_no_problem() {
 fn a_file_that_never_holds_still_is_unreadable() {
     let sound = Sound::new();
     let path = sound.store.join("notes/busy.asc");
-    std::fs::write(&path, vec![b'x'; 4 << 20]).unwrap();
+    std::fs::write(&path, vec![b'x'; 32 << 20]).unwrap();
     let done = AtomicBool::new(false);
     let found = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -284,7 +284,7 @@ fn a_file_that_never_holds_still_is_unreadable() {
                 .unwrap();
             while !done.load(Ordering::Relaxed) {
                 file.write_all(b"x").unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                std::thread::sleep(std::time::Duration::from_micros(100));
             }
         });
         let json = sound.verify(&["--json"]);
