@@ -271,7 +271,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -284,18 +284,23 @@ impl Filesystem for Adapter {
             exotic: flags.bits() & !RenameFlags::RENAME_NOREPLACE.bits() != 0,
         };
         let (from, to) = (ino(parent), ino(newparent));
-        reply_empty(self.view().rename(from, name, to, newname, mode), reply);
+        let who = caller::with_group(req);
+        reply_empty(
+            self.view().rename(from, name, to, newname, mode, who),
+            reply,
+        );
     }
 
     fn link(
         &self,
-        _req: &Request,
+        req: &Request,
         number: INodeNo,
         parent: INodeNo,
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.reply_entry(self.view().link(ino(number), ino(parent), name), reply);
+        let who = caller::with_group(req);
+        self.reply_entry(self.view().link(ino(number), ino(parent), name, who), reply);
     }
 
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

@@ -8,20 +8,32 @@ use crate::view::file::{OpenFile, Target};
 use crate::view::names;
 use crate::view::open::{check_new_name, check_path, exists};
 use crate::view::tree::{FileRole, Ino, What};
-use crate::view::{Attr, View, not_found};
+use crate::view::{Attr, Caller, View, not_found};
 
 impl View {
     /// Gives scratch a second name. To a name that is no scratch name it is saved, as by renaming.
     ///
     /// # Errors
     /// `Forbidden` for anything but scratch; `Exists`; `CrossAudience`; what publishing gives.
-    pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &OsStr) -> Result<Attr> {
+    pub fn link(
+        &self,
+        ino: Ino,
+        new_parent: Ino,
+        new_name: &OsStr,
+        caller: Caller,
+    ) -> Result<Attr> {
         self.last_use.renew();
-        let linked = self.link_quietly(ino, new_parent, new_name);
+        let linked = self.link_quietly(ino, new_parent, new_name, caller);
         self.reported_in(new_parent, new_name, linked)
     }
 
-    fn link_quietly(&self, ino: Ino, new_parent: Ino, new_name: &OsStr) -> Result<Attr> {
+    fn link_quietly(
+        &self,
+        ino: Ino,
+        new_parent: Ino,
+        new_name: &OsStr,
+        caller: Caller,
+    ) -> Result<Attr> {
         let (from, open) = {
             let tree = self.tree();
             let node = tree.get(ino).ok_or_else(not_found)?;
@@ -60,7 +72,7 @@ impl View {
             second
         };
         if !names::is_scratch(name) {
-            if let Err(error) = self.publish_as(second, &to, None) {
+            if let Err(error) = self.publish_as(second, &to, None, caller) {
                 self.tree().detach(second);
                 return Err(error);
             }

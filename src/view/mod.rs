@@ -5,7 +5,7 @@
 //! page or a mail gateway can use it as `fuse/` does.
 //!
 //! Locks, in the order in which they are taken: an open file's content, then the tree. The
-//! handle table and the error log are leaves. None is held during cryptography or disk I/O,
+//! handle table, the error log and what processes saw are leaves. None is held during cryptography or disk I/O,
 //! except a file's own content while that file is published.
 
 mod audiences;
@@ -22,6 +22,7 @@ mod rename;
 mod rename_tree;
 mod report;
 mod rescue;
+mod seen;
 mod special;
 mod status;
 mod tree;
@@ -63,6 +64,8 @@ pub struct View {
     handles: Mutex<HashMap<u64, Arc<open::Handle>>>,
     next_handle: AtomicU64,
     errors: report::ErrorLog,
+    /// What each process saw last.
+    seen: Mutex<seen::Seen>,
     /// What this mount published: digests of contents, and to whom.
     published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
     started: Timestamp,
@@ -140,6 +143,7 @@ impl View {
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
             errors: report::ErrorLog::default(),
+            seen: Mutex::default(),
             published: Mutex::default(),
             started: Timestamp::now(),
             last_use: status::LastUse::now(),

@@ -1,6 +1,7 @@
 //! Opening, creating and closing files.
 
 use std::ffi::OsStr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Kind, Result};
@@ -39,6 +40,8 @@ pub(super) enum Handle {
         access: Access,
         /// Whose FLUSH publishes.
         opener: Option<ThreadGroup>,
+        /// Its opener has read from it.
+        has_read: AtomicBool,
     },
     Software(Box<dyn SoftwareFile>),
     Directory {
@@ -90,8 +93,10 @@ impl View {
             file: Arc::clone(&file),
             access,
             opener: caller.group,
+            has_read: AtomicBool::new(false),
         });
         if access.write && access.truncate {
+            self.rebase(caller.group, ino, &file);
             file.lock().truncate_at_open();
             self.note_draft(ino, &file);
         }
@@ -160,11 +165,8 @@ impl View {
         let Some(audience) = version.audience() else {
             return Target::Nowhere;
         };
-        let doc = match key {
-            DocKey::Placed { doc, .. } => *doc,
-            // Made by plain gpg or sq: it becomes a document when it is first saved here.
-            DocKey::Single(..) => self.vault.new_doc_id(),
-        };
+        // Made by plain gpg or sq: it becomes a document when it is first saved here.
+        let doc = self.doc_of(key);
         Target::Document {
             kind: version.kind,
             audience: audience.clone(),
@@ -262,7 +264,7 @@ impl View {
         }
         let role = self.tree().dir(parent).ok_or_else(not_found)?.role.clone();
         let mode = (mode >> 6) & 0o7;
-        let (file_role, target) = self.new_file(parent, &role, name)?;
+        let (file_role, target) = self.new_file(parent, &role, name, caller)?;
         let file = Arc::new(OpenFile::fresh(self.vault.new_content(), target, mode));
         let ino = {
             let mut tree = self.tree();
@@ -286,12 +288,19 @@ impl View {
             file,
             access,
             opener: caller.group,
+            has_read: AtomicBool::new(false),
         });
         Ok((self.getattr(ino)?, handle))
     }
 
     /// Decides what a new file in a directory is, if it may be there at all.
-    fn new_file(&self, parent: Ino, role: &Role, name: &OsStr) -> Result<(FileRole, Target)> {
+    fn new_file(
+        &self,
+        parent: Ino,
+        role: &Role,
+        name: &OsStr,
+        caller: Caller,
+    ) -> Result<(FileRole, Target)> {
         let (folder, audience, directory) = match role {
             Role::Audience(folder, audience) => (*folder, audience, ""),
             Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
@@ -327,7 +336,7 @@ impl View {
             }
         };
         // After a document was renamed away as a backup, a new file of its name continues it.
-        let Takeover { key, doc, base } = self.takeover(&spot, None).unwrap_or_else(new);
+        let Takeover { key, doc, base } = self.takeover(&spot, None, caller).unwrap_or_else(new);
         let shown = Shown {
             key,
             head: None,
@@ -351,7 +360,11 @@ impl View {
             return;
         };
         let Handle::File {
-            ino, file, access, ..
+            ino,
+            file,
+            access,
+            opener,
+            ..
         } = &*handle
         else {
             return;
@@ -361,6 +374,7 @@ impl View {
             if body.is_dirty() && body.failed.is_none() {
                 let published = self.publish(*ino, &mut body);
                 drop(body);
+                self.saw(*opener, *ino);
                 // Nobody hears a RELEASE: the log does.
                 let _ = self.reported(*ino, published);
             }

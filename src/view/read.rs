@@ -1,6 +1,7 @@
 //! Reading files and directories through handles.
 
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use zeroize::Zeroizing;
 
@@ -19,7 +20,18 @@ impl View {
     pub fn read(&self, id: HandleId, offset: u64, size: usize) -> Result<Zeroizing<Vec<u8>>> {
         self.last_use.renew();
         match &*self.handle(id)? {
-            Handle::File { file, access, .. } if access.read => file.lock().read(offset, size),
+            Handle::File {
+                ino,
+                file,
+                access,
+                opener,
+                has_read,
+            } if access.read => {
+                if !has_read.swap(true, Ordering::Relaxed) {
+                    self.saw(*opener, *ino);
+                }
+                file.lock().read(offset, size)
+            }
             Handle::Software(file) => Ok(Zeroizing::new(file.read_at(offset, size)?)),
             Handle::File { .. } | Handle::Directory { .. } => {
                 Err(Error::new(Kind::BadHandle, "not open for reading"))

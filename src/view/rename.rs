@@ -17,7 +17,7 @@ use crate::view::open::{
 };
 use crate::view::place::join;
 use crate::view::tree::{FileRole, Ino, Role, Shown, Tree, What};
-use crate::view::{View, document_mode, not_found};
+use crate::view::{Caller, View, document_mode, not_found};
 
 /// How `renameat2(2)` is asked to treat an existing target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,9 +70,10 @@ impl View {
         new_parent: Ino,
         new_name: &OsStr,
         mode: RenameMode,
+        caller: Caller,
     ) -> Result<()> {
         self.last_use.renew();
-        let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode);
+        let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode, caller);
         self.reported_in(parent, name, renamed)
     }
 
@@ -83,6 +84,7 @@ impl View {
         new_parent: Ino,
         new_name: &OsStr,
         mode: RenameMode,
+        caller: Caller,
     ) -> Result<()> {
         if mode.exotic {
             return Err(Error::new(
@@ -121,7 +123,7 @@ impl View {
                 // Who has it open goes on, and nothing of it is published any more.
                 file.lock().unlinked = true;
             }
-            let renamed = self.rename_file(ino, &from, &to, victim);
+            let renamed = self.rename_file(ino, &from, &to, victim, caller);
             if let (Err(_), Some((victim, file))) = (&renamed, replaced) {
                 let mut body = file.lock();
                 body.relink();
@@ -129,6 +131,7 @@ impl View {
                 self.note_draft(victim, &file);
             }
             renamed?;
+            self.saw(caller.group, ino);
         }
         let people = self.vault.people();
         let mut tree = self.tree();
@@ -178,7 +181,14 @@ impl View {
         }
     }
 
-    fn rename_file(&self, ino: Ino, from: &Spot, to: &Spot, victim: Option<Ino>) -> Result<()> {
+    fn rename_file(
+        &self,
+        ino: Ino,
+        from: &Spot,
+        to: &Spot,
+        victim: Option<Ino>,
+        caller: Caller,
+    ) -> Result<()> {
         let role = match &self.tree().get(ino).ok_or_else(not_found)?.what {
             What::File(file) => Some(file.role.clone()),
             What::Dir(_) | What::Alias(_) => None,
@@ -194,7 +204,7 @@ impl View {
                 self.move_node(ino, to, victim);
                 Ok(())
             }
-            Some(FileRole::Scratch) => self.publish_as(ino, to, victim),
+            Some(FileRole::Scratch) => self.publish_as(ino, to, victim, caller),
             Some(FileRole::Backup(shown, origin)) => {
                 let replaced = victim.is_some_and(|v| self.tree().is_published(v));
                 let own = origin.is(to.parent, OsStr::new(&to.name));
@@ -202,7 +212,7 @@ impl View {
                     self.restore_backup(ino, shown, to, victim);
                     Ok(())
                 } else {
-                    self.publish_as(ino, to, victim)
+                    self.publish_as(ino, to, victim, caller)
                 }
             }
             Some(FileRole::Document(shown)) => {
@@ -210,7 +220,7 @@ impl View {
                     writable_version(&head.version)?;
                 }
                 if !scratch {
-                    self.publish_as(ino, to, victim)
+                    self.publish_as(ino, to, victim, caller)
                 } else if shown.head.is_none() && self.make_scratch(ino, to, victim) {
                     Ok(())
                 } else {
@@ -321,8 +331,14 @@ impl View {
     }
 
     /// Publishes a file under another name, taking over the document that has it.
-    pub(super) fn publish_as(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> Result<()> {
-        let takeover = self.takeover(to, victim);
+    pub(super) fn publish_as(
+        &self,
+        ino: Ino,
+        to: &Spot,
+        victim: Option<Ino>,
+        caller: Caller,
+    ) -> Result<()> {
+        let takeover = self.takeover(to, victim, caller);
         let backup = self.unreplaced(ino);
         let file = self.hold(ino)?;
         let published = file.and_then(|file| {
@@ -450,15 +466,30 @@ impl View {
 
     /// Finds the document that a file under this name would continue: the one that has the name,
     /// or the one that was renamed away from it as a backup.
-    pub(super) fn takeover(&self, spot: &Spot, victim: Option<Ino>) -> Option<Takeover> {
+    pub(super) fn takeover(
+        &self,
+        spot: &Spot,
+        victim: Option<Ino>,
+        caller: Caller,
+    ) -> Option<Takeover> {
         let (shown, open) = {
             let tree = self.tree();
             let shown = match victim {
                 Some(victim) => tree.shown(victim).cloned(),
-                None => tree.backup_of(spot.parent, OsStr::new(&spot.name)),
+                None => {
+                    let backup = tree.backup_of(spot.parent, OsStr::new(&spot.name));
+                    backup.map(|(_, shown)| shown)
+                }
             }?;
             (shown, victim.and_then(|ino| tree.file(ino)?.open.clone()))
         };
+        let instead = shown.head.as_ref().and_then(|current| {
+            self.seen_instead(caller.group, spot.parent, OsStr::new(&spot.name), current)
+        });
+        if let Some(seen) = instead {
+            let base = seen.blobs().cloned().collect();
+            return Some(self.continuing(seen.version.key.clone(), &spot.audience, base));
+        }
         let base = shown.head.iter().flat_map(Head::blobs).cloned().collect();
         // A draft that was never published has its own base: that of the backup it replaces.
         let base = match (&shown.head, open) {
@@ -488,14 +519,19 @@ impl View {
         Some(self.continuing(shown.key, &audience, base))
     }
 
+    /// The id that a document goes on with; a new one if it was made without.
+    pub(super) fn doc_of(&self, key: &DocKey) -> DocId {
+        match key {
+            DocKey::Placed { doc, .. } => *doc,
+            DocKey::Single(..) => self.vault.new_doc_id(),
+        }
+    }
+
     fn continuing(&self, key: DocKey, audience: &Audience, base: Vec<Arc<Version>>) -> Takeover {
-        let (key, doc) = match key {
-            DocKey::Placed { doc, .. } => (key, doc),
-            DocKey::Single(folder, _) => {
-                let kind = file_kind(folder);
-                let doc = self.vault.new_doc_id();
-                (self.vault.doc_key(kind, audience, doc), doc)
-            }
+        let doc = self.doc_of(&key);
+        let key = match key {
+            DocKey::Placed { .. } => key,
+            DocKey::Single(folder, _) => self.vault.doc_key(file_kind(folder), audience, doc),
         };
         Takeover { key, doc, base }
     }

@@ -352,13 +352,15 @@ impl Tree {
     }
 
     /// Finds the document that was renamed away from a name as a backup, last.
-    pub(super) fn backup_of(&self, parent: Ino, name: &OsStr) -> Option<Shown> {
-        let backups = self.files().filter_map(|(_, file)| match &file.role {
-            FileRole::Backup(shown, origin) if origin.is(parent, name) => Some((shown, origin)),
+    pub(super) fn backup_of(&self, parent: Ino, name: &OsStr) -> Option<(Ino, Shown)> {
+        let backups = self.files().filter_map(|(ino, file)| match &file.role {
+            FileRole::Backup(shown, origin) if origin.is(parent, name) => {
+                Some((ino, shown, origin))
+            }
             _ => None,
         });
-        let last = backups.max_by_key(|(_, origin)| origin.order);
-        last.map(|(shown, _)| shown.clone())
+        let last = backups.max_by_key(|(_, _, origin)| origin.order);
+        last.map(|(ino, shown, _)| (ino, shown.clone()))
     }
 
     /// Changes what a file is, and keeps the index of documents right.

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder, Timestamp};
 use crate::plaintext::Plaintext;
-use crate::vault::{Audience, Head, KEY_FILE_LIMIT, Publication, Published, Version};
+use crate::vault::{Audience, DocKey, Head, KEY_FILE_LIMIT, Publication, Published, Version};
 use crate::view::file::{Body, OpenFile, Target};
 use crate::view::open::{Handle, check_new_name, check_path, exists, no_files_here};
 use crate::view::place::join;
@@ -141,9 +141,19 @@ impl View {
             return Ok(());
         }
         let writer = handle.map(|id| self.handle(id)).transpose()?;
-        if let Some(Handle::File { file, access, .. }) = writer.as_deref() {
+        if let Some(Handle::File {
+            file,
+            access,
+            opener,
+            ..
+        }) = writer.as_deref()
+        {
             if set.size.is_some() && !access.write {
                 return Err(Error::new(Kind::Invalid, "not open for writing"));
+            }
+            if set.size == Some(0) {
+                // Emptied after it was opened, as vim does: nothing of what is there stays.
+                self.rebase(*opener, ino, file);
             }
             self.set_on_draft(&mut file.lock(), set)?;
             self.note_draft(ino, file);
@@ -234,6 +244,7 @@ impl View {
             file,
             access,
             opener,
+            ..
         } = &*handle
         else {
             return Ok(());
@@ -365,7 +376,11 @@ impl View {
             .or_default()
             .push(audience.clone());
         let head = published.head();
-        self.show_published(ino, head, place);
+        let before = self.show_published(ino, head, place);
+        for key in before {
+            self.vault.show_again(&key);
+        }
+        self.published_on(ino, published.versions(), base);
         if let Target::Document { base, .. } = &mut body.target {
             *base = published.versions().to_vec();
         }
@@ -393,8 +408,14 @@ impl View {
         true
     }
 
-    /// Lets the node that was saved show the new version under its own number and name.
-    fn show_published(&self, ino: Ino, head: Head, place: Option<(&Spot, Option<Ino>)>) {
+    /// Lets the node that was saved show the new version under its own number and name. Returns
+    /// the documents that it showed or held back until now.
+    fn show_published(
+        &self,
+        ino: Ino,
+        head: Head,
+        place: Option<(&Spot, Option<Ino>)>,
+    ) -> Vec<DocKey> {
         let mut tree = self.tree();
         if let Some((spot, victim)) = place {
             if let Some(victim) = victim {
@@ -407,6 +428,11 @@ impl View {
             (None, Some(shown)) => shown.is_conflict,
             _ => false,
         };
+        let mut before: Vec<_> = tree
+            .shown(ino)
+            .map(|shown| shown.key.clone())
+            .into_iter()
+            .collect();
         let shown = Shown {
             key: head.version.key.clone(),
             head: Some(head),
@@ -414,6 +440,14 @@ impl View {
             hides: Vec::new(),
         };
         tree.set_role(ino, FileRole::Document(shown));
+        // Something took its place, whether it replaces it or not.
+        let name = tree.get(ino).map(|node| (node.parent, node.name.clone()));
+        let backup = name.and_then(|(parent, name)| tree.backup_of(parent, &name));
+        if let Some((backup, shown)) = backup {
+            tree.set_role(backup, FileRole::Scratch);
+            before.push(shown.key);
+        }
+        before
     }
 
     /// Makes a directory among notes. It is kept by a blob of its own, so that it is there for

@@ -400,7 +400,7 @@ impl Rig for InProcess {
         let mode = RenameMode::default();
         let view = self.view();
         view.lookup(parent, name).map_err(number)?;
-        view.rename(parent, name, new_parent, new_name, mode)
+        view.rename(parent, name, new_parent, new_name, mode, caller())
             .map_err(number)
     }
 
@@ -408,7 +408,7 @@ impl Rig for InProcess {
         let ino = self.find(from)?;
         let (parent, name) = self.parent(to)?;
         self.view()
-            .link(ino, parent, name)
+            .link(ino, parent, name, caller())
             .map(drop)
             .map_err(number)
     }

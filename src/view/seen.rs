@@ -1,0 +1,145 @@
+//! A save replaces only what its writer has seen (DESIGN 6).
+//!
+//! What each process last read under a name is remembered. When it saves there, by truncating,
+//! by renaming over it, or by renaming it away first, its new version replaces that one; another
+//! version that arrived meanwhile stays as a conflict copy. What other programs here published on
+//! top of it counts as seen: scripts whose parts write one file in turn make no conflicts.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use crate::ids::BlobId;
+use crate::vault::{Head, Version};
+use crate::view::file::{OpenFile, Target};
+use crate::view::open::Handle;
+use crate::view::tree::Ino;
+use crate::view::{ThreadGroup, View, lock};
+
+/// Names of which it is remembered what a process saw there. Who is forgotten counts as one that
+/// never read the file.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+type Place = (ThreadGroup, Ino, OsString);
+
+/// What processes saw, and what was published on top of what.
+pub(super) struct Seen {
+    opened: LruCache<Place, Head>,
+    /// Blobs that this mount published, with those that they replaced.
+    published: LruCache<BlobId, Vec<BlobId>>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Seen {
+            opened: LruCache::new(REMEMBERED),
+            published: LruCache::new(REMEMBERED),
+        }
+    }
+}
+
+impl Seen {
+    /// Tells whether a version was made from another one by programs here alone.
+    fn led_to(&self, seen: &Head, current: &Head) -> bool {
+        let known: HashSet<BlobId> = seen.blobs().map(|blob| blob.id).collect();
+        let mut open: Vec<BlobId> = current.blobs().map(|blob| blob.id).collect();
+        let mut done = HashSet::new();
+        while let Some(id) = open.pop() {
+            if known.contains(&id) || !done.insert(id) {
+                continue;
+            }
+            match self.published.peek(&id) {
+                Some(parents) => open.extend(parents),
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+impl View {
+    /// Remembers that a process saw what a file shows now.
+    pub(super) fn saw(&self, group: Option<ThreadGroup>, ino: Ino) {
+        let Some(group) = group else {
+            return;
+        };
+        let place = {
+            let tree = self.tree();
+            let head = tree.shown(ino).and_then(|shown| shown.head.clone());
+            let node = tree.get(ino);
+            node.map(|node| (node.parent, node.name.clone())).zip(head)
+        };
+        if let Some(((parent, name), head)) = place {
+            lock(&self.seen).opened.put((group, parent, name), head);
+        }
+    }
+
+    /// Returns what a process saw under a name, if another version has taken its place since.
+    pub(super) fn seen_instead(
+        &self,
+        group: Option<ThreadGroup>,
+        parent: Ino,
+        name: &OsStr,
+        current: &Head,
+    ) -> Option<Head> {
+        let mut seen = lock(&self.seen);
+        let before = seen.opened.get(&(group?, parent, name.to_owned()))?.clone();
+        let same_place = before.version.place == current.version.place
+            && before.version.kind == current.version.kind;
+        (same_place && !seen.led_to(&before, current)).then_some(before)
+    }
+
+    /// Lets what a process is about to write replace what it saw.
+    pub(super) fn rebase(&self, group: Option<ThreadGroup>, ino: Ino, file: &OpenFile) {
+        let shown = {
+            let tree = self.tree();
+            let head = tree.shown(ino).and_then(|shown| shown.head.clone());
+            let node = tree.get(ino);
+            node.map(|node| (node.parent, node.name.clone())).zip(head)
+        };
+        let Some(((parent, name), current)) = shown else {
+            return;
+        };
+        let Some(seen) = self.seen_instead(group, parent, &name, &current) else {
+            return;
+        };
+        let mut body = file.lock();
+        if body.is_dirty() {
+            return; // Somebody is writing already.
+        }
+        if let Target::Document { doc, base, .. } = &mut body.target {
+            *doc = self.doc_of(&seen.version.key);
+            *base = seen.blobs().cloned().collect();
+        }
+    }
+
+    /// Remembers a publication: everybody who writes the file has seen it.
+    pub(super) fn published_on(&self, ino: Ino, new: &[Arc<Version>], base: &[Arc<Version>]) {
+        let parents: Vec<BlobId> = base.iter().map(|version| version.id).collect();
+        {
+            let mut seen = lock(&self.seen);
+            for version in new {
+                seen.published.put(version.id, parents.clone());
+            }
+        }
+        let writers: Vec<_> = {
+            let handles = lock(&self.handles);
+            let writers = handles.values().filter_map(|handle| match &**handle {
+                Handle::File {
+                    ino: open,
+                    access,
+                    opener,
+                    ..
+                } if *open == ino && access.write => Some(*opener),
+                _ => None,
+            });
+            writers.collect()
+        };
+        for writer in writers {
+            self.saw(writer, ino);
+        }
+    }
+}
