@@ -83,6 +83,11 @@ struct Report {
 
 const SHOUTED: &str = "HOLDS A SECRET KEY: whoever has this folder has that key; \
     remove the file everywhere, and revoke the key";
+const SIGNED_ONLY: &str = "NOT ENCRYPTED, only signed: whoever has this folder reads it";
+const PLAIN: &str = "NOT ENCRYPTED: whoever has this folder reads it";
+const INCOMPLETE: &str = "not a whole OpenPGP message: cut off, damaged, or something else";
+const FOREIGN: &str = "foreign: whole, but not named as DDS names its files";
+const CONFLICT_COPY: &str = "a synchroniser's conflict copy: two peers wrote to one file name";
 
 /// Runs `dds verify`.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
@@ -234,16 +239,11 @@ fn patiently<T>(read: impl Fn() -> Result<T>) -> Result<T> {
 
 /// Tells what does not belong into a folder whatever is in it.
 fn misfit(node: &Node) -> Option<(Problem, String)> {
+    let stray = |sentence: &str| Some((Problem::Stray, sentence.to_owned()));
     let kind = match node.kind {
         NodeKind::File if is_candidate(&node.name) => return None,
-        NodeKind::File => {
-            let sentence = "a stray file, which DDS never shows; is it plaintext?";
-            return Some((Problem::Stray, sentence.to_owned()));
-        }
-        NodeKind::Directory => {
-            let sentence = "a stray directory, into which DDS never looks";
-            return Some((Problem::Stray, sentence.to_owned()));
-        }
+        NodeKind::File => return stray("a stray file, which DDS never shows; is it plaintext?"),
+        NodeKind::Directory => return stray("a stray directory, into which DDS never looks"),
         NodeKind::Link => "a symbolic link",
         NodeKind::Fifo => "a named pipe",
         NodeKind::Socket => "a socket",
@@ -253,8 +253,6 @@ fn misfit(node: &Node) -> Option<(Problem, String)> {
     Some((Problem::RefusedKind, sentence))
 }
 
-const CONFLICT_COPY: &str = "a synchroniser's conflict copy: two peers wrote to one file name";
-
 /// Tells what is wrong with a file in `messages/` or `notes/`, the worst first.
 fn judge(name: &FileName, inspected: &Inspected) -> Option<(Problem, String)> {
     if inspected.secret_key {
@@ -262,10 +260,7 @@ fn judge(name: &FileName, inspected: &Inspected) -> Option<(Problem, String)> {
     }
     let structure = match inspected.outline {
         Outline::Message { .. } => None,
-        Outline::Incomplete => Some((
-            Problem::Incomplete,
-            "not a whole OpenPGP message: cut off, damaged, or something else",
-        )),
+        Outline::Incomplete => Some((Problem::Incomplete, INCOMPLETE)),
         Outline::Refused(refusal) => Some(refused(refusal)),
     };
     if let Some((problem, sentence)) = structure {
@@ -278,10 +273,7 @@ fn judge(name: &FileName, inspected: &Inspected) -> Option<(Problem, String)> {
             format!("the SHA-1 of its bytes is {}", inspected.name),
         )),
         None if is_conflict_copy(name) => Some((Problem::ConflictCopy, CONFLICT_COPY.to_owned())),
-        None => {
-            let sentence = "foreign: whole, but not named as DDS names its files";
-            Some((Problem::Foreign, sentence.to_owned()))
-        }
+        None => Some((Problem::Foreign, FOREIGN.to_owned())),
     }
 }
 
@@ -292,35 +284,15 @@ fn claimed(name: &FileName) -> Option<BlobName> {
 }
 
 fn refused(refusal: Refusal) -> (Problem, &'static str) {
+    use Problem::{Malformed, NotAMessage, NotEncrypted, RefusedEncryption};
     match refusal {
-        Refusal::SymmetricOnly => (
-            Problem::RefusedEncryption,
-            "encrypted with a passphrase only",
-        ),
-        Refusal::NoIntegrity => (
-            Problem::RefusedEncryption,
-            "encrypted without integrity protection",
-        ),
-        Refusal::UnknownEncryption => (
-            Problem::RefusedEncryption,
-            "encrypted in a way that DDS does not read",
-        ),
-        Refusal::NoRecipient => (Problem::RefusedEncryption, "encrypted for nobody"),
-        Refusal::SignedOnly | Refusal::CleartextSigned => (
-            Problem::NotEncrypted,
-            "NOT ENCRYPTED, only signed: whoever has this folder reads it",
-        ),
-        Refusal::Literal | Refusal::Compressed => (
-            Problem::NotEncrypted,
-            "NOT ENCRYPTED: whoever has this folder reads it",
-        ),
-        Refusal::KeyFile => (
-            Problem::NotAMessage,
-            "a certificate, which belongs into keys/",
-        ),
-        Refusal::Malformed => (
-            Problem::Malformed,
-            "OpenPGP packets that do not make a message",
-        ),
+        Refusal::SymmetricOnly => (RefusedEncryption, "encrypted with a passphrase only"),
+        Refusal::NoIntegrity => (RefusedEncryption, "encrypted without integrity protection"),
+        Refusal::UnknownEncryption => (RefusedEncryption, "encrypted in an unknown way"),
+        Refusal::NoRecipient => (RefusedEncryption, "encrypted for nobody"),
+        Refusal::SignedOnly | Refusal::CleartextSigned => (NotEncrypted, SIGNED_ONLY),
+        Refusal::Literal | Refusal::Compressed => (NotEncrypted, PLAIN),
+        Refusal::KeyFile => (NotAMessage, "a certificate, which belongs into keys/"),
+        Refusal::Malformed => (Malformed, "OpenPGP packets that do not make a message"),
     }
 }
