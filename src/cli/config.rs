@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{Exit, Failure, Outcome, paths};
 use crate::contacts::{ContactName, Trust};
 use crate::plaintext::SpillArea;
+use crate::store::DirStore;
 use crate::vault::Groups;
 
 /// The configuration. Every key is optional; an unknown one is an error.
@@ -159,4 +160,19 @@ pub(super) fn find_store(given: Option<&Path>, config: &Config) -> Outcome<PathB
         Some(store) => paths::expand(store),
         None => Ok(paths::home()?.join("documents-btsync")),
     }
+}
+
+/// Opens a store, which must have a folder `keys`.
+pub(super) fn open_store(path: &Path) -> Outcome<DirStore> {
+    let failed = |why: String| {
+        Failure::new(Exit::Setup, format!("store {}: {why}", path.display()))
+            .hint("dds init --store DIR makes one; --store DIR names another")
+    };
+    let canonical = path
+        .canonicalize()
+        .map_err(|error| failed(error.to_string()))?;
+    if !canonical.join("keys").is_dir() {
+        return Err(failed("not a store, as it has no folder keys".to_owned()));
+    }
+    DirStore::open(&canonical).map_err(|error| failed(error.to_string()))
 }

@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
 
-use super::config::{Config, find_store};
+use super::config::{Config, find_store, open_store};
 use super::control::{Control, Door, told};
 use super::idle;
 use super::log;
@@ -122,7 +122,9 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         .store
         .as_deref()
         .or(arguments.positional_store.as_deref());
-    let (store, store_path) = open_store(&find_store(given, &config)?)?;
+    let store = open_store(&find_store(given, &config)?)?;
+    store.clean_leftovers()?;
+    let store_path = store.path().to_owned();
     fuse_available()?;
     let mountpoint = Mountpoint::prepare(&arguments.mountpoint, &store_path)?;
     // Before any secret is there that it would have a copy of.
@@ -194,22 +196,6 @@ fn start_keeper(occasions: Occasions) -> Outcome<Keeper> {
         })?;
     }
     Ok(keeper)
-}
-
-fn open_store(path: &Path) -> Outcome<(DirStore, PathBuf)> {
-    let failed = |why: String| {
-        Failure::new(Exit::Setup, format!("store {}: {why}", path.display()))
-            .hint("dds init --store DIR makes one; --store DIR names another")
-    };
-    let canonical = path
-        .canonicalize()
-        .map_err(|error| failed(error.to_string()))?;
-    if !canonical.join("keys").is_dir() {
-        return Err(failed("not a store, as it has no folder keys".to_owned()));
-    }
-    let store = DirStore::open(&canonical).map_err(|error| failed(error.to_string()))?;
-    store.clean_leftovers()?;
-    Ok((store, canonical))
 }
 
 fn fuse_available() -> Outcome<()> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{init, lock, parse, status};
+use super::{init, lock, parse, status, verify};
 
 const PROGRAM: &str = "dds";
 
@@ -21,6 +21,7 @@ enum Command {
     Init(init::Arguments),
     Lock(lock::Arguments),
     Status(status::Arguments),
+    Verify(verify::Arguments),
 }
 
 /// Runs the program.
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Init(arguments) => init::run(arguments),
         Command::Lock(arguments) => lock::run(arguments),
         Command::Status(arguments) => status::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

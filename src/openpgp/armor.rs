@@ -209,6 +209,15 @@ impl Stream {
         }
     }
 
+    /// Returns what the block says to be, whole or not.
+    pub fn label(&self) -> Option<Label> {
+        match &self.at {
+            Place::In(body) => Some(body.label),
+            Place::Cleartext(_) => Some(Label::SignedMessage),
+            Place::Before | Place::Nowhere => None,
+        }
+    }
+
     fn whole_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
         let passed = self.passed;
         self.passed = passed.saturating_add(line.len());

@@ -34,7 +34,7 @@ pub use generate::{NewIdentity, Profile, generate};
 pub use identity::Identity;
 pub use notations::{Notations, RESERVED};
 pub use open::{Examined, Facts, Keyring, Limits, Opened, Outcome, examine, open};
-pub use outline::{Outline, Refusal, outline};
+pub use outline::{Inspected, Outline, Refusal, inspect, outline};
 pub use seal::{Receipt, SealRequest, Sealed};
 pub use session_key::SessionKey;
 pub use signatures::{SignatureFacts, SignatureStatus};

@@ -1,7 +1,11 @@
 //! Judges the outside of a file, without any key.
 
+use std::io::Read;
+
 use super::packets::{Frame, Step, Walker, tag};
 use super::source::Source;
+use crate::error::Result;
+use crate::ids::BlobName;
 
 /// Why a whole OpenPGP file is refused without trying any key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +57,34 @@ pub fn outline(mut bytes: &[u8]) -> Outline {
     source.outline()
 }
 
+/// What a file tells about itself without any key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// What it is.
+    pub outline: Outline,
+    /// SHA-1 of its bytes.
+    pub name: BlobName,
+    /// A whole secret key is in it, or armor that says to hold one.
+    pub secret_key: bool,
+}
+
+/// Tells what a file of `length` bytes is from its outside, reading it once to its end and with
+/// little memory. As [`outline()`].
+///
+/// # Errors
+/// What reading `from` gives.
+pub fn inspect(from: &mut (dyn Read + Send + Sync), length: u64) -> Result<Inspected> {
+    let mut source = Source::new(from, length);
+    source.skip_rest();
+    let (name, _) = source.digests()?;
+    let secret_key = source.shows_secret_key();
+    Ok(Inspected {
+        outline: source.outline(),
+        name,
+        secret_key,
+    })
+}
+
 /// Judges the outside of a file whose packets come bit by bit.
 #[derive(Default)]
 pub(super) struct Outside {
@@ -69,6 +101,8 @@ struct Seen {
     container: Option<Frame>,
     /// Something follows the container.
     more: bool,
+    /// A secret key is among the packets.
+    secret: bool,
 }
 
 impl Outside {
@@ -76,6 +110,11 @@ impl Outside {
     pub fn feed(&mut self, bytes: &[u8]) {
         let seen = &mut self.seen;
         self.walker.feed(bytes, |step| seen.note(step));
+    }
+
+    /// Tells whether a whole secret key has come.
+    pub fn shows_secret_key(&self) -> bool {
+        self.seen.secret
     }
 
     /// Judges, once all packets have come.
@@ -93,6 +132,7 @@ impl Seen {
         let Step::Whole(frame) = step else {
             return;
         };
+        self.secret |= matches!(frame.tag, tag::SECRET_KEY | tag::SECRET_SUBKEY);
         if self.container.is_some() {
             self.more = true;
             return;

@@ -76,6 +76,17 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Tells whether a secret key was seen, or armor that says to hold one.
+    pub fn shows_secret_key(&self) -> bool {
+        match &self.form {
+            Form::Unknown => false,
+            Form::Binary => self.outside.shows_secret_key(),
+            Form::Armored(stream) => {
+                stream.label() == Some(Label::PrivateKey) || self.outside.shows_secret_key()
+            }
+        }
+    }
+
     /// Returns the digests of the file as it lies in the store.
     ///
     /// # Errors

@@ -158,7 +158,7 @@ impl DirStore {
         Ok(root.clone())
     }
 
-    fn open_folder(&self, folder: &str) -> Result<Option<OwnedFd>> {
+    pub(super) fn open_folder(&self, folder: &str) -> Result<Option<OwnedFd>> {
         match beneath::open_dir(&*self.root()?, &constant(folder)) {
             Ok(dir) => Ok(Some(dir)),
             Err(Errno::NOENT) => Ok(None),
@@ -268,7 +268,7 @@ impl DirStore {
     }
 }
 
-fn failed_listing(folder: &str, errno: Errno) -> Error {
+pub(super) fn failed_listing(folder: &str, errno: Errno) -> Error {
     Error::io(&format!("cannot list {folder}/ in the store"), errno.into())
 }
 

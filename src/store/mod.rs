@@ -14,6 +14,7 @@ mod names;
 mod publish;
 #[cfg(test)]
 mod put_tests;
+mod survey;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -25,7 +26,8 @@ use crate::ids::{Folder, Timestamp};
 use crate::openpgp::{Ciphertext, Receipt, Sealed};
 pub use dir::DirStore;
 pub use memory::MemoryStore;
-pub use names::{is_candidate, is_syncers};
+pub use names::{is_candidate, is_conflict_copy, is_syncers};
+pub use survey::{Node, NodeKind, Place};
 
 /// One component of a path in the store, any bytes but `/` and NUL.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -48,6 +48,20 @@ pub fn is_candidate(name: &FileName) -> bool {
     OPENPGP.iter().any(|end| lower.ends_with(end)) && !lower.starts_with(b"#") && !is_syncers(name)
 }
 
+/// Tells whether a syncer made the name, for one of two files that both wanted another name.
+///
+/// Syncthing writes `a.sync-conflict-20261121-160900-ABCDEF7.asc`, Resilio `a.Conflict.asc`,
+/// `a.Conflict1.asc` and so on.
+pub fn is_conflict_copy(name: &FileName) -> bool {
+    let lower = name.as_bytes().to_ascii_lowercase();
+    let contains = |part: &[u8]| lower.windows(part.len()).any(|found| found == part);
+    let stem = lower.iter().rposition(|byte| *byte == b'.');
+    let stem = &lower[..stem.unwrap_or(0)];
+    let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    let stem = &stem[..stem.len() - digits.count()];
+    contains(b".sync-conflict-") || stem.ends_with(b".conflict")
+}
+
 /// Refuses a name under which a certificate would not be seen again.
 pub(super) fn require_candidate(name: &FileName) -> Result<()> {
     if is_candidate(name) {
@@ -129,6 +143,25 @@ mod tests {
         ] {
             assert!(!is_syncers(&name(text)), "{text}");
             assert!(is_candidate(&name(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn conflict_copies_are_known_by_their_names() {
+        for text in [
+            "da39a3ee.sync-conflict-20261121-160900-ABCDEF7.asc",
+            "da39a3ee.Conflict.asc",
+            "da39a3ee.Conflict12.gpg",
+        ] {
+            assert!(is_conflict_copy(&name(text)), "{text}");
+        }
+        for text in [
+            "da39a3ee.asc",
+            "conflict.asc",
+            "a.conflict",
+            "a.conflicts.asc",
+        ] {
+            assert!(!is_conflict_copy(&name(text)), "{text}");
         }
     }
 
