@@ -361,6 +361,24 @@ fn concurrent_versions_both_show_and_a_directory_beats_a_file() {
 }
 
 #[test]
+fn my_own_version_has_the_name_that_the_other_readers_see() {
+    on_both(|rig, cast| {
+        let now = SystemTime::now();
+        for (from, ahead, content) in [(&cast.me, 100, b"mine"), (&cast.bob, 150, b"his.")] {
+            let to = [&cast.me, &cast.bob];
+            let mut note = Blob::new(NOTE, from, &to, "plan.md").content(content);
+            note.created = Some(now + Duration::from_secs(ahead));
+            note.deliver(rig.store(), Folder::Notes);
+        }
+        let names = rig.list("notes/bob").unwrap();
+        assert!(
+            names[0].starts_with("plan (conflict, alice 20") && names[1] == "plan.md",
+            "{names:?}"
+        );
+    });
+}
+
+#[test]
 fn hostile_names_from_inside_blobs_are_made_safe() {
     on_both(|rig, cast| {
         let to = [&cast.me, &cast.bob];

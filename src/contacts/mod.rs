@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
 use book::Book;
-pub use names::{ContactName, is_address};
+pub use names::{ContactName, first_name, is_address};
 pub use notice::Notice;
 use pins::Pins;
 

@@ -150,6 +150,11 @@ pub(super) fn choose(
         .expect("there are more numbers than contacts")
 }
 
+/// The name that a certificate gets from somebody who has not given it to anybody yet.
+pub fn first_name(claimed: &Claimed) -> ContactName {
+    choose(claimed, false, |_| false)
+}
+
 /// Joins a name and a tail, cutting the name where both would be too long.
 fn with_tail(base: &str, tail: &str) -> String {
     let room = LONGEST - 1 - tail.len();

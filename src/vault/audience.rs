@@ -66,7 +66,8 @@ pub enum Who<'a> {
 
 /// Everybody I know by name: a snapshot of the pins and the configured groups.
 pub struct People {
-    mine: Vec<Fingerprint>,
+    /// My keys, the signing one first, and what others call me by them.
+    mine: Vec<(Fingerprint, ContactName)>,
     contacts: BTreeMap<String, Contact>,
     by_fingerprint: HashMap<Fingerprint, String>,
     groups: Groups,
@@ -89,8 +90,9 @@ impl Groups {
 }
 
 impl People {
-    /// Takes a snapshot of the pins. `mine` are the fingerprints of my keys, the signing one first.
-    pub fn new(mine: Vec<Fingerprint>, contacts: &Contacts, groups: Groups) -> Self {
+    /// Takes a snapshot of the pins. `mine` are my keys, the signing one first, each with the name
+    /// that others give it on first sight.
+    pub fn new(mine: Vec<(Fingerprint, ContactName)>, contacts: &Contacts, groups: Groups) -> Self {
         let contacts: BTreeMap<_, _> = contacts
             .iter()
             .map(|contact| (contact.name.to_string(), contact.clone()))
@@ -120,7 +122,7 @@ impl People {
 
     /// Tells whose key that is.
     pub fn who(&self, key: &Fingerprint) -> Who<'_> {
-        if self.mine.contains(key) {
+        if self.mine.iter().any(|(mine, _)| mine == key) {
             return Who::Me;
         }
         match self.by_fingerprint.get(key) {
@@ -131,7 +133,7 @@ impl People {
 
     /// Fingerprint of the key that I sign with.
     pub fn me(&self) -> &Fingerprint {
-        &self.mine[0]
+        &self.mine[0].0
     }
 
     /// Finds a contact by its local name.
@@ -186,6 +188,16 @@ impl People {
             Who::Me => "me".to_owned(),
             Who::Contact(contact) => contact.name.to_string(),
             Who::Unknown => key.to_string(),
+        }
+    }
+
+    /// Names the writer of a version in a file's name, which is to be the same for all its readers:
+    /// as [`People::name`], but me as others call me, unless somebody else is called that here.
+    pub fn writer(&self, key: &Fingerprint) -> String {
+        let mine = self.mine.iter().find(|(mine, _)| mine == key);
+        match mine {
+            Some((_, name)) if self.by_name(name.as_str()).is_none() => name.to_string(),
+            _ => self.name(key),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::contacts::{Claimed, ClaimedUserId};
+use crate::contacts::{self, Claimed, ClaimedUserId, ContactName};
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{Fingerprint, Timestamp};
-use crate::openpgp::{CertIndex, Certificate, holds_secret_key};
+use crate::openpgp::{CertIndex, Certificate, Identity, holds_secret_key};
 use crate::store::{FileName, Stamp};
 use crate::vault::audience::{People, Who};
 use crate::vault::{Vault, lock};
@@ -54,6 +54,7 @@ impl Vault {
         let merged = merged(folder.files.values().flat_map(|file| &file.certificates));
         let claimed: Vec<Claimed> = merged.values().map(claim).collect();
         let mine = self.my_fingerprints();
+        let called = called(&self.identities);
         let groups = &self.options.groups;
         let taken: Vec<_> = groups.names().cloned().collect();
         let now = Timestamp::now().seconds().unsigned_abs();
@@ -65,7 +66,7 @@ impl Vault {
                 Ok(found) => found,
                 Err(error) => {
                     // What is in dispute is frozen in memory at least, and must not be written to.
-                    let people = Arc::new(People::new(mine, &contacts, groups.clone()));
+                    let people = Arc::new(People::new(called, &contacts, groups.clone()));
                     drop(contacts);
                     self.state().people = people;
                     return Err(error);
@@ -100,7 +101,7 @@ impl Vault {
                 .iter()
                 .map(|identity| identity.certificate().clone()),
         );
-        let people = Arc::new(People::new(mine, &contacts, groups.clone()));
+        let people = Arc::new(People::new(called, &contacts, groups.clone()));
         drop(contacts);
 
         let mut notices: Vec<String> = folder
@@ -275,6 +276,15 @@ fn merged<'a>(
         merged.insert(fingerprint, together);
     }
     merged
+}
+
+/// My keys with the names that others give them on first sight.
+pub(super) fn called(identities: &[Identity]) -> Vec<(Fingerprint, ContactName)> {
+    let called = |identity: &Identity| {
+        let name = contacts::first_name(&claim(identity.certificate()));
+        (identity.fingerprint(), name)
+    };
+    identities.iter().map(called).collect()
 }
 
 fn claim(certificate: &Certificate) -> Claimed {

@@ -170,7 +170,7 @@ impl Vault {
         if identities.is_empty() {
             return Err(Error::new(Kind::NoKey, "no secret key"));
         }
-        let mine = identities.iter().map(Identity::fingerprint).collect();
+        let mine = keys::called(&identities);
         let people = Arc::new(People::new(mine, &contacts, options.groups.clone()));
         let shared = Arc::new(settle::Shared::new(store));
         let vault = Vault {

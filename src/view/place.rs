@@ -361,7 +361,7 @@ impl Tree {
     ) -> String {
         let free = |name: &str| self.child(home, OsStr::new(name)).is_none();
         let signer = version.signer.as_ref();
-        let who = signer.map_or_else(|| "unknown".to_owned(), |key| people.name(key));
+        let who = signer.map_or_else(|| "unknown".to_owned(), |key| people.writer(key));
         let remark = if is_conflict {
             conflict_remark(&who, version.signed_at)
         } else {

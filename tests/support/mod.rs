@@ -8,4 +8,5 @@ pub mod mount;
 pub mod people;
 pub mod programs;
 pub mod rig;
+pub mod syncthing;
 pub mod watch;
