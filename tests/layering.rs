@@ -25,7 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
 ];
 
 /// Exceptions, item by item.
-const ALSO: [(&str, &str); 9] = [
+const ALSO: [(&str, &str); 10] = [
     ("store", "openpgp::{Ciphertext, Receipt, Sealed}"),
     ("store", "openpgp::Sealed"),
     ("store", "openpgp::Receipt"),
@@ -33,6 +33,7 @@ const ALSO: [(&str, &str); 9] = [
     ("view", "store::SoftwareFile"),
     ("view", "store::{FileName, SoftwareEntry, SoftwareKind}"),
     ("view", "store::Space"),
+    ("view", "store::{Change, Watch}"),
     ("view", "contacts::Contact"),
     ("ids", "error"),
 ];

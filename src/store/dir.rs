@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::publish::{self, Sink, Staged};
+use super::watch::{self, Change, Watch};
 use super::{
     BlobFile, Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp,
     Store, beneath, label, names, read_whole,
@@ -21,6 +22,8 @@ use crate::openpgp::{Ciphertext, Receipt, Sealed};
 const KEYS: &str = "keys";
 const SOFTWARE: &str = "software";
 const FOLDERS: [&str; 4] = [KEYS, "messages", "notes", SOFTWARE];
+/// Folders in which something matters the moment that it changes.
+pub(super) const WATCHED: [&str; 3] = [KEYS, "messages", "notes"];
 
 /// The store as a directory on disk.
 ///
@@ -343,6 +346,10 @@ impl Store for DirStore {
 
     fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)> {
         self.put_with(folder, |sink| sealed.write_to(sink), label)
+    }
+
+    fn watch(&self, tell: Box<dyn Fn(Change) + Send>) -> Result<Box<dyn Watch>> {
+        watch::watch(&self.path, &WATCHED, tell)
     }
 
     fn sync(&self, folder: Folder) -> Result<()> {

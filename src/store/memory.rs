@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::publish::Sink;
 use super::{
-    BlobFile, Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space, Stamp,
-    Store, label, names,
+    BlobFile, Change, Entry, FileName, KeyFile, SoftwareEntry, SoftwareFile, SoftwareKind, Space,
+    Stamp, Store, Watch, label, names,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
@@ -290,6 +290,11 @@ impl Store for MemoryStore {
 
     fn put(&self, folder: Folder, sealed: &Sealed<'_>) -> Result<(Receipt, Entry)> {
         self.put_with(folder, |sink| sealed.write_to(sink), label)
+    }
+
+    fn watch(&self, _tell: Box<dyn Fn(Change) + Send>) -> Result<Box<dyn Watch>> {
+        let sentence = "nobody else changes a store in memory";
+        Err(Error::new(Kind::Unsupported, sentence))
     }
 
     fn sync(&self, _folder: Folder) -> Result<()> {

@@ -15,6 +15,7 @@ mod publish;
 #[cfg(test)]
 mod put_tests;
 mod survey;
+mod watch;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -28,6 +29,7 @@ pub use dir::DirStore;
 pub use memory::MemoryStore;
 pub use names::{is_candidate, is_conflict_copy, is_syncers};
 pub use survey::{Node, NodeKind, Place};
+pub use watch::{Change, Watch};
 
 /// One component of a path in the store, any bytes but `/` and NUL.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,6 +250,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `NoSpace` or `Io` as the disk says. Nothing is left then.
     fn place(&self, folder: Folder, blob: &mut Ciphertext<'_>) -> Result<Entry>;
+
+    /// Begins to tell what changes, if that can be done here; from another thread.
+    ///
+    /// # Errors
+    /// `Io` if the system has no watch left; `Unsupported` if this store cannot.
+    fn watch(&self, tell: Box<dyn Fn(Change) + Send>) -> Result<Box<dyn Watch>>;
 
     /// Makes the directory's present entries survive a power cut.
     ///

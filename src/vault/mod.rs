@@ -283,6 +283,24 @@ impl Vault {
         document.map_or_else(Vec::new, |document| document.versions().to_vec())
     }
 
+    /// Tells whether a file is known as it is now, or is known not to be there.
+    pub fn is_current(&self, folder: Folder, name: &FileName) -> bool {
+        let now = self.store().stamp(folder, name);
+        let state = self.state();
+        let known = state.files.get(&(folder, name.clone()));
+        match (now, known.map(scan::File::stamp)) {
+            // Linking changes the time of change, and nothing else does that alone.
+            (Ok(now), Some(known)) => {
+                Stamp {
+                    ctime: known.ctime,
+                    ..now
+                } == known
+            }
+            (Err(error), None) => error.kind() == Kind::NotFound,
+            (Ok(_), None) | (Err(_), Some(_)) => false,
+        }
+    }
+
     /// Tells whether a version's blob is still in the store, as far as known.
     pub fn has(&self, version: &Version) -> bool {
         let state = self.state();

@@ -1,20 +1,30 @@
-//! What is done without being asked: making saves durable, saving again what the disk refused,
-//! forgetting what nobody reads any more.
+//! What is done without being asked: taking in what arrives in the store, making saves durable,
+//! saving again what the disk refused, forgetting what nobody reads any more.
 //!
 //! Only notes are saved again. A message, and whatever failed for its readers' keys, waits for
 //! its writer: nothing is sent later behind his back (DESIGN 5).
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobKind;
+use crate::store::{Change, Watch};
 use crate::vault::Settler;
 use crate::view::View;
 use crate::view::file::{Body, Target};
 
+/// Time between two looks at the store when every change is told: it may be on a disk that does not
+/// tell what another machine does.
+const RESCAN: Duration = Duration::from_secs(60);
+/// The same when nothing is told.
+const POLL: Duration = Duration::from_secs(2);
+/// How long changes are gathered, and how many.
+const GATHER: Duration = Duration::from_millis(2);
+const BURST: usize = 1000;
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Rounds between attempts to save again what fails again and again.
@@ -24,19 +34,26 @@ const KEEP_CONTENT: Duration = Duration::from_secs(5);
 
 /// The background work of a view, until this is dropped.
 pub struct Background {
-    stop: Option<Sender<()>>,
+    stop: Sender<Wake>,
     thread: Option<JoinHandle<()>>,
     _settler: Settler,
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.stop = None;
+        // Without a receiver it has ended.
+        let _ = self.stop.send(Wake::Stop);
         if let Some(thread) = self.thread.take() {
             // The thread has nothing to return; a panic in it was already reported by the hook.
             let _ = thread.join();
         }
     }
+}
+
+/// What wakes the background work.
+enum Wake {
+    Changed(Change),
+    Stop,
 }
 
 impl View {
@@ -46,29 +63,84 @@ impl View {
     /// `Io` if no thread can be started.
     pub fn work_in_background(self: &Arc<Self>) -> Result<Background> {
         let settler = self.vault.settle_in_background()?;
-        let (stop, stopped) = mpsc::channel();
+        let (wake, woken) = mpsc::channel();
+        let tell = wake.clone();
+        let watch = self.vault.store().watch(Box::new(move |change| {
+            // Without a receiver the view is closed.
+            let _ = tell.send(Wake::Changed(change));
+        }));
+        let watch = match watch {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::warn!("the store is looked at from time to time only: {error}");
+                None
+            }
+        };
         let view = Arc::clone(self);
         let thread = std::thread::Builder::new().name("background".to_owned());
-        let thread = thread.spawn(move || {
-            let (mut pause, mut passed) = (1, 0);
-            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                view.vault.forget_contents(KEEP_CONTENT);
+        let thread = thread.spawn(move || view.attend(&woken, watch));
+        Ok(Background {
+            stop: wake,
+            thread: Some(thread.map_err(|error| Error::io("starting a thread", error))?),
+            _settler: settler,
+        })
+    }
+
+    /// The background work itself.
+    fn attend(&self, woken: &Receiver<Wake>, mut watch: Option<Box<dyn Watch>>) {
+        let rescan = if watch.is_some() { RESCAN } else { POLL };
+        let (mut looked, mut tidied) = (Instant::now(), Instant::now());
+        let (mut pause, mut passed) = (1, 0);
+        loop {
+            let mut changes = HashSet::new();
+            match woken.recv_timeout(INTERVAL.saturating_sub(tidied.elapsed())) {
+                Ok(Wake::Changed(change)) => {
+                    changes.insert(change);
+                    // A burst is one look.
+                    while let Ok(more) = woken.recv_timeout(GATHER) {
+                        match more {
+                            Wake::Changed(change) => changes.insert(change),
+                            Wake::Stop => return,
+                        };
+                        if changes.len() >= BURST {
+                            break;
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Some(watch) = &mut watch {
+                watch.renew();
+            }
+            if looked.elapsed() >= rescan || changes.iter().any(|change| self.is_news(change)) {
+                looked = Instant::now();
+                if let Err(error) = self.refresh() {
+                    tracing::warn!("looking at the store: {error}");
+                }
+            }
+            if tidied.elapsed() >= INTERVAL {
+                tidied = Instant::now();
+                self.vault.forget_contents(KEEP_CONTENT);
                 passed += 1;
                 if passed >= pause {
                     passed = 0;
-                    pause = if view.retry_failed() {
+                    pause = if self.retry_failed() {
                         1
                     } else {
                         (pause * 2).min(PAUSE)
                     };
                 }
             }
-        });
-        Ok(Background {
-            stop: Some(stop),
-            thread: Some(thread.map_err(|error| Error::io("starting a thread", error))?),
-            _settler: settler,
-        })
+        }
+    }
+
+    /// Tells whether a change is anything but what this mount did itself.
+    fn is_news(&self, change: &Change) -> bool {
+        match change {
+            Change::Blob(folder, name) => !self.vault.is_current(*folder, name),
+            Change::Other => true,
+        }
     }
 
     /// Saves the notes again whose last save failed for the disk and that nobody is writing now.

@@ -1,0 +1,123 @@
+//! What arrives, goes and returns in the store is noticed while nobody looks.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use dds::ids::{BlobKind, Folder};
+use support::mount::{can_mount, wait_for};
+use support::people::{Blob, blobs, deliver};
+use support::rig::{Cast, Mounted, Rig as _};
+
+fn status(rig: &Mounted) -> String {
+    // Neither the directory nor the name is unknown, so this looks at nothing in the store.
+    fs::read_to_string(rig.mount().path(".dds/status")).unwrap()
+}
+
+fn keys(rig: &Mounted, name: &str) -> PathBuf {
+    rig.store().join("keys").join(name)
+}
+
+#[test]
+fn a_certificate_that_arrives_is_a_contact_at_once() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    let rig = Mounted::new(&cast, "");
+    assert!(!status(&rig).contains("mallory"));
+    fs::write(keys(&rig, "new.gpg"), cast.mallory.certificate().to_bytes()).unwrap();
+    wait_for("the new contact", || {
+        status(&rig).contains("contact: mallory ")
+    });
+}
+
+/// A message to me that I removed, as it was.
+fn removed(rig: &Mounted, cast: &Cast) -> Vec<u8> {
+    let to = [&cast.me, &cast.bob];
+    let name = Blob::new(BlobKind::Message, &cast.bob, &to, "lunch.txt")
+        .content(b"at noon?")
+        .deliver(rig.store(), Folder::Messages);
+    let file = rig.store().join("messages").join(name.file_name());
+    let bytes = fs::read(&file).unwrap();
+    rig.remove("messages/bob/lunch.txt").unwrap();
+    assert!(!file.exists());
+    bytes
+}
+
+#[test]
+fn a_removed_message_that_returns_goes_again_at_once() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    let rig = Mounted::new(&cast, "");
+    let message = removed(&rig, &cast);
+    for _ in 0..3 {
+        deliver(rig.store(), Folder::Messages, &message);
+        wait_for("it goes again", || {
+            blobs(rig.store(), Folder::Messages).is_empty()
+        });
+    }
+    assert!(status(&rig).contains("problem: "), "{}", status(&rig));
+}
+
+#[test]
+fn folders_that_are_removed_and_made_anew_are_watched_again() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    let rig = Mounted::new(&cast, "");
+    let message = removed(&rig, &cast);
+    let folder = rig.store().join("messages");
+    for way in ["removed", "moved"] {
+        match way {
+            "removed" => fs::remove_dir_all(&folder).unwrap(),
+            _ => fs::rename(&folder, rig.home.path("elsewhere")).unwrap(),
+        }
+        assert!(rig.list("messages/bob").unwrap().is_empty());
+        fs::create_dir(&folder).unwrap();
+        // It is watched anew a moment after it was made; what came before that is seen as well.
+        deliver(rig.store(), Folder::Messages, &message);
+        wait_for(way, || blobs(rig.store(), Folder::Messages).is_empty());
+        deliver(rig.store(), Folder::Messages, &message);
+        wait_for(way, || blobs(rig.store(), Folder::Messages).is_empty());
+    }
+    rig.write("messages/bob/answer.txt", b"yes").unwrap();
+    assert_eq!(blobs(rig.store(), Folder::Messages).len(), 1);
+}
+
+#[test]
+fn a_burst_of_files_is_taken_in_and_nothing_of_it_is_missed() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    let rig = Mounted::new(&cast, "");
+    let message = removed(&rig, &cast);
+    let count = if support::programs::full() {
+        10_000
+    } else {
+        1_000
+    };
+    let folder = rig.store().join("messages");
+    for number in 0..count {
+        fs::write(folder.join(format!("{number}.asc")), "nothing of value").unwrap();
+        if number % 100 == 0 {
+            assert!(rig.list("messages/bob").unwrap().is_empty());
+        }
+    }
+    deliver(rig.store(), Folder::Messages, &message);
+    wait_for("the last one", || {
+        blobs(rig.store(), Folder::Messages).len() == count
+    });
+    for number in 0..count {
+        fs::remove_file(folder.join(format!("{number}.asc"))).unwrap();
+    }
+    deliver(rig.store(), Folder::Messages, &message);
+    wait_for("and again", || {
+        blobs(rig.store(), Folder::Messages).is_empty()
+    });
+}
