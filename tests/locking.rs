@@ -669,7 +669,7 @@ fn killed_at_the_prompt_it_leaves_the_bare_mountpoint_closed() {
         .arg(scene.mountpoint());
     let mut prompting = Running(command.spawn().unwrap());
     wait_for("it asks", || asked.exists());
-    signal(prompting.0.id().try_into().unwrap(), libc::SIGINT);
+    signal(prompting.0.id().try_into().unwrap(), libc::SIGTERM);
     prompting.0.wait().unwrap();
     let asking = fs::read_to_string(&asked).unwrap();
     signal(asking.trim().parse().unwrap(), libc::SIGKILL);

@@ -159,10 +159,15 @@ fn all() -> Outcome<Found> {
     }
     daemons.sort_by_key(Daemon::mountpoint);
     let me = rustix::process::geteuid().as_raw();
+    let states = paths::all_state_dirs()?;
     let mut unreachable = mounts::all()?;
     unreachable.retain(|entry| {
         let asked = |daemon: &Daemon| daemon.mount.as_ref().is_some_and(|known| known.is(entry));
-        entry.kind == mounts::TYPE && entry.user == Some(me) && !daemons.iter().any(asked)
+        let store = entry.source.strip_prefix(mounts::SOURCE);
+        // Another home's mounts are another's business.
+        let is_mine =
+            entry.user == Some(me) && store.is_some_and(|name| states.join(name).is_dir());
+        entry.kind == mounts::TYPE && is_mine && !daemons.iter().any(asked)
     });
     Ok(Found {
         daemons,

@@ -343,7 +343,8 @@ impl Job<'_> {
         let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
         let mut signals = signals.map_err(|error| Error::io("signals", error))?;
         self.mountpoint.open_up();
-        let mounted = fuse::mount(path, &self.options, self.keeper);
+        let name = paths::store_name(&self.store_path);
+        let mounted = fuse::mount(path, &name, &self.options, self.keeper);
         let mounted = mounted.map_err(|error| {
             let why = format!("{}: {error}", path.display());
             Failure::new(Exit::Mountpoint, why.trim_end().replace('\n', "; "))

@@ -141,7 +141,7 @@ fn make_if_missing(path: &Path) -> Outcome<bool> {
     match fs::metadata(path) {
         Ok(there) if there.is_dir() => Ok(false),
         Ok(_) => Err(refuse("not a directory".to_owned())),
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+        Err(error) if mounts::is_dead(&error) => {
             // A mount whose daemon and keeper died. Nobody can be using it any more. That it could
             // not be taken away shows when the directory is looked at again.
             let ours = mounts::at(&in_parent(path))?;

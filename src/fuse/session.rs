@@ -66,12 +66,17 @@ impl Locker {
 /// Mounts on an existing directory. Only the mounting user sees it. When this process dies,
 /// however that comes about, the keeper takes the mount away.
 ///
-/// `options` are passed on to the kernel as `mount -o` understands them.
+/// `store` is the name by which the mount can be told from others. `options` are passed on to the kernel as `mount -o` understands them.
 ///
 /// # Errors
 /// `NotFound` without `/dev/fuse`; `Forbidden` if it may not be opened; otherwise `Io` with what
 /// the kernel or fusermount3 said.
-pub fn mount(mountpoint: &Path, options: &[String], keeper: Keeper) -> Result<Mounted> {
+pub fn mount(
+    mountpoint: &Path,
+    store: &str,
+    options: &[String],
+    keeper: Keeper,
+) -> Result<Mounted> {
     let view = Arc::default();
     let adapter = Adapter {
         view: Arc::clone(&view),
@@ -83,7 +88,7 @@ pub fn mount(mountpoint: &Path, options: &[String], keeper: Keeper) -> Result<Mo
     config.acl = SessionACL::Owner;
     config.n_threads = Some(threads.max(MIN_THREADS));
     config.mount_options = vec![
-        MountOption::FSName("dds".to_owned()),
+        MountOption::FSName(format!("{}{store}", mounts::SOURCE)),
         // As a plain option it reaches the kernel on both ways, mount(2) and fusermount3.
         MountOption::CUSTOM("subtype=dds-mount".to_owned()),
         MountOption::NoDev,

@@ -294,10 +294,7 @@ fn dead_mount(path: &Path) -> Option<Entry> {
     let entry = there.filter(|entry| entry.kind == mounts::TYPE)?;
     let path = path.to_owned();
     let asked = within(move || std::fs::metadata(path).err());
-    let signs = [Some(libc::ENOTCONN), Some(libc::ECONNABORTED)];
-    let dead = asked
-        .flatten()
-        .is_some_and(|error| signs.contains(&error.raw_os_error()));
+    let dead = asked.flatten().is_some_and(|error| mounts::is_dead(&error));
     dead.then_some(entry)
 }
 

@@ -11,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Type of our mounts in the table.
 pub const TYPE: &str = "fuse.dds-mount";
+/// What the source of our mounts begins with.
+pub const SOURCE: &str = "dds:";
 /// The table, as this process sees it. Readers may poll it: POLLPRI says that it changed.
 pub const TABLE: &str = "/proc/self/mountinfo";
 
@@ -25,6 +27,8 @@ pub struct Entry {
     pub kind: String,
     /// Minor number of its device. Of a FUSE mount this is also its connection's number.
     pub device: u32,
+    /// What is mounted: of ours, [`SOURCE`] and the store's name.
+    pub source: String,
     /// User who mounted it, if the filesystem says so.
     pub user: Option<u32>,
 }
@@ -45,13 +49,16 @@ impl Entry {
             path: unescape(fields.get(4)?),
             kind: text(dash + 1)?.to_owned(),
             device: minor.parse().ok()?,
+            source: text(dash + 2)?.to_owned(),
             user: user.and_then(|user| user.parse().ok()),
         })
     }
 
-    /// Tells whether another line, of another moment, is about the same mount.
+    /// Tells whether another line, of another moment, is about the same mount. Its numbers may have
+    /// been given anew meanwhile, but not to a mount of the same store, of which there is only one.
     pub fn is(&self, other: &Entry) -> bool {
-        (self.id, self.device, &self.kind) == (other.id, other.device, &other.kind)
+        let numbers = (self.id, self.device) == (other.id, other.device);
+        numbers && self.kind == other.kind && self.source == other.source
     }
 }
 
@@ -128,6 +135,12 @@ pub fn abort(device: u32) -> Result<()> {
     std::fs::write(control, "1").map_err(|error| Error::io("ending the connection", error))
 }
 
+/// Tells whether an error says that a mount's daemon is dead, or died while it was asked.
+pub fn is_dead(error: &std::io::Error) -> bool {
+    let signs = [Some(libc::ENOTCONN), Some(libc::ECONNABORTED)];
+    signs.contains(&error.raw_os_error())
+}
+
 /// Undoes the octal escapes of the table.
 fn unescape(path: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(path.len());
@@ -158,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_table_is_understood() {
-        let line = b"36 35 0:98 / /home/my\\040mount\xf6\\134 rw shared:1 - fuse.dds-mount dds \
+        let line = b"36 35 0:98 / /home/my\\040mount\xf6\\134 rw shared:1 - fuse.dds-mount dds:12 \
             rw,user_id=1000,group_id=0";
         let entry = Entry::parse(line).unwrap();
         assert_eq!(
@@ -167,6 +180,7 @@ mod tests {
         );
         let numbers = (entry.id, entry.device, entry.user);
         assert_eq!((entry.kind.as_str(), numbers), (TYPE, (36, 98, Some(1000))));
+        assert_eq!(entry.source, "dds:12");
         assert_eq!(Entry::parse(b"nonsense"), None);
         assert_eq!(unescape(b"a\\9"), Path::new("a\\9"));
     }
