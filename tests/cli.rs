@@ -5,11 +5,13 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use support::gnupg::{Gnupg, installed, piped};
-use support::mount::{Home, Mount, PATIENCE, can_mount, daemon_of, is_mounted, skipped, wait_for};
+use support::mount::{
+    Home, Mount, PATIENCE, Standing, can_mount, daemon_of, is_mounted, skipped, wait_for,
+};
 
 const PASSPHRASE: &str = "correct horse";
 
@@ -455,27 +457,6 @@ fn somebody_else_s_bare_mountpoint_keeps_its_mode() {
     assert_eq!(mode(&mountpoint), 0o700);
     mount.unmount();
     assert_eq!(mode(&mountpoint), 0o751);
-}
-
-/// A process that stands in a directory.
-struct Standing(Child);
-
-impl Standing {
-    fn inside(directory: &Path) -> Standing {
-        let child = Command::new("cat")
-            .current_dir(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn();
-        Standing(child.unwrap())
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::mount::{
-    Home, PATIENCE, can_mount, daemon_of, is_mounted, process_of, skipped, wait_for,
+    Home, PATIENCE, Standing, can_mount, daemon_of, is_mounted, process_of, skipped, wait_for,
 };
 
 /// A home with two stores, and mounts in the background, which go when the test ends.
@@ -158,27 +158,6 @@ fn assert_refused(ended: &Ended, sentence: &str) {
     assert!(first.starts_with("dds: "), "{first:?}");
     assert!(first.contains(sentence), "{first:?}");
     assert!(second.starts_with("dds: hint: "), "{second:?}");
-}
-
-/// A process that stands in a directory.
-struct Standing(Child);
-
-impl Standing {
-    fn inside(directory: &Path) -> Standing {
-        let child = Command::new("cat")
-            .current_dir(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn();
-        Standing(child.unwrap())
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

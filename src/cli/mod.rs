@@ -16,6 +16,7 @@ mod passphrase;
 mod paths;
 pub mod status;
 pub mod tool;
+mod unlock;
 pub mod verify;
 
 use std::process::ExitCode;

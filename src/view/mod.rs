@@ -25,6 +25,7 @@ mod rescue;
 mod seen;
 mod special;
 mod status;
+mod takeover;
 mod tree;
 mod write;
 mod xattr;

@@ -11,7 +11,7 @@ use crate::vault::{Audience, DocKey, Head, Version};
 use crate::view::file::{OpenFile, Stat, Target};
 use crate::view::names::{self, NAME_MAX};
 use crate::view::place::join;
-use crate::view::rename::Takeover;
+use crate::view::takeover::Takeover;
 use crate::view::tree::{FileRole, Ino, Role, Shown};
 use crate::view::{
     Attr, Caller, DirEntry, HandleId, ThreadGroup, View, document_mode, lock, not_found,

@@ -255,3 +255,24 @@ pub fn process_of(mountpoint: &Path, name: &str) -> Option<i32> {
         (ours && called.trim_end() == name).then_some(pid)
     })
 }
+
+/// A process that stands in a directory.
+pub struct Standing(Child);
+
+impl Standing {
+    pub fn inside(directory: &Path) -> Standing {
+        let child = Command::new("cat")
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn();
+        Standing(child.unwrap())
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
