@@ -42,21 +42,24 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// Tells whether a version was made from another one by programs here alone.
+    /// Tells whether a version was made from another one by programs here, or by them alone.
     fn led_to(&self, seen: &Head, current: &Head) -> bool {
         let known: HashSet<BlobId> = seen.blobs().map(|blob| blob.id).collect();
         let mut open: Vec<BlobId> = current.blobs().map(|blob| blob.id).collect();
         let mut done = HashSet::new();
+        let mut arrived = false;
         while let Some(id) = open.pop() {
-            if known.contains(&id) || !done.insert(id) {
-                continue;
+            if known.contains(&id) {
+                return true;
             }
-            match self.published.peek(&id) {
-                Some(parents) => open.extend(parents),
-                None => return false,
+            if done.insert(id) {
+                match self.published.peek(&id) {
+                    Some(parents) => open.extend(parents),
+                    None => arrived = true,
+                }
             }
         }
-        true
+        !arrived
     }
 }
 
