@@ -91,9 +91,15 @@ impl View {
         let rescan = if watch.is_some() { RESCAN } else { POLL };
         let (mut looked, mut tidied) = (Instant::now(), Instant::now());
         let (mut pause, mut passed) = (1, 0);
+        // What changed between the first look and the beginning of the watch.
+        let mut unsure = true;
         loop {
             let mut changes = HashSet::new();
-            match woken.recv_timeout(INTERVAL.saturating_sub(tidied.elapsed())) {
+            let wait = match unsure {
+                true => Duration::ZERO,
+                false => INTERVAL.saturating_sub(tidied.elapsed()),
+            };
+            match woken.recv_timeout(wait) {
                 Ok(Wake::Changed(change)) => {
                     changes.insert(change);
                     // A burst is one look.
@@ -113,7 +119,8 @@ impl View {
             if let Some(watch) = &mut watch {
                 watch.renew();
             }
-            if looked.elapsed() >= rescan || changes.iter().any(|change| self.is_news(change)) {
+            unsure |= looked.elapsed() >= rescan;
+            if std::mem::take(&mut unsure) || changes.iter().any(|change| self.is_news(change)) {
                 looked = Instant::now();
                 if let Err(error) = self.refresh() {
                     tracing::warn!("looking at the store: {error}");
