@@ -379,6 +379,23 @@ impl Drop for HangingDisk {
     }
 }
 
+/// Waits until no thread of a process has waited for a filesystem in user space for a while.
+fn wait_until_idle(pid: i32) {
+    let waits = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let mut threads = threads.flatten();
+        threads.any(|thread| {
+            let place = fs::read_to_string(thread.path().join("wchan"));
+            place.is_ok_and(|place| place == "request_wait_answer")
+        })
+    };
+    let mut quiet = 0;
+    wait_for("the daemon is idle", || {
+        quiet = if waits() { 0 } else { quiet + 1 };
+        quiet > 200
+    });
+}
+
 #[test]
 fn it_locks_though_the_store_s_disk_does_not_answer() {
     if !can_mount() {
@@ -393,6 +410,8 @@ fn it_locks_though_the_store_s_disk_does_not_answer() {
     fs::write(scene.path("notes/me/closed.txt"), "closed").unwrap();
     let mut dirty = File::create(scene.path("notes/me/draft.txt")).unwrap();
     dirty.write_all(b"half a note").unwrap();
+    // What its server has begun to do for us nobody could interrupt, not even by SIGKILL.
+    wait_until_idle(scene.pid());
     disk.signal(libc::SIGSTOP);
     // One that waits for the disk.
     let waiting = scene.path("notes/me/waiting.txt");
