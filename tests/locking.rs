@@ -413,6 +413,15 @@ fn it_locks_though_the_store_s_disk_does_not_answer() {
     // What its server has begun to do for us nobody could interrupt, not even by SIGKILL.
     wait_until_idle(scene.pid());
     disk.signal(libc::SIGSTOP);
+    // A time limit: what hangs in the kernel would hang this test as well.
+    let server = disk.server.0.id();
+    std::thread::spawn(move || {
+        std::thread::sleep(support::mount::PATIENCE);
+        let still = fs::read_to_string(format!("/proc/{server}/comm"));
+        if still.is_ok_and(|name| name.trim_end() == "gocryptfs") {
+            signal(server.try_into().unwrap(), libc::SIGCONT);
+        }
+    });
     // One that waits for the disk.
     let waiting = scene.path("notes/me/waiting.txt");
     let waiting = std::thread::spawn(move || fs::write(waiting, "waits"));
