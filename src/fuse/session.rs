@@ -66,7 +66,8 @@ impl Locker {
 /// Mounts on an existing directory. Only the mounting user sees it. When this process dies,
 /// however that comes about, the keeper takes the mount away.
 ///
-/// `store` is the name by which the mount can be told from others. `options` are passed on to the kernel as `mount -o` understands them.
+/// `store` is the name by which the mount can be told from others. `options` are passed on to the
+/// kernel as `mount -o` understands them.
 ///
 /// # Errors
 /// `NotFound` without `/dev/fuse`; `Forbidden` if it may not be opened; otherwise `Io` with what

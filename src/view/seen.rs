@@ -69,15 +69,17 @@ impl View {
         let Some(group) = group else {
             return;
         };
-        let place = {
-            let tree = self.tree();
-            let head = tree.shown(ino).and_then(|shown| shown.head.clone());
-            let node = tree.get(ino);
-            node.map(|node| (node.parent, node.name.clone())).zip(head)
-        };
-        if let Some(((parent, name), head)) = place {
+        if let Some((parent, name, head)) = self.shown_there(ino) {
             lock(&self.seen).opened.put((group, parent, name), head);
         }
+    }
+
+    /// Returns where a file is, and what it shows of a document.
+    fn shown_there(&self, ino: Ino) -> Option<(Ino, OsString, Head)> {
+        let tree = self.tree();
+        let head = tree.shown(ino)?.head.clone()?;
+        let node = tree.get(ino)?;
+        Some((node.parent, node.name.clone(), head))
     }
 
     /// Returns what a process saw under a name, if another version has taken its place since.
@@ -97,13 +99,7 @@ impl View {
 
     /// Lets what a process is about to write replace what it saw.
     pub(super) fn rebase(&self, group: Option<ThreadGroup>, ino: Ino, file: &OpenFile) {
-        let shown = {
-            let tree = self.tree();
-            let head = tree.shown(ino).and_then(|shown| shown.head.clone());
-            let node = tree.get(ino);
-            node.map(|node| (node.parent, node.name.clone())).zip(head)
-        };
-        let Some(((parent, name), current)) = shown else {
+        let Some((parent, name, current)) = self.shown_there(ino) else {
             return;
         };
         let Some(seen) = self.seen_instead(group, parent, &name, &current) else {
