@@ -265,7 +265,7 @@ impl Job<'_> {
         let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
         let options = self.config.vault_options(spill_area(&self.store_path)?)?;
         let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
-        let places = places(&self.store_path)?;
+        let places = places(&self.store_path, &self.mountpoint.path)?;
         let door = Door::bind(&self.store_path)?;
         let path = &self.mountpoint.path;
         // From here on nobody ends it without what has to be done then.
@@ -326,7 +326,7 @@ impl Job<'_> {
 
 /// Tells what the daemon goes on using, and makes the directories of it that are missing: once it
 /// is confined it could not.
-fn places(store: &Path) -> Outcome<Places> {
+fn places(store: &Path, mountpoint: &Path) -> Outcome<Places> {
     let pins = paths::pins_dir(store)?;
     let mut writable = vec![paths::state_dir(store)?, paths::cache_dir(store)?];
     for dir in [pins].into_iter().chain(paths::runtime_dir()) {
@@ -343,6 +343,7 @@ fn places(store: &Path) -> Outcome<Places> {
     writable.push(store.to_owned());
     Ok(Places {
         writable,
+        mount: Some(mountpoint.to_owned()),
         ..Places::default()
     })
 }

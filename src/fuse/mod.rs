@@ -6,6 +6,7 @@
 
 mod caller;
 mod errno;
+mod herald;
 mod session;
 
 use std::ffi::OsStr;
@@ -23,6 +24,7 @@ use fuser::{
 pub use errno::code as errno_of;
 pub use session::{Locker, Mounted, Serving, check_available, mount};
 
+use self::herald::Telling;
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
 use crate::view::{Access, Attr, HandleId, Ino, NodeKind, RenameMode, SetAttr, View};
@@ -40,6 +42,8 @@ struct Adapter {
     view: Arc<OnceLock<Arc<View>>>,
     uid: u32,
     gid: u32,
+    /// What is being told to programs that watch the mount, in requests of our own.
+    telling: Arc<Telling>,
 }
 
 impl Adapter {
@@ -175,8 +179,13 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.reply_entry(self.view().lookup(ino(parent), name), reply);
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (view, parent) = (self.view(), ino(parent));
+        let found = match self.telling.is_asking(req) {
+            true => self.telling.lookup(view, parent, name),
+            false => view.lookup(parent, name),
+        };
+        self.reply_entry(found, reply);
     }
 
     fn forget(&self, _req: &Request, number: INodeNo, nlookup: u64) {
@@ -205,6 +214,9 @@ impl Filesystem for Adapter {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if self.telling.is_asking(req) {
+            return self.reply_attr(self.view().getattr(ino(number)), reply);
+        }
         let set = SetAttr {
             mode,
             size,
@@ -241,22 +253,37 @@ impl Filesystem for Adapter {
 
     fn mkdir(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         _mode: u32,
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.reply_entry(self.view().mkdir(ino(parent), name), reply);
+        let (view, parent) = (self.view(), ino(parent));
+        let made = match self.telling.is_asking(req) {
+            true => self.telling.appeared(view, parent, name),
+            false => view.mkdir(parent, name),
+        };
+        self.reply_entry(made, reply);
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(self.view().unlink(ino(parent), name), reply);
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (view, parent) = (self.view(), ino(parent));
+        let removed = match self.telling.is_asking(req) {
+            true => self.telling.gone(view, parent, name).map(|_| ()),
+            false => view.unlink(parent, name),
+        };
+        reply_empty(removed, reply);
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(self.view().rmdir(ino(parent), name), reply);
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (view, parent) = (self.view(), ino(parent));
+        let removed = match self.telling.is_asking(req) {
+            true => self.telling.gone(view, parent, name).map(|_| ()),
+            false => view.rmdir(parent, name),
+        };
+        reply_empty(removed, reply);
     }
 
     fn symlink(
@@ -306,6 +333,9 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.telling.is_asking(req) {
+            return reply.opened(herald::HANDLE, FopenFlags::empty());
+        }
         let who = caller::with_group(req);
         reply_open(self.view().open(ino(number), access(flags), who), reply);
     }
@@ -320,17 +350,25 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let who = caller::with_group(req);
-        let access = access(OpenFlags(flags));
-        match self
-            .view()
-            .create(ino(parent), name, mode & !umask, access, who)
-        {
-            Ok((attr, id)) => {
-                self.view().remember(attr.ino);
+        let (view, parent) = (self.view(), ino(parent));
+        let created = match self.telling.is_asking(req) {
+            true => {
+                let there = self.telling.appeared(view, parent, name);
+                there.map(|attr| (attr, herald::HANDLE))
+            }
+            false => {
+                let who = caller::with_group(req);
+                let access = access(OpenFlags(flags));
+                let created = view.create(parent, name, mode & !umask, access, who);
+                created.map(|(attr, id)| (attr, FileHandle(id.0)))
+            }
+        };
+        match created {
+            Ok((attr, handle)) => {
+                view.remember(attr.ino);
                 let attr = self.attr(&attr);
                 let open = FopenFlags::empty();
-                reply.created(&TTL, &attr, Generation(0), FileHandle(id.0), open);
+                reply.created(&TTL, &attr, Generation(0), handle, open);
             }
             Err(error) => reply.error(errno(&error)),
         }
@@ -384,6 +422,9 @@ impl Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
+        if fh == herald::HANDLE {
+            return reply.ok();
+        }
         let who = caller::with_group(req);
         reply_empty(self.view().flush(handle(fh), who), reply);
     }

@@ -1,6 +1,6 @@
 //! Mounting and unmounting.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 
 use super::Adapter;
+use super::herald::{self, Telling};
 use crate::error::{Error, Kind, Result};
 use crate::process::keeper::{Keeper, Told};
 use crate::process::mounts;
@@ -28,6 +29,8 @@ const TAKE_AWAY: Duration = Duration::from_secs(2);
 pub struct Mounted {
     session: Session<Adapter>,
     view: Arc<OnceLock<Arc<View>>>,
+    mountpoint: PathBuf,
+    telling: Arc<Telling>,
     keeper: Arc<Keeper>,
     endings: (Sender<Ending>, Receiver<Ending>),
 }
@@ -79,10 +82,12 @@ pub fn mount(
     keeper: Keeper,
 ) -> Result<Mounted> {
     let view = Arc::default();
+    let telling = Arc::default();
     let adapter = Adapter {
         view: Arc::clone(&view),
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
+        telling: Arc::clone(&telling),
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut config = Config::default();
@@ -109,6 +114,8 @@ pub fn mount(
     Ok(Mounted {
         session,
         view,
+        mountpoint: mountpoint.to_owned(),
+        telling,
         keeper: Arc::new(keeper),
         endings: mpsc::channel(),
     })
@@ -131,6 +138,8 @@ impl Mounted {
         let Mounted {
             session,
             view: seat,
+            mountpoint,
+            telling,
             keeper,
             endings,
         } = self;
@@ -173,6 +182,10 @@ impl Mounted {
             }
         });
         listener.map_err(failed)?;
+        let told = herald::start(&mountpoint, telling, kernel.clone(), &view);
+        if let Err(error) = told {
+            tracing::warn!("programs that watch the mount are not told what arrives: {error}");
+        }
         let background = view.work_in_background();
         let background = background.inspect_err(|error| {
             tracing::error!("nothing is made durable in the background: {error}");

@@ -10,7 +10,7 @@
 //! Neither hides the metadata of files. The keeper stays outside, to unmount.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -46,6 +46,9 @@ pub struct Places {
     /// Sockets that are connected to, such as gpg-agent's. Before landlock's ABI 9 the kernel
     /// cannot tell one from another: without any, connecting is refused altogether.
     pub sockets: Vec<PathBuf>,
+    /// Our own mount, in which files and directories are made and removed. Nobody answers there
+    /// yet: nothing may be asked of it.
+    pub mount: Option<PathBuf>,
 }
 
 /// A layer's name, if it is active, or a sentence that says why not.
@@ -189,7 +192,49 @@ fn rules(places: &Places) -> Result<landlock::RulesetCreated, RulesetError> {
             }
         }
     }
+    if let Some(mount) = &places.mount {
+        allow_mount(&rules, mount).unwrap_or_else(|error| {
+            tracing::warn!("programs that watch the mount are not told what arrives: {error}");
+        });
+    }
     Ok(rules)
+}
+
+/// Allows making, writing and removing in the mount. The crate would ask the mount what it is,
+/// which nobody answers yet; the kernel itself needs nothing but its root.
+fn allow_mount(rules: &landlock::RulesetCreated, mount: &Path) -> io::Result<()> {
+    /// `struct landlock_path_beneath_attr` of linux/landlock.h.
+    #[repr(C, packed)]
+    struct Rule {
+        allowed_access: u64,
+        parent_fd: i32,
+    }
+    const PATH_BENEATH: libc::c_int = 1;
+    let rules: Option<OwnedFd> = rules.try_clone()?.into();
+    let Some(rules) = rules else {
+        return Ok(()); // There is no landlock that would forbid it.
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(mount, flags, Mode::empty())?;
+    // All of them are in the first landlock, so the rules know them.
+    let access = AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::WriteFile
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir;
+    let rule = Rule {
+        allowed_access: access.bits(),
+        parent_fd: root.as_raw_fd(),
+    };
+    // SAFETY: the kernel reads the rule, which lives until the call returns.
+    let added = unsafe {
+        let call = libc::SYS_landlock_add_rule;
+        libc::syscall(call, rules.as_raw_fd(), PATH_BENEATH, &raw const rule, 0)
+    };
+    match added {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Opens a place, and tells which rights there can be for what is there.

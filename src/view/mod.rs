@@ -13,6 +13,7 @@ mod background;
 mod file;
 mod links;
 mod names;
+mod news;
 mod open;
 mod place;
 mod read;
@@ -33,9 +34,10 @@ mod xattr;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use background::Background;
+pub use news::{Event, News, Watcher};
 pub use open::Access;
 pub use rename::RenameMode;
 pub use rescue::Unsaved;
@@ -71,6 +73,8 @@ pub struct View {
     published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
     started: Timestamp,
     last_use: status::LastUse,
+    /// Who is told what others did.
+    watcher: OnceLock<Watcher>,
 }
 
 /// A process, as far as writing is concerned: threads of one group share their files.
@@ -148,6 +152,7 @@ impl View {
             published: Mutex::default(),
             started: Timestamp::now(),
             last_use: status::LastUse::now(),
+            watcher: OnceLock::new(),
         };
         view.show_changes();
         view.show_rescued();
@@ -208,6 +213,16 @@ impl View {
             dir.kept = true;
         }
         Ok(Some(ino))
+    }
+
+    /// Finds a name that is shown already, without looking at the store and without keeping
+    /// the directory listed.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn peek(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
+        let ino = self.tree().child(parent, name).ok_or_else(not_found)?;
+        self.getattr(ino)
     }
 
     /// Returns what `stat` shows of a node.
@@ -347,6 +362,7 @@ impl View {
     fn show_changes(&self) {
         let people = self.vault.people();
         let mut tree = self.tree();
+        tree.begin_news();
         let stale = tree.drop_stale_audiences(&people);
         for folder in Folder::ALL {
             tree.unverified_dir(folder);
@@ -365,6 +381,7 @@ impl View {
             }
         }
         tree.apply(changes, &people);
+        self.tell_news(&mut tree);
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {

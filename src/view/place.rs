@@ -10,6 +10,7 @@ use crate::ids::{BlobId, BlobKind, Folder};
 use crate::vault::{Audience, DocKey, Document, Head, People, Place, Version};
 use crate::view::audiences::{UNVERIFIED, canonical_name};
 use crate::view::names::{conflict_remark, safe, safe_path, with_remark};
+use crate::view::news::Event;
 use crate::view::open::PATH_LIMIT;
 use crate::view::tree::{Dir, File, FileRole, Ino, Role, Shown, Tree, What};
 
@@ -194,7 +195,12 @@ impl Tree {
             ..
         }) = self.file_mut(ino)
         {
+            let looks = |head: &Head| (head.version.digest, head.version.mtime);
+            let changed = shown.head.as_ref().map(looks) != Some(looks(&head));
             shown.head = Some(head);
+            if changed {
+                self.note_news(Event::Changed, ino);
+            }
         } else if let Some(dir) = self.dir_mut(ino) {
             let mut markers = dir.markers.iter_mut();
             if let Some((_, known)) = markers.find(|(key, _)| *key == head.version.key) {

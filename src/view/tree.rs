@@ -11,6 +11,8 @@ use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 use crate::store::FileName;
 use crate::vault::{Audience, DocKey, Head};
 use crate::view::file::{OpenFile, Stat};
+use crate::view::kind_of;
+use crate::view::news::{Event, News};
 
 /// Number of an inode. Never used twice in a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +130,8 @@ pub(super) struct Tree {
     pub(super) by_document: HashMap<DocKey, Vec<Ino>>,
     /// Aliases that were looked up; they are in no listing.
     aliases: HashMap<(Ino, OsString), Ino>,
+    /// What others did, while it is taken in.
+    news: Option<Vec<News>>,
 }
 
 /// The document that a file shows, or of which it is the backup.
@@ -176,6 +180,7 @@ impl Tree {
             next: 2,
             by_document: HashMap::new(),
             aliases: HashMap::new(),
+            news: None,
         }
     }
 
@@ -244,7 +249,34 @@ impl Tree {
             debug_assert!(old.is_none(), "no file ever hides another");
             dir.mtime = Timestamp::now();
         }
+        self.note_news(Event::Appeared, ino);
         ino
+    }
+
+    /// From now on what happens is others' doing.
+    pub(super) fn begin_news(&mut self) {
+        self.news = Some(Vec::new());
+    }
+
+    /// Ends what [`Tree::begin_news`] began, and returns what happened.
+    pub(super) fn take_news(&mut self) -> Vec<News> {
+        self.news.take().unwrap_or_default()
+    }
+
+    /// Notes what happened to a node, if others did it.
+    pub(super) fn note_news(&mut self, what: Event, ino: Ino) {
+        let (Some(_), Some(node)) = (&self.news, self.nodes.get(&ino)) else {
+            return;
+        };
+        let news = News {
+            what,
+            parent: node.parent,
+            directory: self.path(node.parent).into(),
+            name: node.name.clone(),
+            ino,
+            kind: kind_of(&node.what),
+        };
+        self.news.get_or_insert_default().push(news);
     }
 
     pub(super) fn attach_file(
@@ -300,12 +332,14 @@ impl Tree {
 
     /// Takes a node out of its directory. It lives on while the kernel or a handle knows it.
     pub(super) fn detach(&mut self, ino: Ino) {
+        if !self.is_attached(ino) {
+            return;
+        }
+        self.note_news(Event::Gone, ino);
         let Some(node) = self.nodes.get_mut(&ino) else {
             return;
         };
-        if !std::mem::replace(&mut node.attached, false) {
-            return;
-        }
+        node.attached = false;
         let (parent, name) = (node.parent, node.name.clone());
         let documents: Vec<DocKey> = match &node.what {
             What::File(file) => document_of(&file.role).into_iter().cloned().collect(),
