@@ -6,13 +6,14 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use dds::ids::{BlobKind, BlobName, Folder};
 use support::mount::{Home, can_mount, is_mounted, wait_for};
-use support::people::Blob;
+use support::people::{Blob, deliver};
 use support::programs::{full, installed};
 use support::rig::{Cast, Mounted, Rig as _};
+use support::watch::Watch;
 
 /// A program that runs while something happens, and what it printed.
 struct Program {
@@ -234,6 +235,32 @@ fn a_file_manager_s_monitor_sees_arrivals_and_removals() {
         take_away(rig.store(), Folder::Messages, blob);
     }
     wait_for("a removal is told", || told(0, "deleted"));
+}
+
+#[test]
+fn what_is_told_to_have_arrived_can_be_read() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    let rig = Mounted::new(&cast, "");
+    let dir = rig.mount().path("messages/bob");
+    let watch = Watch::new(&dir);
+    let mut times = Vec::new();
+    for number in 0..20 {
+        let name = format!("{number}.txt");
+        let to = [&cast.me, &cast.bob];
+        let blob = Blob::new(BlobKind::Message, &cast.bob, &to, &name).content(b"at noon?");
+        let (bytes, begun) = (blob.seal(), Instant::now());
+        deliver(rig.store(), Folder::Messages, &bytes);
+        watch.wait();
+        assert_eq!(fs::read(dir.join(&name)).unwrap(), b"at noon?");
+        times.push(begun.elapsed());
+        assert_eq!(watch.appeared(), [name]);
+    }
+    times.sort();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("from a blob's arrival to having read it: median {median:?}, longest {longest:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
 /// A watch on one folder.
@@ -15,6 +16,16 @@ impl Watch {
         let events = WatchFlags::CREATE | WatchFlags::MOVED_TO;
         inotify::add_watch(&fd, folder, events).unwrap();
         Watch(fd)
+    }
+
+    /// Waits until something appears.
+    pub fn wait(&self) {
+        let limit = Timespec {
+            tv_sec: 20,
+            tv_nsec: 0,
+        };
+        let mut waiting = [PollFd::new(&self.0, PollFlags::IN)];
+        assert_eq!(poll(&mut waiting, Some(&limit)).unwrap(), 1, "in 20 s");
     }
 
     /// Names that appeared since the last call. Names of nameless files are left out, as syncers
