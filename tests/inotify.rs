@@ -1,5 +1,7 @@
 //! Programs that watch the mount with inotify(7) are told what others do in the store.
 
+#![allow(clippy::print_stdout)]
+
 mod support;
 
 use std::fs::{self, File};

@@ -1,6 +1,8 @@
 //! Readers, writers, programs that watch, and arrivals, all at once on one mount: nothing hangs,
 //! nobody reads a mixture, nothing is lost.
 
+#![allow(clippy::print_stdout)]
+
 mod support;
 
 use std::fs::{self, File};
@@ -189,9 +191,10 @@ fn everything_at_once_neither_hangs_nor_mixes_nor_loses() {
     let cast = Cast::new();
     let mut rig = Mounted::new(&cast, "");
     let root = rig.mount().path("");
+    let store = rig.store().to_owned();
     let mut bob = Bob {
         cast: &cast,
-        store: &rig.store().to_owned(),
+        store: &store,
         notes: [None; SHARED],
         messages: Vec::new(),
     };

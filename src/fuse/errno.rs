@@ -1,8 +1,13 @@
 //! The one table from kinds of errors to errnos (DESIGN 5). Exhaustive on purpose.
 
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 
-/// Returns the errno that the kernel is told.
+/// Returns the errno of an error, as the kernel is told.
+pub(super) fn of(error: &Error) -> fuser::Errno {
+    errno(error.kind())
+}
+
+/// Returns the errno of a kind of error, as the kernel is told.
 pub(super) fn errno(kind: Kind) -> fuser::Errno {
     fuser::Errno::from_i32(code(kind))
 }

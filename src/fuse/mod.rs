@@ -5,6 +5,7 @@
 //! `fallocate`, `lseek`, `copy_file_range`.
 
 mod caller;
+mod convert;
 mod errno;
 mod herald;
 mod session;
@@ -15,19 +16,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 
 pub use errno::code as errno_of;
 pub use session::{Locker, Mounted, Serving, check_available, mount};
 
+use self::convert::{
+    access, erase, file_type, handle, ino, reply_empty, reply_open, reply_xattr, timestamp,
+};
 use self::herald::Telling;
-use crate::error::{Error, Kind, Result};
-use crate::ids::Timestamp;
-use crate::view::{Access, Attr, HandleId, Ino, NodeKind, RenameMode, SetAttr, View};
+use crate::error::{Kind, Result};
+use crate::view::{Attr, RenameMode, SetAttr, View};
 
 /// Nothing is remembered by the kernel until the view can tell it what changed.
 const TTL: Duration = Duration::ZERO;
@@ -78,89 +81,15 @@ impl Adapter {
                 self.view().remember(attr.ino);
                 reply.entry(&TTL, &self.attr(&attr), Generation(0));
             }
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(errno::of(&error)),
         }
     }
 
     fn reply_attr(&self, result: Result<Attr>, reply: ReplyAttr) {
         match result {
             Ok(attr) => reply.attr(&TTL, &self.attr(&attr)),
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(errno::of(&error)),
         }
-    }
-}
-
-fn errno(error: &Error) -> fuser::Errno {
-    errno::errno(error.kind())
-}
-
-fn ino(number: INodeNo) -> Ino {
-    Ino(number.0)
-}
-
-fn handle(number: FileHandle) -> HandleId {
-    HandleId(number.0)
-}
-
-fn file_type(kind: NodeKind) -> FileType {
-    match kind {
-        NodeKind::Directory => FileType::Directory,
-        NodeKind::File => FileType::RegularFile,
-        NodeKind::Symlink => FileType::Symlink,
-    }
-}
-
-fn access(flags: OpenFlags) -> Access {
-    let mode = flags.acc_mode();
-    let has = |flag: i32| flags.0 & flag != 0;
-    Access {
-        read: mode != OpenAccMode::O_WRONLY,
-        write: mode != OpenAccMode::O_RDONLY,
-        append: has(libc::O_APPEND),
-        truncate: has(libc::O_TRUNC),
-        exclusive: has(libc::O_EXCL),
-    }
-}
-
-fn timestamp(time: TimeOrNow) -> Timestamp {
-    match time {
-        TimeOrNow::SpecificTime(time) => time.into(),
-        TimeOrNow::Now => Timestamp::now(),
-    }
-}
-
-/// Zeroes what a program wrote. Else it would stay in the buffer of the thread that received it
-/// until that thread gets a request of the same size.
-fn erase(received: &[u8]) {
-    // SAFETY: fuser lends its buffer as shared, and so the language forbids this write: a known
-    // exception, for want of an interface. The buffer is writable and no other thread has it;
-    // nobody reads these bytes again before the kernel overwrites them; and as the write happens
-    // in the C library, the compiler knows nothing that it could build on. `tests/leaks.rs` shows
-    // that it works.
-    unsafe { libc::explicit_bzero(received.as_ptr().cast_mut().cast(), received.len()) };
-}
-
-fn reply_empty(result: Result<()>, reply: ReplyEmpty) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-fn reply_open(result: Result<HandleId>, reply: ReplyOpen) {
-    match result {
-        Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-/// Answers a request for an attribute: its size if none is offered, else its bytes.
-fn reply_xattr(result: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match result {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() <= size as usize => reply.data(&value),
-        Ok(_) => reply.error(errno::errno(Kind::BufferTooSmall)),
-        Err(error) => reply.error(errno(&error)),
     }
 }
 
@@ -234,7 +163,7 @@ impl Filesystem for Adapter {
     fn readlink(&self, _req: &Request, number: INodeNo, reply: ReplyData) {
         match self.view().readlink(ino(number)) {
             Ok(target) => reply.data(target.as_bytes()),
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(errno::of(&error)),
         }
     }
 
@@ -370,7 +299,7 @@ impl Filesystem for Adapter {
                 let open = FopenFlags::empty();
                 reply.created(&TTL, &attr, Generation(0), handle, open);
             }
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(errno::of(&error)),
         }
     }
 
@@ -387,7 +316,7 @@ impl Filesystem for Adapter {
     ) {
         match self.view().read(handle(fh), offset, size as usize) {
             Ok(bytes) => reply.data(&bytes),
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(errno::of(&error)),
         }
     }
 
@@ -410,7 +339,7 @@ impl Filesystem for Adapter {
         erase(data);
         match written {
             Ok(()) => reply.written(length),
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(errno::of(&error)),
         }
     }
 
@@ -480,7 +409,7 @@ impl Filesystem for Adapter {
                 }
                 reply.ok();
             }
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(errno::of(&error)),
         }
     }
 
@@ -523,7 +452,7 @@ impl Filesystem for Adapter {
                     size,
                 );
             }
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(errno::of(&error)),
         }
     }
 
