@@ -182,6 +182,8 @@ impl Herald {
             }
             self.telling.set(None);
         }
+        // The thread's number may be given to any other.
+        self.telling.thread.store(0, Ordering::Relaxed);
     }
 
     /// Makes the kernel forget what it remembers of a content that is no longer there.
