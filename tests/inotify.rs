@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use dds::ids::{BlobKind, BlobName, Folder};
-use support::mount::{Home, can_mount, is_mounted, wait_for};
+use support::mount::{Home, can_mount, is_mounted, process_of, wait_for};
 use support::people::{Blob, deliver};
 use support::programs::{full, installed};
 use support::rig::{Cast, Mounted, Rig as _};
@@ -288,4 +288,31 @@ fn a_burst_of_arrivals_is_told_and_locking_does_not_wait_for_it() {
     let mountpoint = rig.mount().path("");
     rig.end_by(libc::SIGTERM);
     assert!(!is_mounted(&mountpoint));
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_it_tells_leaves_nothing_behind() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    let mut rig = Mounted::new(&cast, "");
+    let mut sent = 0;
+    for _ in 0..if full() { 30 } else { 5 } {
+        let mountpoint = rig.mount().mountpoint.clone();
+        let keeper = process_of(&mountpoint, "dds-keeper").unwrap();
+        let watch = Watch::new(&mountpoint.join("messages/bob"));
+        for _ in 0..10 {
+            sent += 1;
+            message(&cast, rig.store(), &format!("{sent}.txt"));
+        }
+        // It is telling of the next one now.
+        watch.wait();
+        rig.kill();
+        let ended = || fs::metadata(format!("/proc/{keeper}")).is_err();
+        wait_for("the keeper ends", ended);
+        assert!(!is_mounted(&mountpoint));
+        rig.start();
+    }
+    assert_eq!(rig.list("messages/bob").unwrap().len(), sent);
 }

@@ -9,6 +9,7 @@ use dds::ids::{BlobKind, Folder};
 use support::mount::{can_mount, wait_for};
 use support::people::{Blob, blobs, deliver};
 use support::rig::{Cast, Mounted, Rig as _};
+use support::watch::Watch;
 
 fn status(rig: &Mounted) -> String {
     // Neither the directory nor the name is unknown, so this looks at nothing in the store.
@@ -119,5 +120,63 @@ fn a_burst_of_files_is_taken_in_and_nothing_of_it_is_missed() {
     deliver(rig.store(), Folder::Messages, &message);
     wait_for("and again", || {
         blobs(rig.store(), Folder::Messages).is_empty()
+    });
+}
+
+/// Stops a process, and lets it go on whatever happens.
+struct Stopped(libc::pid_t);
+
+impl Stopped {
+    fn new(pid: u32) -> Stopped {
+        let pid = libc::pid_t::try_from(pid).unwrap();
+        // SAFETY: the process is a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+        // One thread after the other; what waits for an answer of the others (D) goes no further.
+        wait_for("it is stopped", || {
+            let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            threads.all(|thread| {
+                let stat = fs::read_to_string(thread.unwrap().path().join("stat"));
+                stat.is_ok_and(|stat| stat.contains(") T ") || stat.contains(") D "))
+            })
+        });
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { libc::kill(self.0, libc::SIGCONT) };
+    }
+}
+
+#[test]
+fn what_the_kernel_had_no_room_to_tell_is_looked_for() {
+    if !can_mount() {
+        return;
+    }
+    let room = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let room: usize = room.trim().parse().unwrap();
+    let cast = Cast::new();
+    let rig = Mounted::new(&cast, "");
+    let folder = rig.store().join("messages");
+    // From then on it is told, and has nothing more to look for.
+    let told = Watch::new(&rig.mount().path("messages/bob"));
+    let to = [&cast.me, &cast.bob];
+    Blob::new(BlobKind::Message, &cast.bob, &to, "lunch.txt")
+        .deliver(rig.store(), Folder::Messages);
+    told.wait();
+    {
+        let _stopped = Stopped::new(rig.mount().pid());
+        // Making, opening, closing and removing are events of their own: the queue overflows.
+        for number in 0..=room / 3 {
+            let path = folder.join(format!("{number}.asc"));
+            fs::write(&path, "").unwrap();
+            fs::remove_file(&path).unwrap();
+        }
+        fs::write(keys(&rig, "new.gpg"), cast.mallory.certificate().to_bytes()).unwrap();
+    }
+    wait_for("the new contact", || {
+        status(&rig).contains("contact: mallory ")
     });
 }

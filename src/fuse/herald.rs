@@ -16,9 +16,12 @@
 //! | directory gone | rmdir | `IN_DELETE`; for itself `IN_DELETE_SELF` |
 //!
 //! It cannot make the mount hang: it holds no lock, nobody waits for it, and the threads that
-//! answer it never touch the mount. Whatever is no longer as the news says is refused, so it can
-//! only ever tell of what is there. While it holds a directory for a moment, `umount` may find the
-//! mount busy.
+//! answer it never touch the mount. When they are killed while it waits for an answer, the kernel
+//! ends the connection, as nobody else has it open: the herald has a table of descriptors of its
+//! own, without it. Whatever is no longer as the news says is refused, so it can only ever tell of
+//! what is there. While it holds a directory for a moment, `umount` may find the mount busy.
+//!
+//! What the kernel remembers of a content that has changed it forgets when the herald opens it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -28,7 +31,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fuser::{FileHandle, INodeNo, Notifier, Request};
+use fuser::{FileHandle, Request};
 use rustix::fs::{
     AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
 };
@@ -127,19 +130,13 @@ struct Herald {
     /// Minor number of the mount's device.
     device: u32,
     telling: Arc<Telling>,
-    kernel: Notifier,
 }
 
 /// Starts a herald, which ends with the view.
 ///
 /// # Errors
 /// `Io` if the thread cannot be started; `NotFound` if nothing is mounted there.
-pub(super) fn start(
-    mountpoint: &Path,
-    telling: Arc<Telling>,
-    kernel: Notifier,
-    view: &View,
-) -> Result<()> {
+pub(super) fn start(mountpoint: &Path, telling: Arc<Telling>, view: &View) -> Result<()> {
     let Some(mount) = mounts::at(mountpoint)? else {
         return Err(Error::new(Kind::NotFound, "it is not mounted"));
     };
@@ -147,7 +144,6 @@ pub(super) fn start(
         mountpoint: mountpoint.to_owned(),
         device: mount.device,
         telling,
-        kernel,
     };
     let (sender, receiver) = sync_channel(WAITING);
     std::thread::Builder::new()
@@ -156,6 +152,25 @@ pub(super) fn start(
         .map_err(|error| Error::io("starting a thread", error))?;
     view.watch(Box::new(move |news| pass_on(&sender, news)));
     Ok(())
+}
+
+/// Gives the calling thread a table of descriptors of its own, with nothing in it but standard
+/// input, output and error.
+fn own_descriptors() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: the thread's own table alone changes, and it owns no descriptor in it.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_UNSHARE,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn pass_on(sender: &SyncSender<News>, news: News) {
@@ -168,30 +183,23 @@ fn pass_on(sender: &SyncSender<News>, news: News) {
 }
 
 impl Herald {
+    /// Tells until the view is gone. Nothing is logged here: the log's descriptor is among those
+    /// that the thread has given up.
     fn tell_all(&self, receiver: &Receiver<News>) {
-        let thread = rustix::thread::gettid().as_raw_pid();
-        self.telling
-            .thread
-            .store(thread.unsigned_abs(), Ordering::Relaxed);
+        if own_descriptors().is_err() {
+            return; // Then it could hang when the other threads are killed.
+        }
+        let thread = rustix::thread::gettid().as_raw_pid().unsigned_abs();
+        self.telling.thread.store(thread, Ordering::Relaxed);
         for news in receiver {
-            self.drop_pages(&news);
             self.telling.set(Some(news.clone()));
-            // Outdated, or nobody may look there, or the mount is being taken away.
-            if let Err(error) = self.tell(&news) {
-                tracing::debug!("not told: {error}");
-            }
+            // An error says that the news are outdated, or nobody may look there, or the mount is
+            // being taken away.
+            let _ = self.tell(&news);
             self.telling.set(None);
         }
         // The thread's number may be given to any other.
         self.telling.thread.store(0, Ordering::Relaxed);
-    }
-
-    /// Makes the kernel forget what it remembers of a content that is no longer there.
-    fn drop_pages(&self, news: &News) {
-        if news.kind == NodeKind::File && news.what != Event::Appeared {
-            // An error says that the kernel has forgotten it already.
-            let _ = self.kernel.inval_inode(INodeNo(news.ino.0), 0, 0);
-        }
     }
 
     fn tell(&self, news: &News) -> io::Result<()> {

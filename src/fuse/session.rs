@@ -182,7 +182,7 @@ impl Mounted {
             }
         });
         listener.map_err(failed)?;
-        let told = herald::start(&mountpoint, telling, kernel.clone(), &view);
+        let told = herald::start(&mountpoint, telling, &view);
         if let Err(error) = told {
             tracing::warn!("programs that watch the mount are not told what arrives: {error}");
         }
