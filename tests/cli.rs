@@ -662,7 +662,7 @@ fn the_manual_has_every_option_and_no_other() {
     let man = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
     let (mount, tool) = (env!("CARGO_BIN_EXE_dds-mount"), env!("CARGO_BIN_EXE_dds"));
     let mut of_tool = options_in_help(tool, &["--help"]);
-    for command in ["init", "lock", "status", "verify"] {
+    for command in ["history", "init", "lock", "restore", "status", "verify"] {
         of_tool.extend(options_in_help(tool, &[command, "--help"]));
     }
     of_tool.sort();

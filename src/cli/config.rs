@@ -10,7 +10,7 @@ use super::{Exit, Failure, Outcome, paths};
 use crate::contacts::{ContactName, Trust};
 use crate::plaintext::SpillArea;
 use crate::store::DirStore;
-use crate::vault::Groups;
+use crate::vault::{Groups, HistoryLimits};
 
 /// The configuration. Every key is optional; an unknown one is an error.
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Config {
     pub remove_shared_notes: bool,
     /// Largest file, in MiB; 65536 by default.
     pub max_file_mib: Option<u64>,
+    /// Days for which notes that were replaced or removed are kept; 30 by default, 0 for none.
+    pub history_days: Option<u32>,
     /// Names of audiences: `team = ["alice", "bob"]`.
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<String>>,
@@ -133,6 +135,9 @@ impl Config {
             named_recipients: self.recipients == RecipientsSetting::Named,
             groups: self.groups_of(Path::new("config.toml"))?,
             spill: Some(spill),
+            history: self
+                .history_days
+                .map_or_else(HistoryLimits::default, HistoryLimits::days),
         })
     }
 

@@ -19,14 +19,24 @@ use serde::{Deserialize, Serialize};
 use super::{Exit, Failure, Outcome, paths};
 use crate::error::Error;
 use crate::fuse::Locker;
-use crate::view::{Status, Unsaved, View};
+use crate::view::{OldNote, Restored, Status, Unsaved, View};
 
 /// What a client may ask: one line.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub(super) enum Request {
     /// How things stand. Answered by [`Reply::Status`].
     Status,
+    /// Which old versions there are of the notes at or below a path in the view. Answered by
+    /// [`Reply::History`].
+    History { path: String },
+    /// Drop them. Answered by [`Reply::Forgotten`].
+    ForgetHistory { path: String },
+    /// Publish an old version anew. Answered by [`Reply::Restored`].
+    Restore {
+        path: String,
+        version: Option<String>,
+    },
     /// Take the mount away. Answered by [`Reply::Locked`] when everything is saved.
     Lock,
 }
@@ -37,14 +47,20 @@ pub(super) enum Request {
 pub(super) enum Reply {
     /// How things stand.
     Status(Box<Status>),
+    /// Notes with their versions.
+    History(Vec<OldNote>),
+    /// So many versions were dropped.
+    Forgotten(usize),
+    /// A version was restored.
+    Restored(Restored),
     /// The mount is gone, and this was not saved where it belongs.
     Locked(Vec<Unsaved>),
     /// The request cannot be answered.
     Error(String),
 }
 
-/// Bytes in the longest request.
-const REQUEST_LIMIT: usize = 4096;
+/// Bytes in the longest request: a path may have 4096, each of which may take six.
+const REQUEST_LIMIT: usize = 32 << 10;
 /// How long a client may take to say a line.
 const LISTENING: Duration = Duration::from_secs(10);
 /// How long a client may take to take an answer.
@@ -263,14 +279,34 @@ impl Desk {
             match serde_json::from_slice(&line) {
                 Ok(Request::Status) => say(&stream, &self.status()),
                 Ok(Request::Lock) => return self.lock(stream),
+                Ok(Request::History { path }) => {
+                    let listed = |view: &View| view.history(&path).map(Reply::History);
+                    say(&stream, &self.answer_by(listed));
+                }
+                Ok(Request::ForgetHistory { path }) => {
+                    let forgotten = |view: &View| view.forget_history(&path).map(Reply::Forgotten);
+                    say(&stream, &self.answer_by(forgotten));
+                }
+                Ok(Request::Restore { path, version }) => {
+                    let restored = |view: &View| view.restore(&path, version.as_deref());
+                    say(
+                        &stream,
+                        &self.answer_by(|view| restored(view).map(Reply::Restored)),
+                    );
+                }
                 Err(error) => say(&stream, &Reply::Error(error.to_string())),
             }
         }
     }
 
     fn status(&self) -> Reply {
+        self.answer_by(|view| Ok(Reply::Status(Box::new(view.status()))))
+    }
+
+    /// Answers from the view, while it is there.
+    fn answer_by(&self, ask: impl FnOnce(&View) -> crate::error::Result<Reply>) -> Reply {
         match self.view.upgrade() {
-            Some(view) => Reply::Status(Box::new(view.status())),
+            Some(view) => ask(&view).unwrap_or_else(|error| Reply::Error(error.to_string())),
             None => Reply::Error("it is locked".to_owned()),
         }
     }

@@ -20,6 +20,8 @@ use crate::view::{Status, Unsaved};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a mount may take to lock and to end.
 const LOCKING: Duration = Duration::from_secs(6);
+/// How long a mount may take to open all old versions, or to publish a large one.
+const WORKING: Duration = Duration::from_secs(600);
 /// Bytes in the longest answer: a path may have 4096, and there may be many.
 const ANSWER_LIMIT: usize = 64 << 20;
 
@@ -112,11 +114,12 @@ pub(super) fn of_configured_store(mut daemons: Vec<Daemon>) -> Outcome<Daemon> {
     daemons.retain(|daemon| Path::new(&daemon.status.surroundings.store) == wanted);
     match (daemons.pop(), daemons.is_empty()) {
         (Some(daemon), true) => Ok(daemon),
-        _ => Err(Failure::new(Exit::Failure, several).hint("name its mountpoint, or give --all")),
+        _ => Err(Failure::new(Exit::Failure, several)
+            .hint("name a mountpoint or its store; dds lock --all locks all")),
     }
 }
 
-fn canonical(path: &Path) -> PathBuf {
+pub(super) fn canonical(path: &Path) -> PathBuf {
     let absolute = || std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     path.canonicalize().unwrap_or_else(|_| absolute())
 }
@@ -197,7 +200,7 @@ impl Daemon {
         let pid = peer(&stream).ok().and_then(|peer| Pid::from_raw(peer.pid));
         // Before it is asked for anything, so that it is the process that was connected to.
         let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        match ask(&mut stream, Request::Status, PATIENCE) {
+        match ask(&mut stream, &Request::Status, PATIENCE) {
             Ok(Reply::Status(status)) => Answer::Given(Box::new(Daemon {
                 stream,
                 process,
@@ -213,6 +216,15 @@ impl Daemon {
         crate::error::printable(&self.status.surroundings.mountpoint)
     }
 
+    /// Asks for something that may take a while.
+    pub(super) fn ask(&mut self, request: &Request) -> Outcome<Reply> {
+        let answer = ask(&mut self.stream, request, WORKING);
+        answer.map_err(|error| {
+            let why = format!("{}: it does not answer: {error}", self.mountpoint());
+            Failure::new(Exit::Failure, why).hint("dds status tells whether it still runs")
+        })
+    }
+
     /// Locks, and waits until mount and process are gone. Returns what was not saved where it
     /// belongs.
     pub(super) fn lock(mut self) -> Outcome<Vec<Unsaved>> {
@@ -222,10 +234,10 @@ impl Daemon {
             Failure::new(Exit::Failure, format!("{mountpoint}: {why}"))
                 .hint("dds status tells whether it still runs; the next mount shows what was kept in .dds/rescued/")
         };
-        let unsaved = match ask(&mut self.stream, Request::Lock, LOCKING) {
+        let unsaved = match ask(&mut self.stream, &Request::Lock, LOCKING) {
             Ok(Reply::Locked(unsaved)) => unsaved,
             Ok(Reply::Error(error)) => return Err(failed(crate::error::printable(&error))),
-            Ok(Reply::Status(_)) => return Err(failed("an answer to another question".to_owned())),
+            Ok(_) => return Err(failed("an answer to another question".to_owned())),
             Err(error) => return Err(failed(format!("it did not tell what was saved: {error}"))),
         };
         while !self.is_gone() {
@@ -278,8 +290,8 @@ fn ended(process: &OwnedFd, nanoseconds: i64) -> bool {
     poll(&mut wanted, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
-fn ask(stream: &mut UnixStream, request: Request, patience: Duration) -> std::io::Result<Reply> {
-    let mut line = serde_json::to_vec(&request)?;
+fn ask(stream: &mut UnixStream, request: &Request, patience: Duration) -> std::io::Result<Reply> {
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(&line)?;

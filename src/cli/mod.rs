@@ -6,6 +6,7 @@
 pub mod config;
 mod control;
 mod daemons;
+pub mod history;
 mod idle;
 pub mod init;
 pub mod lock;
@@ -14,6 +15,7 @@ pub mod mount;
 mod mountpoint;
 mod passphrase;
 mod paths;
+pub mod restore;
 pub mod status;
 pub mod tool;
 mod unlock;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{init, lock, parse, status, verify};
+use super::{history, init, lock, parse, restore, status, verify};
 
 const PROGRAM: &str = "dds";
 
@@ -18,8 +18,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    History(history::Arguments),
     Init(init::Arguments),
     Lock(lock::Arguments),
+    Restore(restore::Arguments),
     Status(status::Arguments),
     Verify(verify::Arguments),
 }
@@ -31,8 +33,10 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     let done = match &arguments.command {
+        Command::History(arguments) => history::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Lock(arguments) => lock::run(arguments),
+        Command::Restore(arguments) => restore::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
@@ -160,6 +160,37 @@ impl Dir {
             (Ok(there), Ok(open)) => (there.st_dev, there.st_ino) == (open.st_dev, open.st_ino),
             _ => false,
         }
+    }
+
+    /// The directory itself, for files that come from elsewhere.
+    pub(super) fn handle(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Bytes of a plain file, and whether it has another name; `None` if there is none of that
+    /// name.
+    pub(super) fn measure(&self, name: &str) -> Result<Option<(u64, bool)>> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                Ok(Some((size, stat.st_nlink > 1)))
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("look at", name, errno)),
+        }
+    }
+
+    /// Renames a file into another directory, replacing what has the name there.
+    pub(super) fn move_to(&self, name: &str, to: &Dir, new: &str) -> Result<()> {
+        rustix::fs::renameat(&self.fd, name, &to.fd, new)
+            .map_err(|errno| self.failed("move", name, errno))
+    }
+
+    /// Bytes that the disk has left for its users.
+    pub(super) fn available(&self) -> Result<u64> {
+        let found = rustix::fs::fstatvfs(&self.fd)
+            .map_err(|errno| failed("ask for the room of", &self.path, errno))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     /// Lists the names, those that are not UTF-8 (and so not ours) excepted.

@@ -1,4 +1,5 @@
-//! What has to be remembered outside the store, sealed: removals, intents, rescued drafts.
+//! What has to be remembered outside the store, sealed: removals, intents, rescued drafts, old
+//! versions of notes.
 //!
 //! The directory (`$XDG_STATE_HOME/dds/<store>/`, DESIGN 8) is not safe to delete:
 //!
@@ -10,6 +11,7 @@
 //! | `log.damaged-<n>` | logs that could not be read whole; never removed by DDS |
 //! | `staged/<40 hex>.asc` | blobs that are to be published together, and are not yet |
 //! | `rescued/<40 hex>.asc` | drafts that had nowhere else to go, sealed to me alone |
+//! | `history/` | old versions of notes, as they were in the store: see [`History`] |
 //! | `.tmp-*` | being written; removed at the next start |
 //!
 //! This module knows nothing of OpenPGP: `staged/` and `rescued/` hold whatever their writers
@@ -65,6 +67,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use zeroize::Zeroizing;
 
 use self::dir::{Dir, Lock};
+pub use self::history::{Gone, History, Limits};
 use self::journal::Journal;
 use self::ledger::Ledger;
 use self::place::{Place, Writing};
@@ -73,6 +76,9 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 
 mod dir;
+mod history;
+#[cfg(test)]
+mod history_tests;
 mod journal;
 mod key;
 mod ledger;
@@ -160,6 +166,7 @@ pub struct State {
     ledger: RwLock<Ledger>,
     staged: Place,
     rescued: Place,
+    history: History,
     notices: Mutex<Vec<String>>,
     _lock: Option<Lock>,
 }
@@ -198,6 +205,7 @@ impl State {
         for dir in [&dir, &staged, &rescued] {
             dir.clean_temporaries()?;
         }
+        let history = History::open(&dir)?;
         let mut ledger = Ledger::default();
         let records = match Journal::open(dir, wrap, &mut ledger, &mut notices) {
             Ok(journal) => Records::Journal(journal),
@@ -214,6 +222,7 @@ impl State {
             ledger: RwLock::new(ledger),
             staged: Place::Disk(staged),
             rescued: Place::Disk(rescued),
+            history,
             notices: Mutex::new(notices),
             _lock: lock,
         };
@@ -230,9 +239,15 @@ impl State {
             ledger: RwLock::default(),
             staged: Place::Memory(Mutex::default()),
             rescued: Place::Memory(Mutex::default()),
+            history: History::nowhere(),
             notices: Mutex::default(),
             _lock: None,
         }
+    }
+
+    /// Old versions of notes.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Returns what people should know: damage, and what was lost by it.

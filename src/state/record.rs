@@ -121,7 +121,7 @@ fn hex(bytes: &[u8; 32]) -> String {
     text
 }
 
-fn unhex(word: &str) -> Option<[u8; 32]> {
+pub(super) fn unhex(word: &str) -> Option<[u8; 32]> {
     if word.len() != 64 || !word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

@@ -156,6 +156,27 @@ pub(super) fn stat(dir: impl AsFd, name: &FileName) -> rustix::io::Result<Stat> 
     rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// Gives `name`, whatever it is, a second name in another directory; returns how that looks.
+///
+/// # Errors
+/// `NotFound`; `Unsupported` where it cannot be; `NoSpace` and `Io` as the disk says.
+pub(super) fn link_out(dir: impl AsFd, name: &FileName, to: impl AsFd, new: &str) -> Result<Stamp> {
+    let failed = |errno| match errno {
+        Errno::NOENT | Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::ROFS => {
+            failure("cannot link", name, errno)
+        }
+        // Another disk, another owner, no rights in the sandbox of an older kernel, too many.
+        _ => {
+            let sentence = format!("cannot link {name}: {}", io::Error::from(errno));
+            Error::new(Kind::Unsupported, sentence)
+        }
+    };
+    let flags = AtFlags::empty();
+    rustix::fs::linkat(dir, name.as_os_str(), to.as_fd(), new, flags).map_err(failed)?;
+    let stat = rustix::fs::statat(to, new, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+    Ok(stamp(&stat))
+}
+
 pub(super) fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }

@@ -1,7 +1,7 @@
 //! The store as a directory on disk.
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -355,6 +355,22 @@ impl Store for DirStore {
     fn sync(&self, folder: Folder) -> Result<()> {
         let dir = self.require_folder(folder.name())?;
         beneath::sync_directory(&dir)
+    }
+
+    fn link_out(&self, entry: &Entry, dir: BorrowedFd<'_>, name: &str) -> Result<Stamp> {
+        let folder = self.require_folder(entry.folder.name())?;
+        let stamp = beneath::link_out(&folder, &entry.name, dir, name)?;
+        let same = Stamp {
+            ctime: entry.stamp.ctime,
+            ..stamp
+        };
+        if same != entry.stamp {
+            // Should this fail, the file's name there does not fit its bytes, which tells.
+            let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+            let sentence = format!("{} was replaced", entry.name);
+            return Err(Error::new(Kind::Busy, sentence));
+        }
+        Ok(stamp)
     }
 
     fn remove(&self, folder: Folder, name: &FileName) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::publish::Sink;
@@ -300,6 +301,11 @@ impl Store for MemoryStore {
     fn sync(&self, _folder: Folder) -> Result<()> {
         self.lock().syncs += 1;
         Ok(())
+    }
+
+    fn link_out(&self, entry: &Entry, _dir: BorrowedFd<'_>, _name: &str) -> Result<Stamp> {
+        let sentence = format!("{} is on no disk", entry.name);
+        Err(Error::new(Kind::Unsupported, sentence))
     }
 
     fn remove(&self, folder: Folder, name: &FileName) -> Result<()> {

@@ -20,6 +20,7 @@ mod watch;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 
 use crate::error::{Error, Kind, Result, printable};
@@ -268,6 +269,15 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `NotFound`; what the disk says.
     fn stamp(&self, folder: Folder, name: &FileName) -> Result<Stamp>;
+
+    /// Gives a file a second name in a directory outside the store, and returns how it looks
+    /// then: its time of change is another one. What was replaced since `entry` was made gets
+    /// none.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unsupported` where it cannot be, as on another disk; `Busy` if it is another
+    /// file by now; `NoSpace` and `Io` as the disk says.
+    fn link_out(&self, entry: &Entry, dir: BorrowedFd<'_>, name: &str) -> Result<Stamp>;
 
     /// Unlinks a file.
     ///

@@ -73,6 +73,8 @@ pub struct Version {
     pub newer_format: bool,
     /// Written by me.
     pub mine: bool,
+    /// A readable note, and no message in the wrong folder: the history keeps it when it goes.
+    pub keepable: bool,
     /// Why its content cannot be shown, if it cannot: `Damaged` or `TooLarge`.
     pub unreadable: Option<Kind>,
 }

@@ -10,6 +10,7 @@
 mod audience;
 mod copies;
 mod documents;
+mod history;
 mod judge;
 mod keys;
 mod publish;
@@ -30,6 +31,7 @@ use lru::LruCache;
 
 pub use audience::{Audience, Groups, People, Who};
 pub use documents::{DocKey, Document, Head, Version};
+pub use history::{Historian, Past};
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
 pub use publish::{Publication, Published};
@@ -45,6 +47,7 @@ use crate::openpgp::{
     self, CertIndex, Certificate, Examined, Identity, Keyring, Limits, Outcome, SessionKey,
 };
 use crate::plaintext::{Plaintext, SpillArea};
+pub use crate::state::Limits as HistoryLimits;
 use crate::store::{Entry, FileName, Stamp, Store};
 
 /// Bytes of recently opened content that the vault keeps, so that looking at a directory and
@@ -66,6 +69,8 @@ pub struct Options {
     pub groups: Groups,
     /// Where contents spill that are too large for RAM; without it all are in RAM.
     pub spill: Option<Arc<SpillArea>>,
+    /// What is kept of notes that are replaced or removed.
+    pub history: HistoryLimits,
 }
 
 impl Default for Options {
@@ -76,6 +81,7 @@ impl Default for Options {
             named_recipients: false,
             groups: Groups::default(),
             spill: None,
+            history: HistoryLimits::default(),
         }
     }
 }
@@ -84,7 +90,8 @@ impl Default for Options {
 pub struct Vault {
     shared: Arc<settle::Shared>,
     /// What must be remembered outside the store.
-    state_dir: crate::state::State,
+    state_dir: Arc<crate::state::State>,
+    past: history::Opened,
     /// Sentences for `.dds/status` about what returned, newest first.
     told: Mutex<Vec<String>>,
     /// The first one signs; all of them decrypt.
@@ -116,6 +123,8 @@ struct State {
     recipients: HashMap<Fingerprint, Certificate>,
     /// Sentences about `keys/`, for `.dds/status`.
     key_notices: Vec<String>,
+    /// Rung when a file came or went.
+    bell: Arc<history::Bell>,
 }
 
 /// Recently opened contents, least recently used first to go.
@@ -172,10 +181,12 @@ impl Vault {
         }
         let mine = keys::called(&identities);
         let people = Arc::new(People::new(mine, &contacts, options.groups.clone()));
-        let shared = Arc::new(settle::Shared::new(store));
+        let state_dir = Arc::new(state_dir);
+        let shared = Arc::new(settle::Shared::new(store, Arc::clone(&state_dir)));
         let vault = Vault {
             shared,
             state_dir,
+            past: history::Opened::default(),
             told: Mutex::default(),
             identities,
             options,
@@ -193,12 +204,16 @@ impl Vault {
                 certificates: Arc::new(CertIndex::default()),
                 recipients: HashMap::new(),
                 key_notices: Vec::new(),
+                bell: Arc::default(),
             }),
             contents: Mutex::new(Contents {
                 cache: LruCache::unbounded(),
                 bytes: 0,
             }),
         };
+        if let Err(error) = vault.state_dir.history().set_limits(vault.options.history) {
+            vault.tell(error.context("the history of notes").to_string());
+        }
         if let Err(error) = vault.complete_intents() {
             // It is tried again at the next start; what is there can be read until then.
             vault.tell(error.to_string());
@@ -415,7 +430,7 @@ impl Vault {
             ));
         }
         notices.extend(self.file_notices());
-        notices.extend(self.shared.notice());
+        notices.extend(self.shared.notices());
         notices.extend(self.state_dir.notices());
         notices.extend(lock(&self.told).iter().cloned());
         notices

@@ -99,7 +99,7 @@ impl Vault {
             false => vec![self.place_one(publication, &draft)?],
         };
         let mut versions = Vec::new();
-        let mut replaced = Vec::new();
+        let (mut replaced, mut retired) = (Vec::new(), Vec::new());
         let mut state = self.state();
         for Placed {
             receipt,
@@ -140,11 +140,11 @@ impl Vault {
             // What a crash left of its ancestors goes first, or it would show without it.
             for old in superseded(&state, parent).iter().chain([*parent]) {
                 state.retire(old);
-                replaced.push(Arc::clone(old));
+                retired.push(Arc::clone(old));
             }
         }
         drop(state);
-        self.shared.published(kind.folder(), replaced);
+        self.shared.published(kind.folder(), replaced, retired);
         if !others.is_empty() {
             // `replaces@` does not count between documents: after a crash these would be back, so
             // they go before the answer. A failure stays pending, and in `.dds/status`.
@@ -202,13 +202,15 @@ impl Vault {
         for version in versions {
             let folder = version.folder();
             self.note_removed(version)?;
+            // What I want removed goes, whether it can be kept or not.
+            self.shared.keep_removed(version);
             if let Err(error) = self.shared.remove_unchanged(version) {
                 // It is still there, and so it is not removed.
                 self.state_dir.note_restored(version.id)?;
                 return Err(error);
             }
             self.state().removed(version);
-            self.shared.published(folder, Vec::new());
+            self.shared.published(folder, Vec::new(), Vec::new());
         }
         Ok(())
     }

@@ -82,7 +82,7 @@ impl Vault {
             }
             Folder::Messages => match self.remove_file(entry.folder, &entry.name) {
                 Ok(()) => {
-                    self.shared.published(entry.folder, Vec::new());
+                    self.shared.published(entry.folder, Vec::new(), Vec::new());
                     self.tell(format!("message {blob} came back and was removed again"));
                     None
                 }
@@ -107,7 +107,7 @@ impl Vault {
 }
 
 /// Digest of everything by which one version may replace another (DESIGN 6).
-fn lineage(key: &DocKey) -> Lineage {
+pub(super) fn lineage(key: &DocKey) -> Lineage {
     let mut digest = Sha256::new();
     match key {
         DocKey::Placed {

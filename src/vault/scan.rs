@@ -83,6 +83,17 @@ impl File {
         self.stamp
     }
 
+    /// Takes note that the file was given another name: its time of change alone is a new one.
+    pub(super) fn was_linked(&mut self, now: Stamp) {
+        let before = Stamp {
+            ctime: self.stamp.ctime,
+            ..now
+        };
+        if before == self.stamp {
+            self.stamp = now;
+        }
+    }
+
     /// Tells whether another set of certificates may change what is known of the blob.
     fn has_unknown_signer(&self) -> bool {
         self.facts().is_some_and(|facts| {
@@ -344,6 +355,7 @@ impl State {
         self.forget(&slot);
         if let Some(version) = file.version() {
             let version = Arc::clone(version);
+            self.bell.ring();
             self.changed.insert(version.key.clone());
             let document = self.documents.entry(version.key.clone()).or_default();
             document.add(version);
@@ -391,6 +403,7 @@ impl State {
         let Some(version) = file.version() else {
             return;
         };
+        self.bell.ring();
         self.changed.insert(version.key.clone());
         if let Some(document) = self.documents.get_mut(&version.key) {
             document.remove(&version.entry);
@@ -459,9 +472,17 @@ pub(super) fn describe(
             .version
             .is_some_and(|version| version > Notations::VERSION),
         mine,
+        keepable: is_keepable(facts, folder, kind),
         unreadable: None,
         entry,
     }
+}
+
+/// Messages are never kept, whatever folder they were put in.
+fn is_keepable(facts: &Facts, folder: Folder, kind: BlobKind) -> bool {
+    let mut signatures = facts.signatures.iter();
+    let message = signatures.any(|one| one.notations.kind == Some(BlobKind::Message));
+    folder == Folder::Notes && kind == BlobKind::Note && !message
 }
 
 fn doc_key(
@@ -508,6 +529,7 @@ fn refused(entry: Entry, blob: BlobName, id: BlobId, recipients: usize, why: Kin
         replaces: Vec::new(),
         newer_format: false,
         mine: false,
+        keepable: false,
         unreadable: Some(why),
         entry,
     };

@@ -2,17 +2,21 @@
 //!
 //! Order is the whole point: a replaced blob is unlinked only after the directory that names its
 //! replacement is on disk, so that after a crash at any instruction a peer sees the old blob, the
-//! new one, or both.
+//! new one, or both. Before a note is unlinked it is kept in the history. If that cannot be, what
+//! a newer version of its document replaces stays, hidden, until it can be: a few versions, of which
+//! the oldest goes when there are too many. What I remove goes in any case.
 
+use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, Folder};
+use crate::ids::{BlobId, Folder, Timestamp};
 use crate::store::{Stamp, Store};
 use crate::vault::Version;
+use crate::vault::history::Unkept;
 use crate::vault::lock;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises
@@ -22,9 +26,14 @@ const GATHER: Duration = Duration::from_millis(500);
 /// Bytes of the largest file that is read to see whether it is still the same.
 const COMPARED: u64 = 256 << 20;
 
+/// Replaced notes that stay in the store as they cannot be kept.
+const HELD: usize = 64;
+
 /// The store, and what has been published in it but not settled.
 pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
+    pub(super) state_dir: Arc<crate::state::State>,
+    pub(super) unkept: Mutex<Unkept>,
     pending: Mutex<Pending>,
     wake: Condvar,
     /// Held by whoever settles: nobody returns from [`Shared::settle`] while what it asked for is
@@ -36,14 +45,18 @@ pub(super) struct Shared {
 struct Pending {
     messages: Unsettled,
     notes: Unsettled,
+    /// Replaced, and waiting to be kept: the oldest first.
+    held: VecDeque<Arc<Version>>,
     stop: bool,
     notice: Option<String>,
 }
 
 #[derive(Default)]
-struct Unsettled {
+pub(super) struct Unsettled {
     dirty: bool,
-    replaced: Vec<Arc<Version>>,
+    pub(super) replaced: Vec<Arc<Version>>,
+    /// Replaced by another document: nothing hides them when they stay.
+    pub(super) retired: Vec<Arc<Version>>,
 }
 
 impl Pending {
@@ -56,21 +69,30 @@ impl Pending {
 }
 
 impl Shared {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, state_dir: Arc<crate::state::State>) -> Self {
         Shared {
             store,
+            state_dir,
+            unkept: Mutex::default(),
             pending: Mutex::default(),
             wake: Condvar::new(),
             settling: Mutex::default(),
         }
     }
 
-    /// Notes that names were added to or taken from a folder, and what was replaced by it.
-    pub(super) fn published(&self, folder: Folder, replaced: Vec<Arc<Version>>) {
+    /// Notes that names were added to or taken from a folder, and what was replaced by it: by
+    /// newer versions, or by other documents.
+    pub(super) fn published(
+        &self,
+        folder: Folder,
+        replaced: Vec<Arc<Version>>,
+        retired: Vec<Arc<Version>>,
+    ) {
         let mut pending = lock(&self.pending);
         let unsettled = pending.of(folder);
         unsettled.dirty = true;
         unsettled.replaced.extend(replaced);
+        unsettled.retired.extend(retired);
         self.wake.notify_all();
     }
 
@@ -87,7 +109,7 @@ impl Shared {
         if !unsettled.dirty {
             return Ok(());
         }
-        let result = self.sync_and_unlink(folder, &unsettled.replaced);
+        let result = self.sync_and_unlink(folder, &unsettled);
         let mut pending = lock(&self.pending);
         pending.notice = result
             .as_ref()
@@ -97,6 +119,7 @@ impl Shared {
             let again = pending.of(folder);
             again.dirty = true;
             again.replaced.extend(unsettled.replaced);
+            again.retired.extend(unsettled.retired);
         }
         result
     }
@@ -106,7 +129,9 @@ impl Shared {
         // Also waits for who is just unlinking.
         let waiting = {
             let _one = lock(&self.settling);
-            !lock(&self.pending).of(folder).replaced.is_empty()
+            let mut pending = lock(&self.pending);
+            let unsettled = pending.of(folder);
+            !(unsettled.replaced.is_empty() && unsettled.retired.is_empty())
         };
         match waiting {
             true => self.settle_folder(folder),
@@ -114,13 +139,33 @@ impl Shared {
         }
     }
 
-    fn sync_and_unlink(&self, folder: Folder, replaced: &[Arc<Version>]) -> Result<()> {
+    fn sync_and_unlink(&self, folder: Folder, unsettled: &Unsettled) -> Result<()> {
+        let kept = self.keep_all(folder, unsettled);
         match self.store.sync(folder) {
             // The folder is gone, and what was in it.
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
             synced => synced?,
         }
-        for version in replaced {
+        let waiting = match folder {
+            Folder::Notes => mem::take(&mut lock(&self.pending).held),
+            Folder::Messages => VecDeque::new(),
+        };
+        let mut seen = HashSet::new();
+        let replaced = waiting
+            .into_iter()
+            .chain(unsettled.replaced.iter().cloned());
+        // What waits is named again by each later version of its document.
+        let replaced = replaced.filter(|version| seen.insert(version.id));
+        let (mut held, free): (VecDeque<_>, VecDeque<_>) =
+            replaced.partition(|version| kept.must_wait(version));
+        while held.len() > HELD {
+            if let Some(oldest) = held.pop_front() {
+                self.remove_unchanged(&oldest)?;
+                self.lost(1, "there was never room");
+            }
+        }
+        lock(&self.pending).held.extend(held);
+        for version in free.iter().chain(&unsettled.retired) {
             self.remove_unchanged(version)?;
         }
         Ok(())
@@ -155,12 +200,29 @@ impl Shared {
         }
         match self.store.remove(folder, name) {
             Err(error) if error.kind() != Kind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(true),
+            Ok(()) | Err(_) => {
+                // If its spare stays where it is, the next look at the store finds that it went.
+                let _ = self.state_dir.history().went(version.id, Timestamp::now());
+                Ok(true)
+            }
         }
     }
 
-    pub(super) fn notice(&self) -> Option<String> {
-        lock(&self.pending).notice.clone()
+    /// What waits to be kept.
+    pub(super) fn held(&self) -> Vec<Arc<Version>> {
+        lock(&self.pending).held.iter().cloned().collect()
+    }
+
+    /// Sentences for `.dds/status`.
+    pub(super) fn notices(&self) -> Vec<String> {
+        let pending = lock(&self.pending);
+        let held = pending.held.len();
+        let notice = pending.notice.clone();
+        drop(pending);
+        notice
+            .into_iter()
+            .chain(lock(&self.unkept).notices(held))
+            .collect()
     }
 
     /// The settler's life: waits for publications, gathers for a moment, settles.

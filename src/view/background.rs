@@ -1,5 +1,6 @@
 //! What is done without being asked: taking in what arrives in the store, making saves durable,
-//! saving again what the disk refused, forgetting what nobody reads any more.
+//! saving again what the disk refused, keeping spares of notes for the history, forgetting what
+//! nobody reads any more.
 //!
 //! Only notes are saved again. A message, and whatever failed for its readers' keys, waits for
 //! its writer: nothing is sent later behind his back (DESIGN 5).
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobKind;
 use crate::store::{Change, Watch};
-use crate::vault::Settler;
+use crate::vault::{Historian, Settler};
 use crate::view::View;
 use crate::view::file::{Body, Target};
 
@@ -36,6 +37,7 @@ const KEEP_CONTENT: Duration = Duration::from_secs(5);
 pub struct Background {
     stop: Sender<Wake>,
     thread: Option<JoinHandle<()>>,
+    _historian: Historian,
     _settler: Settler,
 }
 
@@ -63,6 +65,10 @@ impl View {
     /// `Io` if no thread can be started.
     pub fn work_in_background(self: &Arc<Self>) -> Result<Background> {
         let settler = self.vault.settle_in_background()?;
+        let view = Arc::clone(self);
+        let historian = self
+            .vault
+            .history_in_background(move || view.vault.keep_history())?;
         let (wake, woken) = mpsc::channel();
         let tell = wake.clone();
         let watch = self.vault.store().watch(Box::new(move |change| {
@@ -82,6 +88,7 @@ impl View {
         Ok(Background {
             stop: wake,
             thread: Some(thread.map_err(|error| Error::io("starting a thread", error))?),
+            _historian: historian,
             _settler: settler,
         })
     }

@@ -11,6 +11,7 @@
 mod audiences;
 mod background;
 mod file;
+mod history;
 mod links;
 mod names;
 mod news;
@@ -23,6 +24,7 @@ mod rename;
 mod rename_tree;
 mod report;
 mod rescue;
+mod restore;
 mod seen;
 mod special;
 mod status;
@@ -37,10 +39,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use background::Background;
+pub use history::{OldNote, OldState, OldVersion};
 pub use news::{Event, News, Watcher};
 pub use open::Access;
 pub use rename::RenameMode;
 pub use rescue::Unsaved;
+pub use restore::Restored;
 pub use status::{ContactStatus, Status, Surroundings};
 pub use tree::Ino;
 pub use write::SetAttr;

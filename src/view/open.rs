@@ -177,7 +177,7 @@ impl View {
     }
 
     /// The path that a save keeps: the document's own, unless it has none that could be kept.
-    fn saved_path(&self, ino: Ino, version: &Version) -> String {
+    pub(super) fn saved_path(&self, ino: Ino, version: &Version) -> String {
         let own = version
             .path
             .as_deref()

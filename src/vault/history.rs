@@ -1,0 +1,460 @@
+//! Old versions of notes: keeping what goes from the store, and finding it again.
+//!
+//! Every readable note has a spare in the state directory, made in the background soon after it
+//! came, since a note that somebody else removes is gone before it is missed. When it goes from
+//! the store, the spare becomes the history. What of it is shown is derived anew from what is
+//! inside the blobs and from the pins, as for those in the store. Messages are never kept.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read as _;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobId, BlobName, Folder, Timestamp};
+use crate::openpgp::{CertIndex, Examined, Facts, Outcome};
+use crate::plaintext::Plaintext;
+use crate::store::{Entry, FileName, Stamp};
+use crate::vault::documents::Version;
+use crate::vault::returned::lineage;
+use crate::vault::scan::describe;
+use crate::vault::settle::{Shared, Unsettled};
+use crate::vault::{Vault, lock, openers};
+
+/// How long changes are gathered before spares are made.
+const GATHER: Duration = Duration::from_millis(200);
+/// Time between two rounds when nothing changes: what is old is dropped.
+const ROUND: Duration = Duration::from_secs(60 * 60);
+/// Bytes that are copied between two looks at whether to stop.
+const CHUNK: usize = 1 << 20;
+
+/// A version of a note that is no longer in the store.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// What it was. Where it lay is nowhere now.
+    pub version: Arc<Version>,
+    /// When it went, or when that was noticed.
+    pub went: Timestamp,
+    /// I removed it.
+    pub removed_by_me: bool,
+}
+
+/// What was found in the history's blobs, for as long as the same certificates are known.
+#[derive(Default)]
+pub(super) struct Opened(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    certificates: Option<Arc<CertIndex>>,
+    facts: HashMap<BlobId, (BlobName, Arc<Facts>)>,
+}
+
+/// Rung when something in the store came or went.
+#[derive(Default)]
+pub(super) struct Bell {
+    state: Mutex<Rung>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Rung {
+    changed: bool,
+    stop: bool,
+}
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        lock(&self.state).changed = true;
+        self.wake.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        lock(&self.state).stop
+    }
+
+    /// Waits for a change, or for a while. `false` when the work is to end.
+    fn wait(&self) -> bool {
+        let quiet = |rung: &mut Rung| !rung.changed && !rung.stop;
+        let waiting = self
+            .wake
+            .wait_timeout_while(lock(&self.state), ROUND, quiet);
+        let (rung, _) = waiting.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let going = |rung: &mut Rung| !rung.stop;
+        let gathering = self.wake.wait_timeout_while(rung, GATHER, going);
+        let (mut rung, _) = gathering.unwrap_or_else(|poisoned| poisoned.into_inner());
+        rung.changed = false;
+        !rung.stop
+    }
+}
+
+/// The thread that makes spares, until this is dropped.
+pub struct Historian {
+    bell: Arc<Bell>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Historian {
+    /// Starts the thread, which does `round` after each change.
+    pub(super) fn start(bell: Arc<Bell>, round: impl Fn() + Send + 'static) -> Result<Historian> {
+        let theirs = Arc::clone(&bell);
+        let thread = std::thread::Builder::new().name("history".to_owned());
+        let thread = thread.spawn(move || {
+            round();
+            while theirs.wait() {
+                round();
+            }
+        });
+        let thread = thread.map_err(|error| Error::io("starting a thread", error))?;
+        Ok(Historian {
+            bell,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Historian {
+    fn drop(&mut self) {
+        lock(&self.bell.state).stop = true;
+        self.bell.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // The thread has nothing to return; a panic in it was already reported by the hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Makes the spare of a note, if it has none. Returns how its file looks if it was linked.
+    fn spare(&self, version: &Version, stop: &dyn Fn() -> bool) -> Result<Option<Stamp>> {
+        let history = self.state_dir.history();
+        let id = version.id;
+        if !version.keepable || !history.needs_spare(id, || lineage(&version.key))? {
+            return Ok(None);
+        }
+        let lineage = lineage(&version.key);
+        let entry = &version.entry;
+        let size = entry.stamp.size;
+        // What gpg users name as they like they may also write over in place.
+        if entry.name.as_bytes() == version.blob.file_name().as_bytes() {
+            let link = |dir: std::os::fd::BorrowedFd<'_>, name: &str| {
+                self.store.link_out(entry, dir, name)
+            };
+            match history.link(id, lineage, size, link) {
+                Ok(stamp) => return Ok(Some(stamp)),
+                Err(error) if error.kind() == Kind::NotFound => return Err(error),
+                Err(_) => {}
+            }
+        }
+        history.copy(id, lineage, size, |to| {
+            let mut file = self.store.open_blob(entry, size)?;
+            let mut buffer = vec![0; CHUNK];
+            let doing = "cannot copy a note of the store";
+            loop {
+                if stop() {
+                    return Err(Error::new(Kind::Busy, "the mount ends"));
+                }
+                let read = file.read(&mut buffer);
+                let read = read.map_err(|error| Error::io(doing, error))?;
+                if read == 0 {
+                    return file.finish().map(drop);
+                }
+                let written = to.write_all(&buffer[..read]);
+                written.map_err(|error| Error::io(doing, error))?;
+            }
+        })?;
+        Ok(None)
+    }
+
+    /// Keeps a note that is about to go; what went already cannot be kept.
+    fn keep(&self, version: &Version) -> Result<()> {
+        match self.spare(version, &|| false) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            kept => kept.map(drop),
+        }
+    }
+
+    /// Keeps a note that I remove, durably, if it can be kept.
+    pub(super) fn keep_removed(&self, version: &Version) {
+        let history = self.state_dir.history();
+        if let Err(error) = self.keep(version).and_then(|()| history.sync()) {
+            self.lost(1, &error.to_string());
+        }
+    }
+
+    /// Keeps what was replaced, and what waits for it, durably.
+    pub(super) fn keep_all(&self, folder: Folder, unsettled: &Unsettled) -> Kept {
+        let mut failed = HashSet::new();
+        if folder == Folder::Messages {
+            return Kept(failed);
+        }
+        let held = self.held();
+        let waiting = || held.iter().chain(&unsettled.replaced);
+        for version in waiting().chain(&unsettled.retired) {
+            match self.keep(version) {
+                Ok(()) => {}
+                // There is an end to the room for it.
+                Err(error) if matches!(error.kind(), Kind::TooLarge | Kind::Busy) => {
+                    self.lost(1, &error.to_string());
+                }
+                Err(error) => {
+                    lock(&self.unkept).now = Some(format!("the history of notes: {error}"));
+                    failed.insert(version.id);
+                }
+            }
+        }
+        if let Err(error) = self.state_dir.history().sync() {
+            lock(&self.unkept).now = Some(format!("the history of notes: {error}"));
+            failed.extend(waiting().map(|version| version.id));
+        }
+        Kept(failed)
+    }
+
+    /// Notes that versions went without being kept.
+    pub(super) fn lost(&self, count: usize, why: &str) {
+        let mut unkept = lock(&self.unkept);
+        let before = unkept.lost.as_ref().map_or(0, |(before, _)| *before);
+        unkept.lost = Some((before + count, why.to_owned()));
+    }
+}
+
+/// What could not be kept just now.
+pub(super) struct Kept(HashSet<BlobId>);
+
+impl Kept {
+    pub(super) fn must_wait(&self, version: &Version) -> bool {
+        self.0.contains(&version.id)
+    }
+}
+
+/// Why the history is not what it should be.
+#[derive(Default)]
+pub(super) struct Unkept {
+    /// At the last attempt.
+    now: Option<String>,
+    /// How many versions went without being kept in this mount, and why the last one did.
+    lost: Option<(usize, String)>,
+}
+
+impl Unkept {
+    /// Sentences for `.dds/status`.
+    pub(super) fn notices(&self, held: usize) -> Vec<String> {
+        let held = (held > 0).then(|| {
+            format!(
+                "{held} replaced versions of notes stay in the store until the history can keep \
+                 them"
+            )
+        });
+        let lost = self.lost.as_ref().map(|(count, why)| {
+            format!("{count} versions of notes went and are not in the history: {why}")
+        });
+        let now = self.now.clone();
+        [held, now, lost].into_iter().flatten().collect()
+    }
+}
+
+impl Vault {
+    /// Begins to keep what may go, soon after it came; `round` calls [`Vault::keep_history`].
+    ///
+    /// # Errors
+    /// `Io` if no thread can be started.
+    pub fn history_in_background(&self, round: impl Fn() + Send + 'static) -> Result<Historian> {
+        let bell = Arc::clone(&self.state().bell);
+        Historian::start(bell, round)
+    }
+
+    /// Makes spares of the notes that have none, and notes which of them went. What fails is told
+    /// in `.dds/status` and tried again after the next change.
+    pub fn keep_history(&self) {
+        let history = self.state_dir.history();
+        if !history.is_on() {
+            return;
+        }
+        let bell = Arc::clone(&self.state().bell);
+        let stop = || bell.is_stopped();
+        let gone: HashSet<BlobId> = history.gone().iter().map(|gone| gone.id).collect();
+        let (mut failed, mut why) = (0, None);
+        for version in self.keepable() {
+            if stop() {
+                return;
+            }
+            // What is known may be older than its removal.
+            let there = match gone.contains(&version.id) {
+                true => self
+                    .store()
+                    .stamp(Folder::Notes, &version.entry.name)
+                    .map(drop),
+                false => Ok(()),
+            };
+            match there.and_then(|()| self.spare_present(&version, &stop)) {
+                Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Busy) => {
+                    failed += 1;
+                    why = Some(error);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let noted = self.note_gone().and_then(|()| history.sync());
+        lock(&self.shared.unkept).now = match (noted, why) {
+            (Err(error), _) => Some(format!("the history of notes: {error}")),
+            (_, Some(error)) => Some(format!(
+                "{failed} notes cannot be restored once others remove them, as there is no spare \
+                 of them: {error}"
+            )),
+            (Ok(()), None) => None,
+        };
+    }
+
+    /// Notes which notes are no longer in the store, as far as known, and drops what was kept for
+    /// long enough.
+    ///
+    /// # Errors
+    /// What the state's disk says.
+    pub fn note_gone(&self) -> Result<()> {
+        let history = self.state_dir.history();
+        let present: HashSet<BlobId> = self.keepable().iter().map(|one| one.id).collect();
+        let now = Timestamp::now();
+        for id in history.spares() {
+            if !present.contains(&id) {
+                history.went(id, now)?;
+            }
+        }
+        history.prune(now).map(drop)
+    }
+
+    /// The notes in the store that are kept when they go.
+    fn keepable(&self) -> Vec<Arc<Version>> {
+        let state = self.state();
+        let versions = state.files.values().filter_map(|file| file.version());
+        let notes = versions.filter(|version| version.keepable);
+        notes.cloned().collect()
+    }
+
+    /// Makes a spare of a note that is in the store.
+    fn spare_present(&self, version: &Version, stop: &dyn Fn() -> bool) -> Result<()> {
+        if let Some(stamp) = self.shared.spare(version, stop)? {
+            let slot = (version.folder(), version.entry.name.clone());
+            if let Some(file) = self.state().files.get_mut(&slot) {
+                file.was_linked(stamp);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the notes that went from the store, in no particular order. What cannot be opened any
+    /// more, or was overwritten, is left out.
+    pub fn past(&self) -> Vec<Past> {
+        let (people, certificates) = {
+            let state = self.state();
+            (Arc::clone(&state.people), Arc::clone(&state.certificates))
+        };
+        let gone = self.state_dir.history().gone();
+        self.open_unknown(&gone, &certificates);
+        let known = lock(&self.past.0);
+        let past = gone.iter().filter_map(|gone| {
+            let (blob, facts) = known.facts.get(&gone.id)?;
+            let version = describe(nowhere(*blob, gone), *blob, gone.id, facts, &people);
+            Some(Past {
+                version: Arc::new(version),
+                went: gone.at,
+                removed_by_me: self.state_dir.is_removed(gone.id),
+            })
+        });
+        past.collect()
+    }
+
+    /// Opens what was not opened with these certificates yet, on all cores.
+    fn open_unknown(&self, gone: &[crate::state::Gone], certificates: &Arc<CertIndex>) {
+        let unknown: Vec<_> = {
+            let mut known = lock(&self.past.0);
+            let same = known.certificates.as_ref();
+            if !same.is_some_and(|same| Arc::ptr_eq(same, certificates)) {
+                known.facts.clear();
+                known.certificates = Some(Arc::clone(certificates));
+            }
+            let ids: HashSet<BlobId> = gone.iter().map(|gone| gone.id).collect();
+            known.facts.retain(|id, _| ids.contains(id));
+            let unknown = |id: &&BlobId| !known.facts.contains_key(id);
+            let unknown = ids.iter().filter(unknown);
+            unknown.copied().collect()
+        };
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || {
+            while let Some(id) =
+                unknown.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            {
+                let Ok(examined) = self.examine_past(*id, certificates) else {
+                    continue;
+                };
+                let Outcome::Opened(opened) = examined.outcome else {
+                    continue;
+                };
+                let facts = (examined.name, Arc::new(opened.facts));
+                lock(&self.past.0).facts.insert(*id, facts);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..openers().min(unknown.len()) {
+                scope.spawn(work);
+            }
+        });
+    }
+
+    fn examine_past(&self, id: BlobId, certificates: &CertIndex) -> Result<Examined> {
+        let mut file = self.state_dir.history().open_gone(id)?;
+        let length = file.metadata();
+        let length = length.map_err(|error| Error::io("reading an old version", error))?;
+        let examined = self.examine_from(&mut file, length.len(), certificates, None)?;
+        if examined.id != id {
+            let sentence = "this version was overwritten";
+            return Err(Error::new(Kind::NotFound, sentence));
+        }
+        Ok(examined)
+    }
+
+    /// Returns the content of a version that went.
+    ///
+    /// # Errors
+    /// `NotFound`; `Damaged` if it cannot be opened; what the disk says.
+    pub fn past_content(&self, version: &Version) -> Result<Plaintext> {
+        let certificates = Arc::clone(&self.state().certificates);
+        let examined = self.examine_past(version.id, &certificates)?;
+        match examined.outcome {
+            Outcome::Opened(opened) => Ok(opened.content),
+            Outcome::TooLarge => Err(self.unreadable(version, Kind::TooLarge)),
+            _ => Err(self.unreadable(version, Kind::Damaged)),
+        }
+    }
+
+    /// Drops a version from the history.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn forget_past(&self, version: &Version) -> Result<()> {
+        self.state_dir.history().forget(version.id)
+    }
+
+    /// Forgets that I removed a version: it is wanted after all.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn take_back_removal(&self, version: &Version) -> Result<()> {
+        self.state_dir.note_restored(version.id)
+    }
+}
+
+/// Stands for the place of a file that is no longer in the store.
+fn nowhere(blob: BlobName, gone: &crate::state::Gone) -> Entry {
+    let name = FileName::new(blob.file_name());
+    Entry {
+        folder: Folder::Notes,
+        name: name.expect("hex digits and .asc"),
+        stamp: Stamp {
+            dev: 0,
+            ino: 0,
+            size: gone.bytes,
+            mtime: gone.at,
+            ctime: gone.at,
+        },
+    }
+}
