@@ -221,14 +221,33 @@ fn calls(trace: &Path) -> Vec<Call> {
     calls
 }
 
+/// Where the history keeps second names of notes.
+const SPARES: &str = "/history/spare>";
+
+/// Asserts that the history had a note, durably, when that went from the store.
+#[track_caller]
+fn assert_kept(calls: &[Call], note: &str, unlinked: usize) {
+    let name = format!("\"{note}\"");
+    let links = |call: &&Call| {
+        let text = &call.text;
+        text.starts_with("linkat(") && text.contains(&name) && text.contains(SPARES)
+    };
+    let linked = calls.iter().find(links).expect("it was kept");
+    let durable = calls
+        .iter()
+        .find(|call| is_sync(call, SPARES) && call.began > linked.ended && call.ended < unlinked);
+    assert!(durable.is_some(), "kept durably, then unlinked");
+}
+
 /// Finds where a blob got its name, and checks that its content was on disk before.
 #[track_caller]
 fn placed<'a>(calls: &'a [Call], folder: &Path, blob: &str) -> &'a Call {
     let name = format!("\"{blob}\"");
-    let named = |call: &&Call| {
-        (call.text.starts_with("linkat(") || call.text.starts_with("rename"))
-            && call.text.contains(&name)
+    let places = |call: &Call| {
+        let names = call.text.starts_with("linkat(") || call.text.starts_with("rename");
+        names && !call.text.contains(SPARES)
     };
+    let named = |call: &&Call| places(call) && call.text.contains(&name);
     let placed = calls.iter().find(named).expect("it got its name");
     // Named "#..." or by a temporary name: a file in the folder, not the folder itself.
     let file = format!("<{}/", folder.display());
@@ -236,7 +255,7 @@ fn placed<'a>(calls: &'a [Call], folder: &Path, blob: &str) -> &'a Call {
         .iter()
         .filter(|call| is_sync(call, &file) && call.ended < placed.began);
     let placed_before = calls.iter().filter(|call| {
-        (call.text.starts_with("linkat(") || call.text.starts_with("rename"))
+        places(call)
             && call.text.contains(".asc\"")
             && call.text.contains(&format!("<{}>", folder.display()))
             && call.ended <= placed.ended
@@ -326,6 +345,7 @@ fn content_is_synced_before_it_is_named_and_its_name_before_the_old_one_goes() {
             let placed = placed(&all, &notes, &new);
             let synced = folder_synced(&all, &notes, placed).expect("the folder was synced");
             assert!(synced.ended < unlinked[0], "turn {turn}");
+            assert_kept(&all, &old, unlinked[0]);
         }
     }
     assert_eq!(mount.unmount(), (Some(0), String::new()));
