@@ -116,7 +116,12 @@ impl BlobFile for Watched {
     fn finish(self: Box<Self>) -> Result<Stamp> {
         let after = rustix::fs::fstat(&self.file)
             .map_err(|errno| failure("cannot look at", &self.name, errno))?;
-        if stamp(&after) != self.before || self.read != self.before.size {
+        // Linking and unlinking change the time of change, and nothing else does that alone.
+        let after = Stamp {
+            ctime: self.before.ctime,
+            ..stamp(&after)
+        };
+        if after != self.before || self.read != self.before.size {
             let sentence = format!("{} changed while it was read", self.name);
             return Err(Error::new(Kind::Busy, sentence));
         }
@@ -253,6 +258,10 @@ mod tests {
             assert_eq!(busy.kind(), Kind::Busy, "{what}");
         }
         fs::write(&path, "before").unwrap();
+        let file = Watched::open(File::open(dir.path()).unwrap(), &name, 6).unwrap();
+        fs::hard_link(&path, dir.path().join("kept")).unwrap();
+        let (bytes, _) = super::super::read_whole(Box::new(file)).unwrap();
+        assert_eq!(bytes, b"before", "linked");
         let file = Watched::open(File::open(dir.path()).unwrap(), &name, 6).unwrap();
         let half = Box::new(file).finish().unwrap_err();
         assert_eq!(half.kind(), Kind::Busy, "not read to its end");
