@@ -240,13 +240,10 @@ impl Unkept {
     /// Sentences for `.dds/status`.
     pub(super) fn notices(&self, held: usize) -> Vec<String> {
         let held = (held > 0).then(|| {
-            format!(
-                "{held} replaced versions of notes stay in the store until the history can keep \
-                 them"
-            )
+            format!("replaced notes that stay in the store until the history can keep them: {held}")
         });
         let lost = self.lost.as_ref().map(|(count, why)| {
-            format!("{count} versions of notes went and are not in the history: {why}")
+            format!("old versions of notes that could not be kept: {count} ({why})")
         });
         let now = self.now.clone();
         [held, now, lost].into_iter().flatten().collect()
@@ -298,8 +295,8 @@ impl Vault {
         lock(&self.shared.unkept).now = match (noted, why) {
             (Err(error), _) => Some(format!("the history of notes: {error}")),
             (_, Some(error)) => Some(format!(
-                "{failed} notes cannot be restored once others remove them, as there is no spare \
-                 of them: {error}"
+                "notes without a spare, which cannot be restored once others remove them: \
+                 {failed} ({error})"
             )),
             (Ok(()), None) => None,
         };
