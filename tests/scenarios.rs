@@ -314,6 +314,7 @@ fn two_documents_with_one_path_both_show() {
         // Delivered in the wrong order, seen at once.
         second.deliver(rig.store(), Folder::Messages);
         first.deliver(rig.store(), Folder::Messages);
+        rig.remount();
         assert_eq!(
             rig.list("messages/bob").unwrap(),
             ["lunch (bob).txt", "lunch.txt"]
@@ -343,6 +344,7 @@ fn concurrent_versions_both_show_and_a_directory_beats_a_file() {
         two.deliver(rig.store(), Folder::Notes);
         Blob::new(NOTE, &cast.bob, &to, "trip").deliver(rig.store(), Folder::Notes);
         Blob::new(NOTE, &cast.bob, &to, "trip/x").deliver(rig.store(), Folder::Notes);
+        rig.remount();
         let names = rig.list("notes/bob").unwrap();
         assert_eq!(names.len(), 4, "{names:?}");
         assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"newer");
@@ -370,6 +372,7 @@ fn my_own_version_has_the_name_that_the_other_readers_see() {
             note.created = Some(now + Duration::from_secs(ahead));
             note.deliver(rig.store(), Folder::Notes);
         }
+        rig.remount();
         let names = rig.list("notes/bob").unwrap();
         assert!(
             names[0].starts_with("plan (conflict, alice 20") && names[1] == "plan.md",
