@@ -60,6 +60,8 @@ pub(super) struct Body {
     pub(super) moved: bool,
     /// Where it was, while a change of place is on its way.
     before: Option<Target>,
+    /// Other heads of the document, which a change of this conflict copy replaces as well.
+    pub(super) settles: Vec<Arc<Version>>,
     /// Removed while open: nothing is published any more.
     pub(super) unlinked: bool,
     /// Something was saved, and so not kept, since it was unlinked.
@@ -119,6 +121,7 @@ impl OpenFile {
                 failed: None,
                 moved: false,
                 before: None,
+                settles: Vec::new(),
                 unlinked: false,
                 missed: false,
                 mtime: stat.mtime,
@@ -205,6 +208,7 @@ impl Body {
     /// Points the file at another place, until that is accepted or reverted.
     pub(super) fn set_target(&mut self, target: Target) {
         self.before = Some(std::mem::replace(&mut self.target, target));
+        self.settles.clear();
         self.moved = true;
     }
 

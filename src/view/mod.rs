@@ -10,6 +10,7 @@
 
 mod audiences;
 mod background;
+mod conflict;
 mod file;
 mod history;
 mod links;

@@ -99,6 +99,8 @@ impl View {
             self.rebase(caller.group, ino, &file);
             file.lock().truncate_at_open();
             self.note_draft(ino, &file);
+        } else if access.write {
+            self.settle_only_seen(caller.group, ino, &file);
         }
         Ok(id)
     }
@@ -154,6 +156,7 @@ impl View {
             mode: document_mode(version),
         };
         let open = OpenFile::published(content, self.target(ino, key, head), stat);
+        open.lock().settles = self.tree().other_heads(ino);
         let mut tree = self.tree();
         let file = tree.file_mut(ino).ok_or_else(not_found)?;
         Ok(Arc::clone(file.open.get_or_insert_with(|| Arc::new(open))))
@@ -264,8 +267,9 @@ impl View {
         }
         let role = self.tree().dir(parent).ok_or_else(not_found)?.role.clone();
         let mode = (mode >> 6) & 0o7;
-        let (file_role, target) = self.new_file(parent, &role, name, caller)?;
+        let (file_role, target, settles) = self.new_file(parent, &role, name, caller)?;
         let file = Arc::new(OpenFile::fresh(self.vault.new_content(), target, mode));
+        file.lock().settles = settles;
         let ino = {
             let mut tree = self.tree();
             if tree.child(parent, name).is_some() {
@@ -293,14 +297,15 @@ impl View {
         Ok((self.getattr(ino)?, handle))
     }
 
-    /// Decides what a new file in a directory is, if it may be there at all.
+    /// Decides what a new file in a directory is, if it may be there at all, and what its first
+    /// save settles.
     fn new_file(
         &self,
         parent: Ino,
         role: &Role,
         name: &OsStr,
         caller: Caller,
-    ) -> Result<(FileRole, Target)> {
+    ) -> Result<(FileRole, Target, Vec<Arc<Version>>)> {
         let (folder, audience, directory) = match role {
             Role::Audience(folder, audience) => (*folder, audience, ""),
             Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
@@ -314,13 +319,14 @@ impl View {
                     let rule = "keys/ takes certificates, in files named *.gpg, *.asc or *.pgp";
                     return Err(Error::new(Kind::Forbidden, rule));
                 }
-                return Ok((FileRole::Key(name.clone()), Target::Key(name)));
+                let role = FileRole::Key(name.clone());
+                return Ok((role, Target::Key(name), Vec::new()));
             }
             other => return Err(no_files_here(other)),
         };
         let name = check_new_name(name)?;
         if names::is_scratch(name) {
-            return Ok((FileRole::Scratch, Target::Scratch));
+            return Ok((FileRole::Scratch, Target::Scratch, Vec::new()));
         }
         let kind = file_kind(folder);
         self.vault.check_audience(audience)?;
@@ -333,24 +339,27 @@ impl View {
                 key: self.vault.doc_key(kind, audience, doc),
                 doc,
                 base: Vec::new(),
+                settles: Vec::new(),
+                path: None,
             }
         };
         // After a document was renamed away as a backup, a new file of its name continues it.
-        let Takeover { key, doc, base } = self.takeover(&spot, None, caller).unwrap_or_else(new);
+        let takeover = self.takeover(&spot, None, caller).unwrap_or_else(new);
+        let Takeover { key, doc, base, .. } = takeover;
         let shown = Shown {
             key,
             head: None,
-            is_conflict: false,
+            is_conflict: takeover.path.is_some(),
             hides: base.iter().map(|version| version.id).collect(),
         };
         let target = Target::Document {
             kind,
             audience: audience.clone(),
-            path,
+            path: takeover.path.unwrap_or(path),
             doc,
             base,
         };
-        Ok((FileRole::Document(shown), target))
+        Ok((FileRole::Document(shown), target, takeover.settles))
     }
 
     /// Gives a handle back. What is still unsaved when the last writing handle goes is published;

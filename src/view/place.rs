@@ -248,7 +248,7 @@ impl Tree {
     }
 
     /// Finds or makes the directory in which a version belongs, and the name that it wants.
-    fn home(&mut self, version: &Version, people: &People) -> (Ino, String) {
+    pub(super) fn home(&mut self, version: &Version, people: &People) -> (Ino, String) {
         let path = version.path.as_deref().unwrap_or_default();
         let mut parts = safe_path(path);
         if path.len() > PATH_LIMIT || parts.len() > DEPTH_LIMIT {

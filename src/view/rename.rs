@@ -335,7 +335,8 @@ impl View {
         let file = self.hold(ino)?;
         let published = file.and_then(|file| {
             let mut body = file.lock();
-            self.retarget(&mut body, to, takeover, backup);
+            let splits = takeover.is_none() && self.is_one_of_several(ino);
+            self.retarget(&mut body, to, takeover, backup, splits);
             if self.has_writer(ino) && self.nothing_to_move(ino) {
                 // Still being written: it is published under its new name when it is closed.
                 body.accept_target();
@@ -403,6 +404,18 @@ impl View {
         Ok(Some(body.set_aside(content, stat)))
     }
 
+    /// Tells whether a file is a conflict copy, and not the only version that is left.
+    fn is_one_of_several(&self, ino: Ino) -> bool {
+        let key = match self.tree().file(ino).map(|file| &file.role) {
+            Some(FileRole::Document(shown) | FileRole::Backup(shown, _)) if shown.is_conflict => {
+                shown.key.clone()
+            }
+            _ => return false,
+        };
+        let document = self.vault.document(&key);
+        document.is_some_and(|document| document.heads().len() > 1)
+    }
+
     /// Points an open file at its new place; [`crate::view::file::Body::revert_target`] undoes it.
     fn retarget(
         &self,
@@ -410,6 +423,7 @@ impl View {
         to: &Spot,
         takeover: Option<Takeover>,
         backup: Option<Takeover>,
+        splits: bool,
     ) {
         let kind = file_kind(to.folder);
         let (own_doc, mut base) = match (&body.target, backup) {
@@ -417,19 +431,25 @@ impl View {
             (_, Some(backup)) => (Some(backup.doc), backup.base),
             (Target::Scratch | Target::Key(_) | Target::Nowhere, None) => (None, Vec::new()),
         };
+        // A conflict copy under a name of its own is a document of its own.
+        let own_doc = own_doc.filter(|_| !splits);
         let mut doc = own_doc.unwrap_or_else(|| self.vault.new_doc_id());
+        let (mut path, mut settles) = (to.path(), Vec::new());
         if let Some(takeover) = takeover {
             doc = takeover.doc;
             // The replaced document first: its bytes decide whether anything changed.
             base = takeover.base.into_iter().chain(base).collect();
+            path = takeover.path.unwrap_or(path);
+            settles = takeover.settles;
         }
         body.set_target(Target::Document {
             kind,
             audience: to.audience.clone(),
-            path: to.path(),
+            path,
             doc,
             base,
         });
+        body.settles = settles;
     }
 
     fn retarget_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>, file: &OpenFile) {

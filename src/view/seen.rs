@@ -25,9 +25,26 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 type Place = (ThreadGroup, Ino, OsString);
 
+/// What a process saw under a name.
+#[derive(Clone)]
+pub(super) struct Sight {
+    pub(super) head: Head,
+    /// It was a conflict copy.
+    pub(super) is_conflict: bool,
+    /// A conflict copy: the document's other heads that were shown.
+    others: Vec<Arc<Version>>,
+}
+
+impl Sight {
+    /// Tells whether another head of a document was shown beside its conflict copy.
+    pub(super) fn saw(&self, version: &Version) -> bool {
+        self.others.iter().any(|other| other.id == version.id)
+    }
+}
+
 /// What processes saw, and what was published on top of what.
 pub(super) struct Seen {
-    opened: LruCache<Place, Head>,
+    opened: LruCache<Place, Sight>,
     /// Blobs that this mount published, with those that they replaced.
     published: LruCache<BlobId, Vec<BlobId>>,
 }
@@ -70,12 +87,36 @@ impl View {
             return;
         };
         if let Some((parent, name, head)) = self.shown_there(ino) {
-            lock(&self.seen).opened.put((group, parent, name), head);
+            let sight = {
+                let tree = self.tree();
+                Sight {
+                    head,
+                    is_conflict: tree.shown(ino).is_some_and(|shown| shown.is_conflict),
+                    others: tree.other_heads(ino),
+                }
+            };
+            lock(&self.seen).opened.put((group, parent, name), sight);
         }
     }
 
+    /// Returns what a process saw last under a name.
+    pub(super) fn sight(
+        &self,
+        group: Option<ThreadGroup>,
+        parent: Ino,
+        name: &OsStr,
+    ) -> Option<Sight> {
+        let mut seen = lock(&self.seen);
+        seen.opened.get(&(group?, parent, name.to_owned())).cloned()
+    }
+
+    /// Tells whether programs here made one version from another one.
+    pub(super) fn made_of(&self, before: &Head, now: &Head) -> bool {
+        lock(&self.seen).led_to(before, now)
+    }
+
     /// Returns where a file is, and what it shows of a document.
-    fn shown_there(&self, ino: Ino) -> Option<(Ino, OsString, Head)> {
+    pub(super) fn shown_there(&self, ino: Ino) -> Option<(Ino, OsString, Head)> {
         let tree = self.tree();
         let head = tree.shown(ino)?.head.clone()?;
         let node = tree.get(ino)?;
@@ -90,11 +131,10 @@ impl View {
         name: &OsStr,
         current: &Head,
     ) -> Option<Head> {
-        let mut seen = lock(&self.seen);
-        let before = seen.opened.get(&(group?, parent, name.to_owned()))?.clone();
+        let before = self.sight(group, parent, name)?.head;
         let same_place = before.version.place == current.version.place
             && before.version.kind == current.version.kind;
-        (same_place && !seen.led_to(&before, current)).then_some(before)
+        (same_place && !self.made_of(&before, current)).then_some(before)
     }
 
     /// Lets what a process is about to write replace what it saw.
@@ -102,6 +142,7 @@ impl View {
         let Some((parent, name, current)) = self.shown_there(ino) else {
             return;
         };
+        self.settle_only_seen(group, ino, file);
         let Some(seen) = self.seen_instead(group, parent, &name, &current) else {
             return;
         };

@@ -18,6 +18,10 @@ pub(super) struct Takeover {
     pub(super) doc: DocId,
     /// What its next version replaces.
     pub(super) base: Vec<Arc<Version>>,
+    /// A conflict copy: the document's other heads, which go as well.
+    pub(super) settles: Vec<Arc<Version>>,
+    /// A conflict copy: the document's own path, which is not the name of the copy.
+    pub(super) path: Option<String>,
 }
 
 impl View {
@@ -29,23 +33,35 @@ impl View {
         victim: Option<Ino>,
         caller: Caller,
     ) -> Option<Takeover> {
-        let (shown, open) = {
+        let found = {
             let tree = self.tree();
-            let shown = match victim {
-                Some(victim) => tree.shown(victim).cloned(),
-                None => {
-                    let backup = tree.backup_of(spot.parent, OsStr::new(&spot.name));
-                    backup.map(|(_, shown)| shown)
-                }
-            }?;
-            (shown, victim.and_then(|ino| tree.file(ino)?.open.clone()))
+            let found = match victim {
+                Some(victim) => Some((victim, tree.shown(victim)?.clone())),
+                None => tree.backup_of(spot.parent, OsStr::new(&spot.name)),
+            };
+            let open = victim.and_then(|ino| tree.file(ino)?.open.clone());
+            found.map(|(ino, shown)| (ino, shown, open, tree.other_heads(ino)))
+        };
+        let Some((ino, shown, open, mut settles)) = found else {
+            return self.settled_before(spot, caller.group);
+        };
+        if let Some(sight) = self.sight(caller.group, spot.parent, OsStr::new(&spot.name)) {
+            settles.retain(|version| sight.saw(version));
+        }
+        let head = shown.head.as_ref().filter(|_| shown.is_conflict);
+        let path = head.map(|head| self.saved_path(ino, &head.version));
+        settles.retain(|_| path.is_some());
+        let continuing = |key, base| Takeover {
+            settles,
+            path,
+            ..self.continuing(key, &spot.audience, base)
         };
         let instead = shown.head.as_ref().and_then(|current| {
             self.seen_instead(caller.group, spot.parent, OsStr::new(&spot.name), current)
         });
         if let Some(seen) = instead {
             let base = seen.blobs().cloned().collect();
-            return Some(self.continuing(seen.version.key.clone(), &spot.audience, base));
+            return Some(continuing(seen.version.key.clone(), base));
         }
         let base = shown.head.iter().flat_map(Head::blobs).cloned().collect();
         // A draft that was never published has its own base: that of the backup it replaces.
@@ -56,7 +72,7 @@ impl View {
             },
             _ => base,
         };
-        Some(self.continuing(shown.key, &spot.audience, base))
+        Some(continuing(shown.key, base))
     }
 
     /// The document that a backup is, if nothing has taken its place.
@@ -90,6 +106,12 @@ impl View {
             DocKey::Placed { .. } => key,
             DocKey::Single(folder, _) => self.vault.doc_key(file_kind(folder), audience, doc),
         };
-        Takeover { key, doc, base }
+        Takeover {
+            key,
+            doc,
+            base,
+            settles: Vec::new(),
+            path: None,
+        }
     }
 }

@@ -361,12 +361,16 @@ impl View {
             }
             return Ok(());
         }
+        // Only a change of a conflict copy settles the conflict.
+        let settles = body.settles.iter().filter(|_| !unchanged);
+        let settles = settles.filter(|other| base.iter().all(|own| own.id != other.id));
+        let replaces: Vec<_> = base.iter().chain(settles).cloned().collect();
         let published = self.vault.publish(&Publication {
             kind: *kind,
             audience,
             path,
             doc: *doc,
-            replaces: base,
+            replaces: &replaces,
             content: body.content(),
             mtime: body.mtime,
             mode: (*kind == BlobKind::Note && body.mode != 0o6).then_some(body.mode),
@@ -376,11 +380,12 @@ impl View {
             .or_default()
             .push(audience.clone());
         let head = published.head();
-        let before = self.show_published(ino, head, place);
+        let before = self.show_published(ino, head, place, !unchanged);
         for key in before {
             self.vault.show_again(&key);
         }
-        self.published_on(ino, published.versions(), base);
+        self.published_on(ino, published.versions(), &replaces);
+        body.settles.clear();
         if let Target::Document { base, .. } = &mut body.target {
             *base = published.versions().to_vec();
         }
@@ -415,8 +420,15 @@ impl View {
         ino: Ino,
         head: Head,
         place: Option<(&Spot, Option<Ino>)>,
+        changed: bool,
     ) -> Vec<DocKey> {
+        let people = self.vault.people();
         let mut tree = self.tree();
+        let is_conflict = match place {
+            None => tree.shown(ino).is_some_and(|shown| shown.is_conflict),
+            // What takes over a conflict copy keeps the document's path.
+            Some((spot, _)) => head.version.path.as_deref() != Some(spot.path().as_bytes()),
+        };
         if let Some((spot, victim)) = place {
             if let Some(victim) = victim {
                 tree.drop_draft(victim);
@@ -424,10 +436,6 @@ impl View {
             }
             tree.relocate(ino, spot.parent, OsStr::new(&spot.name));
         }
-        let is_conflict = match (place, tree.shown(ino)) {
-            (None, Some(shown)) => shown.is_conflict,
-            _ => false,
-        };
         let mut before: Vec<_> = tree
             .shown(ino)
             .map(|shown| shown.key.clone())
@@ -446,6 +454,9 @@ impl View {
         if let Some((backup, shown)) = backup {
             tree.set_role(backup, FileRole::Scratch);
             before.push(shown.key);
+        }
+        if changed {
+            self.name_settled(&mut tree, ino, &people);
         }
         before
     }

@@ -198,12 +198,18 @@ impl Model {
     }
 
     fn make_dirs(&mut self, newcomer: &Newcomer) {
-        let path = &self.docs.all[newcomer.head[0]].path;
-        let mut at = newcomer.key.area.clone();
-        let mut parts: Vec<String> = path.split('/').map(str::to_owned).collect();
-        if !newcomer.key.marker {
-            parts.pop();
+        let mut path = self.docs.all[newcomer.head[0]].path.clone();
+        if newcomer.key.marker {
+            path.push('/');
         }
+        self.make_parents(&newcomer.key.area, &path);
+    }
+
+    /// Makes the directories of a path below an area.
+    pub fn make_parents(&mut self, area: &str, path: &str) {
+        let mut at = area.to_owned();
+        let mut parts: Vec<&str> = path.split('/').collect();
+        parts.pop();
         for part in parts {
             at = format!("{at}/{part}");
             if !self.names.contains_key(&at) {

@@ -47,6 +47,8 @@ pub struct Target {
     pub key: Key,
     pub path: String,
     pub base: Vec<Vid>,
+    /// Other heads, which a change of a conflict copy replaces as well.
+    pub settles: Vec<Vid>,
 }
 
 #[derive(Clone, Debug)]
@@ -227,6 +229,36 @@ impl Model {
         Ok(())
     }
 
+    /// The document's other heads that are shown beside its conflict copy.
+    pub fn other_heads(&self, id: Id) -> Vec<Vid> {
+        let (Role::Document {
+            key,
+            conflict: true,
+            ..
+        }
+        | Role::Backup {
+            key,
+            conflict: true,
+            ..
+        }) = &self.file(id).role
+        else {
+            return Vec::new();
+        };
+        let others = self.names.values().filter(|other| **other != id);
+        let heads = others.filter_map(|other| match &self.nodes[other] {
+            Node::File(file) => match &file.role {
+                Role::Document {
+                    key: own,
+                    head: Some(head),
+                    ..
+                } if own == key => Some(head.clone()),
+                _ => None,
+            },
+            Node::Dir { .. } => None,
+        });
+        heads.flatten().collect()
+    }
+
     /// Where a save of a shown document goes, from the moment when it is opened.
     pub fn load(&mut self, id: Id) {
         let file = self.file(id);
@@ -243,6 +275,7 @@ impl Model {
                 key: key.clone(),
                 path: self.docs.all[head[0]].path.clone(),
                 base: head.clone(),
+                settles: self.other_heads(id),
             };
             self.file_mut(id).target = Some(target);
         }
@@ -260,6 +293,7 @@ pub fn new_target(path: &str, doc: usize) -> Target {
         },
         path: below.to_owned(),
         base: Vec::new(),
+        settles: Vec::new(),
     }
 }
 

@@ -146,6 +146,7 @@ impl Model {
                 key: key.clone(),
                 path: String::new(),
                 base: head.clone(),
+                settles: Vec::new(),
             }),
             (None, _) => None,
         };
@@ -154,10 +155,13 @@ impl Model {
             new_target(to, doc)
         });
         target.path = area(to).1.to_owned();
+        target.settles.clear();
         if let Some(takeover) = takeover {
-            target.key = takeover.key;
-            let own: Vec<Vid> = std::mem::replace(&mut target.base, takeover.base);
-            target.base.extend(own);
+            let own = std::mem::replace(&mut target, takeover);
+            target.base.extend(own.base);
+        } else if self.is_one_of_several(id) {
+            // A conflict copy under a name of its own is a document of its own.
+            target.key = new_target(to, self.docs.new_doc()).key;
         }
         if self.has_writer(id) && self.nothing_to_move(id) {
             self.move_node(from, to);
@@ -170,9 +174,24 @@ impl Model {
             file.target = Some(target);
             return;
         }
-        self.publish_moved(id, target, true);
-        self.move_node(from, to);
+        self.publish_moved(id, target, Some(to));
         self.let_go(id);
+    }
+
+    fn is_one_of_several(&self, id: Id) -> bool {
+        match &self.file(id).role {
+            Role::Document {
+                key,
+                conflict: true,
+                ..
+            }
+            | Role::Backup {
+                key,
+                conflict: true,
+                ..
+            } => self.docs.heads(key).len() > 1,
+            _ => false,
+        }
     }
 
     /// Tells whether there is no version that could move: never published, or gone meanwhile.
@@ -187,7 +206,7 @@ impl Model {
     }
 
     /// Publishes under another path; what is still being written stays a draft.
-    fn publish_moved(&mut self, id: Id, target: Target, renamed: bool) {
+    fn publish_moved(&mut self, id: Id, target: Target, to: Option<&str>) {
         let file = self.file(id);
         let unfinished = file.is_dirty() && self.has_writer(id);
         let shown = match &file.role {
@@ -202,7 +221,7 @@ impl Model {
             file.bytes = shown.bytes.clone();
             file.mode = shown.mode;
         }
-        self.publish_to(id, target, renamed);
+        self.publish_to(id, target, to);
         if shown.is_some() {
             let file = self.file_mut(id);
             file.bytes = draft.bytes;
@@ -303,7 +322,8 @@ impl Model {
             self.file_mut(id).target = Some(target);
             return;
         }
-        self.publish_moved(id, target, false);
+        target.settles.clear();
+        self.publish_moved(id, target, None);
         let idle = self.handles_on(id).next().is_none();
         if idle {
             self.file_mut(id).target = None;

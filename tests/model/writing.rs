@@ -1,6 +1,6 @@
 //! The reference for writing: handles, and when something is published.
 
-use super::documents::{Version, Who};
+use super::documents::{Version, Vid, Who};
 use super::reference::{
     Errno, File, Handle, How, Id, Model, Node, Role, Target, area, is_scratch, new_target, split,
 };
@@ -32,6 +32,7 @@ impl Model {
         let (role, target) = if is_scratch(split(path).1) {
             (Role::Scratch, None)
         } else {
+            let below = area(path).1;
             let target = self.takeover(path, None).unwrap_or_else(|| {
                 let doc = self.docs.new_doc();
                 new_target(path, doc)
@@ -39,7 +40,7 @@ impl Model {
             let role = Role::Document {
                 key: target.key.clone(),
                 head: None,
-                conflict: false,
+                conflict: target.path != below,
             };
             (role, Some(target))
         };
@@ -58,12 +59,16 @@ impl Model {
 
     /// The document that a file under this name continues.
     pub fn takeover(&self, path: &str, victim: Option<Id>) -> Option<Target> {
-        let (key, base) = match victim {
+        let (id, key, base, conflict) = match victim {
             Some(victim) => match &self.file(victim).role {
-                Role::Document { key, head, .. } => {
+                Role::Document {
+                    key,
+                    head,
+                    conflict,
+                } => {
                     let own = self.file(victim).target.as_ref();
                     let base = head.clone().or_else(|| own.map(|own| own.base.clone()));
-                    Some((key, base?))
+                    Some((victim, key, base?, *conflict && head.is_some()))
                 }
                 _ => None,
             },
@@ -75,20 +80,25 @@ impl Model {
                             head,
                             origin,
                             order,
-                            ..
-                        } if origin == path => Some((order, key, head)),
+                            conflict,
+                        } if origin == path => Some((order, (*id, key, head.clone(), *conflict))),
                         _ => None,
                     },
                     Node::Dir { .. } => None,
                 });
-                let last = backups.max_by_key(|(order, ..)| **order);
-                last.map(|(_, key, head)| (key, head.clone()))
+                let last = backups.max_by_key(|(order, _)| **order);
+                last.map(|(_, found)| found)
             }
         }?;
+        let (path, settles) = match conflict {
+            true => (self.docs.all[base[0]].path.clone(), self.other_heads(id)),
+            false => (area(path).1.to_owned(), Vec::new()),
+        };
         Some(Target {
             key: key.clone(),
-            path: area(path).1.to_owned(),
+            path,
             base,
+            settles,
         })
     }
 
@@ -153,7 +163,7 @@ impl Model {
             let touched = file.touched && !target.key.is_message();
             let unchanged = first == Some(&file.bytes) && !touched;
             if !unchanged || (never && !self.continue_backup(id, &target)) {
-                self.publish_to(id, target, false);
+                self.publish_to(id, target, None);
             }
         }
         self.file_mut(id).saved();
@@ -194,15 +204,19 @@ impl Model {
     }
 
     /// Publishes a version with what the file holds; it is what the file shows from now on.
-    pub fn publish_to(&mut self, id: Id, target: Target, renamed: bool) {
+    pub fn publish_to(&mut self, id: Id, target: Target, to: Option<&str>) {
         let file = self.file(id);
         let (bytes, mode) = (file.bytes.clone(), file.mode);
         let mode = if target.key.is_message() { 6 } else { mode };
-        let was_conflict = match &file.role {
-            Role::Document { conflict, .. } => *conflict,
-            _ => false,
+        let conflict = match (to, &file.role) {
+            (Some(to), _) => target.path != area(to).1,
+            (None, Role::Document { conflict, .. }) => *conflict,
+            (None, _) => false,
         };
-        let conflict = was_conflict && !renamed;
+        let first = target.base.first().map(|vid| &self.docs.all[*vid]);
+        let changed = !first.is_some_and(|first| first.present && first.bytes == bytes);
+        let mut parents = target.base.clone();
+        parents.extend(target.settles.iter().filter(|_| changed));
         self.published
             .insert((bytes.clone(), target.key.area.clone()));
         let version = Version {
@@ -216,7 +230,7 @@ impl Model {
             created: dds::ids::Timestamp::now().seconds(),
         };
         let key = version.key.clone();
-        let vid = self.docs.publish(&target.base, version);
+        let vid = self.docs.publish(&parents, version);
         let head = Some(vec![vid]);
         let file = self.file_mut(id);
         file.role = Role::Document {
@@ -226,9 +240,86 @@ impl Model {
         };
         file.target = Some(Target {
             base: vec![vid],
+            settles: Vec::new(),
             ..target
         });
         file.saved();
+        if let Some(to) = to {
+            self.move_node_to(id, to);
+        }
+        if changed {
+            self.name_settled(id);
+        }
+    }
+
+    pub fn move_node_to(&mut self, id: Id, to: &str) {
+        if self.names.get(to) == Some(&id) {
+            return;
+        }
+        self.detach(to);
+        self.names.retain(|_, node| *node != id);
+        self.names.insert(to.to_owned(), id);
+    }
+
+    /// A changed conflict copy that is the only version now has the document's name.
+    fn name_settled(&mut self, id: Id) {
+        let Role::Document {
+            key,
+            head: Some(head),
+            conflict: true,
+        } = self.file(id).role.clone()
+        else {
+            return;
+        };
+        let shown = self.names.values().any(|shown| *shown == id);
+        if !shown || self.docs.heads(&key).len() != 1 {
+            return;
+        }
+        let wanted = self.docs.all[head[0]].path.clone();
+        let (mut others, mut place) = (Vec::new(), None);
+        for (path, other) in self.names.iter().filter(|(_, other)| **other != id) {
+            let Node::File(file) = &self.nodes[other] else {
+                continue;
+            };
+            if let Role::Document {
+                key: own,
+                head,
+                conflict,
+            } = &file.role
+            {
+                if *own != key {
+                    continue;
+                }
+                if self.has_draft(*other) {
+                    return;
+                }
+                others.push(path.clone());
+                let same = |head: &Vec<Vid>| self.docs.all[head[0]].path == wanted;
+                if !conflict && head.as_ref().is_some_and(same) {
+                    place = Some(path.clone());
+                }
+            }
+        }
+        let to = match place {
+            Some(path) => path,
+            None => {
+                let path = format!("{}/{wanted}", key.area);
+                if self.names.contains_key(&path) {
+                    return;
+                }
+                self.make_parents(&key.area, &wanted);
+                path
+            }
+        };
+        for other in others {
+            self.detach(&other);
+        }
+        self.move_node_to(id, &to);
+        self.file_mut(id).role = Role::Document {
+            key,
+            head: Some(head),
+            conflict: false,
+        };
     }
 
     pub fn truncate(&mut self, path: &str, size: usize) -> Result<(), Errno> {

@@ -450,9 +450,14 @@ impl Mounted {
     pub fn new(cast: &Cast, configuration: &str) -> Mounted {
         let home = Home::new();
         let store = make_store(home.dir.path(), &members(cast));
+        Self::of(&cast.me, home, store, configuration)
+    }
+
+    /// The mount that somebody has of a store.
+    pub fn of(person: &Person, home: Home, store: PathBuf, configuration: &str) -> Mounted {
         let config = home.path(".config/dds");
         std::fs::create_dir_all(&config).unwrap();
-        std::fs::write(config.join("identity.asc"), &cast.me.secret).unwrap();
+        std::fs::write(config.join("identity.asc"), &person.secret).unwrap();
         std::fs::write(config.join("config.toml"), configuration).unwrap();
         let mut rig = Mounted {
             home,
