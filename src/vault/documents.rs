@@ -131,6 +131,13 @@ impl Document {
         &self.versions
     }
 
+    /// Other files with the bytes of a version, as synchronisers make them.
+    pub(super) fn twins(&self, version: &Version) -> impl Iterator<Item = &Arc<Version>> {
+        let (id, name) = (version.id, version.entry.name.clone());
+        let same = move |twin: &&Arc<Version>| twin.id == id && twin.entry.name != name;
+        self.versions.iter().filter(same)
+    }
+
     /// Returns the heads, the one that keeps the name first.
     ///
     /// A head is a version that no other version of the document replaces. Several blobs with
@@ -157,9 +164,10 @@ impl Document {
         let mut heads: Vec<Head> = Vec::new();
         for tip in tips {
             let same = |head: &&mut Head| {
-                tip.digest.is_some()
+                let same_content = tip.digest.is_some()
                     && head.version.digest == tip.digest
-                    && head.version.path == tip.path
+                    && head.version.path == tip.path;
+                same_content || head.version.id == tip.id
             };
             match heads.iter_mut().find(same) {
                 Some(head) => head.copies.push(Arc::clone(tip)),

@@ -117,6 +117,8 @@ struct State {
     retired: HashMap<(Folder, FileName), BlobId>,
     /// Files removed through us since the running refresh began: its listing may be older.
     removed: HashMap<(Folder, FileName), BlobId>,
+    /// What was taken away through us a moment ago, and when.
+    recent: returned::Recent,
     people: Arc<People>,
     certificates: Arc<CertIndex>,
     /// The same certificates by their primary keys.
@@ -200,6 +202,7 @@ impl Vault {
                 in_flight: HashMap::new(),
                 retired: HashMap::new(),
                 removed: HashMap::new(),
+                recent: returned::Recent::default(),
                 people,
                 certificates: Arc::new(CertIndex::default()),
                 recipients: HashMap::new(),

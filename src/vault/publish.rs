@@ -138,7 +138,12 @@ impl Vault {
         let others: Vec<_> = parents.filter(|old| old.key != flight.key).collect();
         for parent in &others {
             // What a crash left of its ancestors goes first, or it would show without it.
-            for old in superseded(&state, parent).iter().chain([*parent]) {
+            let same = twins(&state, parent);
+            for old in superseded(&state, parent)
+                .iter()
+                .chain(&same)
+                .chain([*parent])
+            {
                 state.retire(old);
                 retired.push(Arc::clone(old));
             }
@@ -189,7 +194,8 @@ impl Vault {
         })
     }
 
-    /// Removes versions from the store, at once: their document is gone.
+    /// Removes versions from the store, at once, with all other files of the same bytes: their
+    /// document is gone.
     ///
     /// # Errors
     /// `Io` as the disk says. A file that is already gone is no error.
@@ -200,18 +206,28 @@ impl Vault {
             self.shared.settle_replaced(folder)?;
         }
         for version in versions {
-            let folder = version.folder();
-            self.note_removed(version)?;
-            // What I want removed goes, whether it can be kept or not.
-            self.shared.keep_removed(version);
-            if let Err(error) = self.shared.remove_unchanged(version) {
-                // It is still there, and so it is not removed.
-                self.state_dir.note_restored(version.id)?;
-                return Err(error);
+            self.remove_one(version)?;
+            loop {
+                let twin = twins(&self.state(), version).pop();
+                let Some(twin) = twin else { break };
+                self.remove_one(&twin)?;
             }
-            self.state().removed(version);
-            self.shared.published(folder, Vec::new(), Vec::new());
         }
+        Ok(())
+    }
+
+    fn remove_one(&self, version: &Version) -> Result<()> {
+        self.note_removed(version)?;
+        // What I want removed goes, whether it can be kept or not.
+        self.shared.keep_removed(version);
+        if let Err(error) = self.shared.remove_unchanged(version) {
+            // It is still there, and so it is not removed.
+            self.state_dir.note_restored(version.id)?;
+            return Err(error);
+        }
+        self.state().removed(version);
+        self.shared
+            .published(version.folder(), Vec::new(), Vec::new());
         Ok(())
     }
 }
@@ -239,6 +255,13 @@ fn superseded(state: &State, version: &Version) -> Vec<Arc<Version>> {
         .filter(|old| old.blob != version.blob && replaced.contains(&old.blob))
         .cloned()
         .collect()
+}
+
+/// Other files with the bytes of a version.
+pub(super) fn twins(state: &State, version: &Version) -> Vec<Arc<Version>> {
+    let document = state.documents.get(&version.key).into_iter();
+    let twins = document.flat_map(|document| document.twins(version));
+    twins.cloned().collect()
 }
 
 /// What all copies of a publication have in common.

@@ -137,10 +137,15 @@ impl Vault {
             )
         };
         let looked_at = self.look_at(&unknown, &people, &certificates);
+        let begun = Instant::now();
         let looked_at = self.without_returned(looked_at);
         let mut state = self.state();
         for (entry, file) in looked_at {
-            state.take_in(entry, file);
+            let id = file.version().map(|version| version.id);
+            // Taken away meanwhile: the next look is for this file, too.
+            if !id.is_some_and(|id| state.recent.took_since(id, begun)) {
+                state.take_in(entry, file);
+            }
         }
         Ok(())
     }
@@ -368,6 +373,7 @@ impl State {
     pub(super) fn retire(&mut self, version: &Version) {
         let slot = (version.folder(), version.entry.name.clone());
         self.forget_version(version);
+        self.recent.note(version.id);
         self.retired.insert(slot, version.id);
     }
 
@@ -375,6 +381,7 @@ impl State {
     pub(super) fn removed(&mut self, version: &Version) {
         self.forget_version(version);
         let slot = (version.folder(), version.entry.name.clone());
+        self.recent.note(version.id);
         self.removed.insert(slot, version.id);
     }
 
