@@ -7,11 +7,18 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use dds::ids::{BlobName, Folder};
+use dds::contacts::Contacts;
+use dds::ids::{BlobKind, BlobName, Folder};
+use dds::openpgp::Identity;
+use dds::state::State;
+use dds::store::DirStore;
+use dds::vault::{StateKey, Vault};
 use support::gnupg::{Gnupg, installed};
 use support::mount::{Home, can_mount, wait_for};
-use support::people::{Person, blobs, make_store};
+use support::people::{Blob, Person, blobs, make_store};
 use support::rig::{Mounted, Rig as _};
 
 /// Alice, who mounts the store, and Bob, who has gpg and writes into the same folder.
@@ -405,6 +412,122 @@ fn copies_of_what_cannot_be_opened_or_has_other_readers_are_one_file_too() {
         scene.rig.remove(&format!("{dir}/{name}")).unwrap();
         assert_eq!(scene.rig.list(&dir).unwrap(), [""; 0]);
         assert_eq!(blobs(scene.rig.store(), Folder::Messages).len(), stays);
+    }
+}
+
+/// Counts how often a file is opened.
+struct Opened(std::os::fd::OwnedFd);
+
+impl Opened {
+    fn of(file: &Path) -> Opened {
+        use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+        let fd = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+        add_watch(&fd, file, WatchFlags::OPEN).unwrap();
+        Opened(fd)
+    }
+
+    fn times(&self) -> usize {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut events = rustix::fs::inotify::Reader::new(&self.0, &mut buffer);
+        std::iter::from_fn(|| events.next().ok().map(drop)).count()
+    }
+}
+
+#[test]
+fn what_is_not_whole_is_not_read_again_until_it_changes() {
+    let Some(scene) = Scene::new() else {
+        return;
+    };
+    let bytes = scene.gpg_makes("plan.md", b"a plan");
+    let part = scene.file("notes/plan.asc");
+    std::fs::write(&part, &bytes[..bytes.len() / 2]).unwrap();
+    // As written by a clock that is ahead; times are kept by synchronisers.
+    let ahead = SystemTime::now() + Duration::from_secs(3600);
+    let file = std::fs::File::options().write(true).open(&part).unwrap();
+    file.set_modified(ahead).unwrap();
+    wait_for("the file to be old enough", || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.unwrap().as_secs() > part.metadata().unwrap().ctime() as u64 + 2
+    });
+    let list = || scene.rig.list("notes/bob").unwrap();
+    list();
+    let opened = Opened::of(&part);
+    for _ in 0..5 {
+        assert_eq!(list(), [""; 0]);
+    }
+    assert_eq!(opened.times(), 0);
+    std::fs::write(&part, &bytes).unwrap();
+    scene.wait_shown("notes/bob", &[("plan.md", b"a plan")]);
+}
+
+/// Reading it all would take longer than anybody waits.
+#[test]
+fn garbage_of_any_length_keeps_nobody_waiting() {
+    let Some(mut scene) = Scene::new() else {
+        return;
+    };
+    let made = scene.gpg_makes("lunch.txt", b"at noon?");
+    let whole = String::from_utf8(made.clone()).unwrap();
+    let beginnings: [(&str, &[u8]); 5] = [
+        ("zeros", b""),
+        ("text", &b"no armor here\n".repeat(10_000)),
+        ("binary", b"\xC1\x01\x03\x01"),
+        ("no base64", b"-----BEGIN PGP MESSAGE-----\n\n\0\0\n"),
+        (
+            "other end",
+            &whole
+                .replace("END PGP MESSAGE", "END PGP SIGNATURE")
+                .into_bytes(),
+        ),
+    ];
+    for (name, beginning) in beginnings {
+        for folder in ["messages", "notes"] {
+            let mut file = std::fs::File::create(scene.file(&format!("{folder}/{name}.asc")));
+            let file = file.as_mut().unwrap();
+            file.write_all(beginning).unwrap();
+            file.set_len(64 << 30).unwrap();
+        }
+    }
+    // In a letter, with much text after it.
+    let mut letter = b"Dear Alice,\n".repeat(1000);
+    letter.extend(made);
+    letter.extend(b"Yours, Bob\n".repeat(1_000_000));
+    std::fs::write(scene.file("messages/letter.asc"), letter).unwrap();
+    scene.wait_shown("messages/bob", &[("lunch.txt", b"at noon?")]);
+    scene.rig.remount();
+    scene.wait_shown("messages/bob", &[("lunch.txt", b"at noon?")]);
+    assert_eq!(scene.rig.list("messages/unverified").unwrap(), [""; 0]);
+}
+
+#[test]
+fn what_is_not_whole_for_long_is_reported() {
+    let home = Home::new();
+    let alice = Person::new("Alice");
+    let store = make_store(home.dir.path(), &[("alice", &alice)]);
+    let note = Blob::new(BlobKind::Note, &alice, &[&alice], "plan.md").seal();
+    let part = store.join("notes/plan.asc");
+    std::fs::write(&part, &note[..note.len() / 2]).unwrap();
+    let sentence = "notes/plan.asc is not a whole OpenPGP message";
+    let defaults = dds::vault::Options::default();
+    assert_eq!(defaults.report_incomplete, Duration::from_secs(60));
+    for (after, reported) in [(defaults.report_incomplete, false), (Duration::ZERO, true)] {
+        let identities = vec![Identity::unlock(&alice.secret, None).unwrap()];
+        let state = home.path(&format!("state{reported}"));
+        let state = State::open(&state, &StateKey(&identities)).unwrap();
+        let options = dds::vault::Options {
+            report_incomplete: after,
+            ..defaults.clone()
+        };
+        let contacts = Contacts::load(&home.path("pins")).unwrap();
+        let store = Arc::new(DirStore::open(&store).unwrap());
+        let vault = Vault::open(store, state, identities, contacts, options).unwrap();
+        let told = |vault: &Vault| vault.notices().iter().any(|notice| notice == sentence);
+        assert_eq!(told(&vault), reported);
+        if reported {
+            std::fs::write(&part, &note).unwrap();
+            vault.refresh().unwrap();
+            assert!(!told(&vault));
+        }
     }
 }
 

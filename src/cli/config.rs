@@ -138,6 +138,7 @@ impl Config {
             history: self
                 .history_days
                 .map_or_else(HistoryLimits::default, HistoryLimits::days),
+            ..crate::vault::Options::default()
         })
     }
 

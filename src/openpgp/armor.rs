@@ -209,6 +209,17 @@ impl Stream {
         }
     }
 
+    /// Tells whether no text that may follow makes the block whole.
+    pub fn is_hopeless(&self) -> bool {
+        match &self.at {
+            // A line that has begun is the last in which the armor may begin.
+            Place::Before => self.passed > LEADING_TEXT,
+            Place::In(body) => !body.sane || (body.ended && !body.whole),
+            Place::Cleartext(_) => false,
+            Place::Nowhere => true,
+        }
+    }
+
     /// Returns what the block says to be, whole or not.
     pub fn label(&self) -> Option<Label> {
         match &self.at {

@@ -106,10 +106,13 @@ pub struct Facts {
     pub clock_ahead: bool,
 }
 
-/// A blob that was read to its end, whatever it turned out to be.
+/// A blob that was read, whatever it turned out to be.
 pub struct Examined {
     /// What became of it.
     pub outcome: Outcome,
+    /// It was read to its end. What cannot be a whole OpenPGP file is not: its digests are then
+    /// those of a part.
+    pub to_its_end: bool,
     /// SHA-1 of its bytes.
     pub name: BlobName,
     /// SHA-256 of its bytes.
@@ -163,10 +166,11 @@ pub fn examine(
         spent: 0,
         inside: Inside::default(),
     };
-    let mut source = Source::new(from, length);
+    let mut source = Source::while_it_may_be_whole(from, length);
     let inside = reader.read(&mut source);
     // Only the end tells whether the file is whole, and nothing else, on the outside.
     source.skip_rest();
+    let to_its_end = source.was_read_to_its_end();
     let (name, id) = source.digests()?;
     let (outcome, recipients) = match source.outline() {
         Outline::Message { recipients } => (finish(inside, recipients, keyring)?, recipients),
@@ -175,6 +179,7 @@ pub fn examine(
     };
     Ok(Examined {
         outcome,
+        to_its_end,
         name,
         id,
         recipients,

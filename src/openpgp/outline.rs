@@ -117,6 +117,11 @@ impl Outside {
         self.seen.secret
     }
 
+    /// Tells whether what came are no packets.
+    pub fn is_broken(&self) -> bool {
+        self.walker.is_broken()
+    }
+
     /// Judges, once all packets have come.
     pub fn finish(self) -> Outline {
         let mut seen = self.seen;

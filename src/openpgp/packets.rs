@@ -112,6 +112,11 @@ impl Walker {
         }
     }
 
+    /// Tells whether the bytes went wrong already.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.at, At::Broken)
+    }
+
     /// Ends the walk.
     ///
     /// # Errors

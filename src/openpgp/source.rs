@@ -32,6 +32,10 @@ pub(super) struct Source<'a> {
     /// Why reading ended before the end.
     failure: Option<io::Error>,
     ended: bool,
+    /// Ends as soon as it is certain that this is no whole OpenPGP file.
+    early: bool,
+    /// Ended so.
+    cut: bool,
 }
 
 enum Form {
@@ -55,7 +59,31 @@ impl<'a> Source<'a> {
             sha256: sha2::Sha256::new(),
             failure: None,
             ended: false,
+            early: false,
+            cut: false,
         }
+    }
+
+    /// As [`Source::new`], but ends as soon as it is certain that this is no whole OpenPGP file:
+    /// garbage may be long.
+    pub fn while_it_may_be_whole(from: &'a mut (dyn Read + Send + Sync), length: u64) -> Self {
+        Source {
+            early: true,
+            ..Self::new(from, length)
+        }
+    }
+
+    /// Tells whether everything was read.
+    pub fn was_read_to_its_end(&self) -> bool {
+        self.ended && !self.cut
+    }
+
+    fn is_hopeless(&self) -> bool {
+        let no_armor = match &self.form {
+            Form::Armored(stream) => stream.is_hopeless(),
+            Form::Binary | Form::Unknown => false,
+        };
+        no_armor || self.outside.is_broken()
     }
 
     /// Reads up to the end.
@@ -108,6 +136,10 @@ impl<'a> Source<'a> {
         self.packets.clear();
         self.given = 0;
         while self.packets.is_empty() && !self.ended {
+            if self.early && self.is_hopeless() {
+                (self.ended, self.cut) = (true, true);
+                break;
+            }
             let known = self.raw.len();
             self.ended = self.read_piece() == 0;
             self.sha1.update(&self.raw[known..]);

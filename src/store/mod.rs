@@ -96,9 +96,11 @@ impl Stamp {
     /// Tells whether any later change must show in the stamp.
     ///
     /// Clocks of file systems tick in steps of up to 2 s (FAT): a file that was changed just
-    /// now may change again without a trace, so its equal stamp proves nothing yet.
+    /// now may change again without a trace, so its equal stamp proves nothing yet. A time far
+    /// ahead was set by its writer, and does not stay if he writes again.
     pub fn is_settled(&self, now: Timestamp) -> bool {
-        self.mtime.max(self.ctime).seconds() < now.seconds().saturating_sub(2)
+        let recent = |time: Timestamp| time.seconds().abs_diff(now.seconds()) <= 2;
+        !recent(self.mtime) && !recent(self.ctime)
     }
 }
 
@@ -382,5 +384,11 @@ mod tests {
         };
         assert!(!stamp.is_settled(at(100)) && !stamp.is_settled(at(102)));
         assert!(stamp.is_settled(at(103)));
+        let ahead = Stamp {
+            mtime: at(1000),
+            ..stamp
+        };
+        assert!(!ahead.is_settled(at(100)) && ahead.is_settled(at(103)));
+        assert!(!ahead.is_settled(at(999)));
     }
 }

@@ -71,6 +71,8 @@ pub struct Options {
     pub spill: Option<Arc<SpillArea>>,
     /// What is kept of notes that are replaced or removed.
     pub history: HistoryLimits,
+    /// A file that is still no whole OpenPGP message after this time is reported.
+    pub report_incomplete: Duration,
 }
 
 impl Default for Options {
@@ -82,6 +84,7 @@ impl Default for Options {
             groups: Groups::default(),
             spill: None,
             history: HistoryLimits::default(),
+            report_incomplete: Duration::from_secs(60),
         }
     }
 }
@@ -485,7 +488,11 @@ impl Vault {
         let mut file = self.store().open_blob(entry, self.blob_limit())?;
         let length = file.stamp().size;
         let examined = self.examine_from(&mut file, length, certificates, session_key)?;
-        Ok((examined, file.finish()?))
+        let stamp = match examined.to_its_end {
+            true => file.finish()?,
+            false => file.stamp(),
+        };
+        Ok((examined, stamp))
     }
 
     fn examine_from(

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{Kind, Result, printable};
 use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp};
@@ -15,8 +15,6 @@ use crate::vault::documents::{DocKey, Version};
 use crate::vault::judge::{Judgement, Place, Vouched, judge};
 use crate::vault::{State, Vault, lock, openers};
 
-/// A file that is still no whole OpenPGP message after this time is reported.
-const REPORT_INCOMPLETE: Duration = Duration::from_secs(60);
 /// Blobs above this size, and smaller ones that hold more, are opened one at a time, which bounds
 /// memory.
 const LARGE: u64 = 4 << 20;
@@ -281,7 +279,9 @@ impl Vault {
                     printable(&name.as_os_str().to_string_lossy())
                 );
                 match &file.what {
-                    What::Incomplete(since) if since.elapsed() >= REPORT_INCOMPLETE => {
+                    What::Incomplete(since)
+                        if since.elapsed() >= self.options.report_incomplete =>
+                    {
                         Some(format!("{name} is not a whole OpenPGP message"))
                     }
                     What::Unreadable(why) => Some(format!("{name} cannot be read: {why}")),
