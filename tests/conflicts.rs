@@ -72,11 +72,11 @@ impl World {
         all.retain(|file, _| !removed.contains(file));
         for side in &mut self.sides {
             let files = side.files();
-            for file in removed.intersection(&files) {
-                std::fs::remove_file(side.path(file)).unwrap();
-            }
             for (_, from) in all.iter().filter(|(file, _)| !files.contains(*file)) {
                 side.arrives(from);
+            }
+            for file in removed.intersection(&files) {
+                std::fs::remove_file(side.path(file)).unwrap();
             }
             side.known = all.keys().cloned().collect();
         }
