@@ -47,7 +47,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use people::Cast;
 use run::Different;
-use steps::{Plan, Step};
+use steps::At::*;
+use steps::Links::{self, *};
+use steps::Step::{self, *};
+use steps::{By, Plan};
 
 static CAST: LazyLock<Cast> = LazyLock::new(Cast::new);
 
@@ -106,6 +109,18 @@ fn shrink(plan: &Plan, mut steps: Vec<Step>, mut why: Different) -> (Different, 
     (why, steps)
 }
 
+/// Takes the steps of a failure that was found.
+fn replay(owners: &[&'static str], links: Links, areas: &[&str], steps: &[Step]) {
+    let plan = Plan {
+        owners: owners.to_vec(),
+        links,
+        areas: areas.iter().map(|area| (*area).to_owned()).collect(),
+    };
+    if let Err(why) = try_world(&plan, steps) {
+        panic!("{why}");
+    }
+}
+
 #[test]
 fn worlds() {
     let given = std::env::var("DDS_TEST_SEED").ok();
@@ -139,4 +154,22 @@ fn worlds() {
     if let Some(why) = failure.into_inner().unwrap() {
         panic!("{why}");
     }
+}
+
+#[test]
+fn regression_a_note_that_a_renaming_over_replaced_is_shown_when_it_returns() {
+    // It was hidden until the next mount: the mark that hides it until it is unlinked stayed, if
+    // nobody looked at the store before it was back.
+    replay(
+        &["alice", "alice"],
+        Mesh,
+        &["notes/alice"],
+        &[
+            Write(By(0, 0, 0), Is("b.md")),
+            Write(By(0, 0, 0), Is("a.md")),
+            Rename(By(0, 0, 0), Is("b.md"), "a.md"),
+            Write(By(0, 0, 0), Is("a.md")),
+            Return(0, 0),
+        ],
+    );
 }

@@ -149,11 +149,18 @@ impl Vault {
             }
         }
         drop(state);
-        self.shared.published(kind.folder(), replaced, retired);
+        self.shared
+            .published(kind.folder(), replaced, retired.clone());
         if !others.is_empty() {
             // `replaces@` does not count between documents: after a crash these would be back, so
             // they go before the answer. A failure stays pending, and in `.dds/status`.
-            let _ = self.shared.settle_folder(kind.folder());
+            if self.shared.settle_folder(kind.folder()).is_ok() {
+                // What a peer brings back from now on is shown.
+                let mut state = self.state();
+                for old in &retired {
+                    state.unlinked(old);
+                }
+            }
         }
         Ok(Published {
             versions,

@@ -377,6 +377,14 @@ impl State {
         self.retired.insert(slot, version.id);
     }
 
+    /// What was retired is unlinked: only a listing from before may still have it.
+    pub(super) fn unlinked(&mut self, version: &Version) {
+        let slot = (version.folder(), version.entry.name.clone());
+        if self.retired.remove(&slot).is_some() {
+            self.removed.insert(slot, version.id);
+        }
+    }
+
     /// Forgets a version whose blob was removed through us.
     pub(super) fn removed(&mut self, version: &Version) {
         self.forget_version(version);
