@@ -173,3 +173,21 @@ fn regression_a_note_that_a_renaming_over_replaced_is_shown_when_it_returns() {
         ],
     );
 }
+
+#[test]
+fn regression_what_is_renamed_over_and_not_replaced_is_shown_beside() {
+    // Its writer had seen another document there, which is what his save replaced; the one that
+    // had taken its name meanwhile was hidden until the next mount.
+    replay(
+        &["alice", "alice"],
+        Mesh,
+        &["notes/alice"],
+        &[
+            Write(By(0, 1, 0), Is("a.md")),
+            Write(By(1, 1, 0), Is("a.md")),
+            Vim(By(0, 0, 0), Is("a.md"), 1),
+            Sync(1, 0, 100, 0),
+            Replace(By(0, 1, 0), Is("a.md")),
+        ],
+    );
+}

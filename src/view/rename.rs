@@ -103,7 +103,12 @@ impl View {
         let held_back: Vec<DocKey> = {
             let tree = self.tree();
             let both = [Some(ino), victim].into_iter().flatten();
-            both.filter_map(|ino| tree.held_back(ino)).collect()
+            let held_back = both.filter_map(|ino| tree.held_back(ino));
+            // Of another document than its writer saw, what is renamed over is not replaced.
+            let victim = victim.and_then(|victim| tree.shown(victim));
+            held_back
+                .chain(victim.map(|shown| shown.key.clone()))
+                .collect()
         };
         let is_dir = self.tree().dir(ino).is_some();
         if is_dir {
@@ -128,7 +133,7 @@ impl View {
         let people = self.vault.people();
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
-        // A document comes back whose backup or coming replacement is gone.
+        // A document comes back whose backup, coming replacement or place is gone.
         for key in held_back {
             let document = self.vault.document(&key);
             tree.apply(vec![(key, document)], &people);
