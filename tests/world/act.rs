@@ -166,6 +166,13 @@ impl World<'_> {
             (_, Some(_)) => {}
             (_, None) => may.extend(one.backups.get(path).into_iter().flatten()),
         }
+        if path.contains(" (conflict, ") {
+            // Its change settles the conflict. How far is the subject of tests of its own.
+            let doc = |blob: &BlobName| self.oracle.records.get(blob).map(|record| record.doc);
+            let beside = one.below(path.rsplit_once('/').unwrap().0);
+            let heads = beside.iter().filter_map(|path| one.blob_at(path));
+            may.extend(heads.filter(|head| current.is_some_and(|c| doc(&c) == doc(head))));
+        }
         let slots = one.open.values().filter(|slot| slot.path == path);
         may.extend(slots.flat_map(|slot| &slot.may_replace));
         may
