@@ -154,10 +154,10 @@ pub(super) fn start(mountpoint: &Path, telling: Arc<Telling>, view: &View) -> Re
     Ok(())
 }
 
-/// Gives the calling thread a table of descriptors of its own, with nothing in it but standard
-/// input, output and error.
+/// Gives the calling thread a table of descriptors of its own, with nothing in it: standard output
+/// is somebody's who waits until the daemon has let go of it.
 fn own_descriptors() -> io::Result<()> {
-    const FIRST: libc::c_uint = 3;
+    const FIRST: libc::c_uint = 0;
     // SAFETY: the thread's own table alone changes, and it owns no descriptor in it.
     let done = unsafe {
         libc::syscall(
