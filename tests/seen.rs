@@ -289,3 +289,33 @@ vim -N -es -u NONE -i NONE --cmd 'set swapfile directory=.' --cmd '{set}' \
         assert!(edit.exists(), "{set}");
     }
 }
+
+#[test]
+fn what_settles_a_conflict_has_the_note_s_name_whatever_came_and_went_before_it() {
+    let cast = Cast::new();
+    let rig = InProcess::new(&cast);
+    let to = [&cast.me, &cast.bob];
+    let version = |replaces: &[BlobName], content: &'static [u8], later: u64| {
+        let mut blob = Blob::new(BlobKind::Note, &cast.bob, &to, "plan.md").content(content);
+        blob.notations.replaces.extend(replaces);
+        blob.created = Some(SystemTime::now() + Duration::from_secs(later));
+        blob.deliver(rig.store(), Folder::Notes)
+    };
+    let take_away = |blob: BlobName| {
+        fs::remove_file(rig.store().join("notes").join(blob.file_name())).unwrap();
+        rig.list(DIR).unwrap()
+    };
+    let older = version(&[], b"older", 0);
+    rig.list(DIR).unwrap();
+    let newer = version(&[], b"newer", 1);
+    let both = rig.list(DIR).unwrap();
+    assert_eq!(both.len(), 2);
+    // The syncer tells of what the other side removed before it brings what was made of both.
+    let left = take_away(older);
+    assert_eq!(left.len(), 1);
+    assert_ne!(left, ["plan.md"], "names are sticky");
+    version(&[older, newer], b"settled", 2);
+    assert_eq!(rig.list(DIR).unwrap(), ["plan.md"]);
+    assert_eq!(take_away(newer), ["plan.md"]);
+    assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"settled");
+}

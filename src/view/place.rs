@@ -91,6 +91,7 @@ impl Tree {
         // Heads that became equal are one: the document's own name keeps it, then a conflict
         // copy's, a backup's last.
         nodes.sort_by_key(|ino| self.rank(*ino));
+        let is_settled = heads.len() == 1;
         let mut free: Vec<(usize, Head)> = heads.into_iter().enumerate().collect();
         let mut unmatched = Vec::new();
         for ino in nodes {
@@ -133,6 +134,8 @@ impl Tree {
                 continue; // The draft goes on from the version that its writer saw.
             }
             match successor {
+                // The file with the document's name went before what settled both came.
+                Some(_) if is_settled && self.is_last_copy(ino, key) => self.withdraw(ino, key),
                 Some(index) if !self.has_handles(ino) => {
                     let (_, head) = free.remove(index);
                     self.set_head(ino, head);
@@ -163,6 +166,13 @@ impl Tree {
             Some(FileRole::Document(shown)) if shown.is_conflict => 1,
             _ => 0,
         }
+    }
+
+    /// Tells whether a file is a conflict copy, and nothing else shows its document.
+    fn is_last_copy(&self, ino: Ino, key: &DocKey) -> bool {
+        let is_copy = self.shown(ino).is_some_and(|shown| shown.is_conflict);
+        let nodes = self.by_document.get(key).map_or(0, Vec::len);
+        is_copy && nodes == 1
     }
 
     /// The blobs of a document that new files will replace.

@@ -57,6 +57,7 @@ impl Model {
 
     fn match_heads(&mut self, key: &Key, newcomers: &mut Vec<Newcomer>) {
         let mut free: Vec<(usize, Head)> = self.docs.heads(key).into_iter().enumerate().collect();
+        let settled = free.len() == 1;
         let mut unmatched = Vec::new();
         let mut nodes = self.shown();
         nodes.retain(|(_, shown, _)| shown == key);
@@ -75,7 +76,7 @@ impl Model {
             }
         }
         for (path, current) in unmatched {
-            self.supersede(&path, &current, &mut free);
+            self.supersede(&path, &current, &mut free, settled);
         }
         // What a draft will replace is not shown beside it.
         let drafts: Vec<Vid> = (self.names.values())
@@ -111,7 +112,13 @@ impl Model {
     }
 
     /// What a node showed is no head any more.
-    fn supersede(&mut self, path: &str, current: &Head, free: &mut Vec<(usize, Head)>) {
+    fn supersede(
+        &mut self,
+        path: &str,
+        current: &Head,
+        free: &mut Vec<(usize, Head)>,
+        settled: bool,
+    ) {
         let id = self.names[path];
         let successor = free.iter().position(|(_, head)| {
             let version = &self.docs.all[head[0]];
@@ -128,7 +135,15 @@ impl Model {
             }
         }
         let open = self.handles_on(id).next().is_some();
+        let key = &self.docs.all[current[0]].key;
+        let alone = self
+            .shown()
+            .iter()
+            .filter(|(_, shown, _)| shown == key)
+            .count()
+            == 1;
         match successor {
+            Some(_) if settled && alone && self.rank(id) == 1 => self.withdraw(path, current),
             Some(index) if !open => {
                 let (_, head) = free.remove(index);
                 self.set_head(path, current, head);
