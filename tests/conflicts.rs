@@ -366,12 +366,19 @@ fn removing_the_conflict_copy_settles_it_for_both() {
 
 /// How programs save, as scripts that write `merged` into the file `$F`.
 const SAVES: [&str; 5] = [
-    "printf merged > \"$F\"",
-    "printf merged > .goutputstream-ABCDEF; mv .goutputstream-ABCDEF \"$F\"",
-    "printf merged > new.tmp; mv new.tmp \"$F\"",
-    "mv \"$F\" \"$F~\"; printf merged > \"$F\"; rm \"$F~\"",
-    "cat \"$F\" > /dev/null; sed -i 's/.*/merged/' \"$F\"",
+    r#"read -r seen < "$F" || true; printf merged > "$F""#,
+    r#"save "$F" .goutputstream-ABCDEF"#,
+    r#"save "$F" new.tmp"#,
+    r#"perl -e 'open F, "<", $ARGV[0]; <F>; rename $ARGV[0], "$ARGV[0]~" or die; open G, ">", $ARGV[0];
+        print G "merged"; close G or die; unlink "$ARGV[0]~" or die' "$F""#,
+    r#"cat "$F" > /dev/null; sed -i 's/.*/merged/' "$F""#,
 ];
+
+/// Reads a file, writes another, and renames it over the first.
+const SAVE: &str = r#"save() {
+    perl -e 'open F, "<", $ARGV[0]; <F>; open G, ">", $ARGV[1]; print G "merged";
+        close G or die; rename $ARGV[1], $ARGV[0] or die' "$1" "$2"
+}"#;
 
 #[test]
 fn editing_the_conflict_copy_settles_it_for_both() {
@@ -380,7 +387,7 @@ fn editing_the_conflict_copy_settles_it_for_both() {
             return;
         };
         let side = &world.sides[round % 2];
-        side.shell(&format!("F={:?}\n{save}", side.conflict()));
+        side.shell(&format!("{SAVE}\nF={:?}\n{save}", side.conflict()));
         assert_eq!(side.tree(""), tree(&[("plan.md", b"merged")]), "{save}");
         assert!(!side.is_conflict("plan.md"));
         world.settle_and_sync();

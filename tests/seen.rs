@@ -319,3 +319,46 @@ fn what_settles_a_conflict_has_the_note_s_name_whatever_came_and_went_before_it(
     assert_eq!(take_away(newer), ["plan.md"]);
     assert_eq!(rig.read("notes/bob/plan.md").unwrap(), b"settled");
 }
+
+#[test]
+fn saving_a_conflict_copy_twice_settles_nothing_that_arrived_after_it_was_read() {
+    let scene = Scene::new();
+    let to = [&scene.cast.me, &scene.cast.bob];
+    let mut other = Blob::new(BlobKind::Note, &scene.cast.bob, &to, "plan.md").content(b"other");
+    other.created = Some(SystemTime::now() + Duration::from_secs(1));
+    scene.rig.list(DIR).unwrap();
+    other.deliver(scene.rig.store(), Folder::Notes);
+    let names = scene.rig.list(DIR).unwrap();
+    let copy = names
+        .iter()
+        .find(|name| name.contains("(conflict"))
+        .unwrap();
+    scene.read(copy, VIM);
+    let edit = scene.arrives();
+    for content in [&b"mine"[..], b"mine again"] {
+        scene.write(copy, content, false, VIM);
+        let shown = scene.rig.list(DIR).unwrap();
+        assert_eq!(shown.len(), 2, "{shown:?}");
+        let shown: Vec<_> = shown
+            .iter()
+            .map(|name| scene.rig.read(&format!("{DIR}/{name}")).unwrap())
+            .collect();
+        assert!(shown.contains(&content.to_vec()) && shown.contains(&b"bob's edit".to_vec()));
+    }
+    assert!(
+        scene
+            .rig
+            .store()
+            .join("notes")
+            .join(edit.file_name())
+            .exists()
+    );
+    // Who never read the copy settles nothing either.
+    let shown = scene.rig.list(DIR).unwrap();
+    let copy = shown
+        .iter()
+        .find(|name| name.contains("(conflict"))
+        .unwrap();
+    scene.write(copy, b"another's", false, OTHER);
+    assert_eq!(scene.rig.list(DIR).unwrap().len(), 2);
+}

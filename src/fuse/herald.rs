@@ -27,7 +27,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +53,8 @@ pub(super) const HANDLE: FileHandle = FileHandle(u64::MAX);
 pub(super) struct Telling {
     /// The herald's thread; 0 while there is none.
     thread: AtomicU32,
+    /// One of its requests was known for what it is.
+    known: AtomicBool,
     /// What it is telling now.
     news: Mutex<Option<News>>,
 }
@@ -75,6 +77,7 @@ impl Telling {
 
     /// Answers a lookup: the name that is told of is free if it appeared, and taken if it is gone.
     pub(super) fn lookup(&self, view: &View, parent: Ino, name: &OsStr) -> Result<Attr> {
+        self.known.store(true, Ordering::Relaxed);
         match self.current() {
             Some(news) if news.is_about(parent, name) => match news.what {
                 Event::Appeared => Err(outdated()),
@@ -182,24 +185,45 @@ fn pass_on(sender: &SyncSender<News>, news: News) {
     }
 }
 
+impl Drop for Herald {
+    fn drop(&mut self) {
+        // The thread's number may be given to any other.
+        self.telling.thread.store(0, Ordering::Relaxed);
+    }
+}
+
 impl Herald {
     /// Tells until the view is gone. Nothing is logged here: the log's descriptor is among those
     /// that the thread has given up.
     fn tell_all(&self, receiver: &Receiver<News>) {
-        if own_descriptors().is_err() {
-            return; // Then it could hang when the other threads are killed.
+        if let Err(error) = own_descriptors() {
+            // Without, it could hang when the other threads are killed.
+            tracing::warn!("programs that watch the mount are not told what arrives: {error}");
+            return;
         }
         let thread = rustix::thread::gettid().as_raw_pid().unsigned_abs();
         self.telling.thread.store(thread, Ordering::Relaxed);
         for news in receiver {
+            if !self.is_known() {
+                return;
+            }
             self.telling.set(Some(news.clone()));
             // An error says that the news are outdated, or nobody may look there, or the mount is
             // being taken away.
             let _ = self.tell(&news);
             self.telling.set(None);
         }
-        // The thread's number may be given to any other.
-        self.telling.thread.store(0, Ordering::Relaxed);
+    }
+
+    /// Tells whether the adapter knows the herald's requests: else they would be carried out. The
+    /// kernel counts threads otherwise where the mount was made in another pid namespace.
+    fn is_known(&self) -> bool {
+        let known = || self.telling.known.load(Ordering::Relaxed);
+        if !known() {
+            // Nothing has this name, so only the question matters.
+            let _ = self.open_dir(Path::new(".dds/herald"));
+        }
+        known()
     }
 
     fn tell(&self, news: &News) -> io::Result<()> {
@@ -233,7 +257,7 @@ impl Herald {
     fn open_dir(&self, path: &Path) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&self.mountpoint, flags, Mode::empty())?;
-        if rustix::fs::minor(rustix::fs::fstat(&root)?.st_dev) != self.device {
+        if rustix::fs::fstat(&root)?.st_dev != rustix::fs::makedev(0, self.device) {
             return Err(io::ErrorKind::NotFound.into());
         }
         if path.as_os_str().is_empty() {

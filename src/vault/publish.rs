@@ -223,7 +223,7 @@ impl Vault {
         Ok(())
     }
 
-    fn remove_one(&self, version: &Version) -> Result<()> {
+    fn take_away(&self, version: &Version) -> Result<()> {
         self.note_removed(version)?;
         // What I want removed goes, whether it can be kept or not.
         self.shared.keep_removed(version);
@@ -232,6 +232,14 @@ impl Vault {
             self.state_dir.note_restored(version.id)?;
             return Err(error);
         }
+        Ok(())
+    }
+
+    fn remove_one(&self, version: &Version) -> Result<()> {
+        self.state().recent.begin(version.id);
+        let taken = self.take_away(version);
+        self.state().recent.note(version.id);
+        taken?;
         self.state().removed(version);
         self.shared
             .published(version.folder(), Vec::new(), Vec::new());

@@ -2,9 +2,6 @@
 //!
 //! A removed message is not shown again and is removed again. A removed note that returns is
 //! shown: data is never destroyed on a guess. Either is told in `.dds/status`.
-//!
-//! A second file with the same bytes, as synchronisers make them, is another matter: it was there
-//! when I removed the note, and goes with it, also if nobody had looked at it yet.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,44 +22,32 @@ use crate::vault::{Vault, lock};
 pub const PRIVATE_RECIPIENTS: usize = 2;
 /// Sentences about returned blobs that are kept for `.dds/status`.
 const NOTICES: usize = 100;
-/// How long a second file of the same bytes may take to be found that was there all along.
-const MOMENT: Duration = Duration::from_secs(5);
+/// How long it is remembered what was taken away: longer than a look at the store takes.
+const MOMENT: Duration = Duration::from_secs(60);
 
-/// The blobs that were taken away a moment ago.
+/// The blobs that are being taken away, and those that were a moment ago.
 #[derive(Default)]
-pub(super) struct Recent(HashMap<BlobId, Taken>);
-
-struct Taken {
-    at: Instant,
-    /// The same by the clock that stamps files, which goes in steps of some milliseconds.
-    stamped: Timestamp,
-}
+pub(super) struct Recent(HashMap<BlobId, Option<Instant>>);
 
 impl Recent {
-    /// Notes that a blob is taken away now.
+    /// Notes that a blob is about to be taken away; [`Recent::note`] ends it, also if it failed.
+    pub(super) fn begin(&mut self, id: BlobId) {
+        self.0.insert(id, None);
+    }
+
+    /// Notes that a blob was taken away.
     pub(super) fn note(&mut self, id: BlobId) {
-        self.0.retain(|_, taken| taken.at.elapsed() < MOMENT);
-        let at = Instant::now();
-        let stamped = coarse_now();
-        self.0.insert(id, Taken { at, stamped });
+        let now = Instant::now();
+        self.0
+            .retain(|_, taken| taken.is_none_or(|taken| now - taken < MOMENT));
+        self.0.insert(id, Some(now));
     }
 
-    /// Tells whether a blob was taken away since a certain time.
+    /// Tells whether a blob was taken away since a certain time, or is being taken away.
     pub(super) fn took_since(&self, id: BlobId, begun: Instant) -> bool {
-        self.0.get(&id).is_some_and(|taken| taken.at >= begun)
-    }
-
-    /// Tells whether a file lay in the store when its bytes were taken away a moment ago.
-    fn was_there(&self, entry: &Entry, id: BlobId) -> bool {
         let taken = self.0.get(&id);
-        taken.is_some_and(|taken| entry.stamp.ctime < taken.stamped && taken.at.elapsed() < MOMENT)
+        taken.is_some_and(|taken| taken.is_none_or(|taken| taken >= begun))
     }
-}
-
-fn coarse_now() -> Timestamp {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or_default();
-    Timestamp::new(now.tv_sec, nanoseconds).unwrap_or_else(|_| Timestamp::now())
 }
 
 impl Vault {
@@ -102,25 +87,10 @@ impl Vault {
         files
             .into_iter()
             .filter_map(|(entry, file)| match file.version().cloned() {
-                Some(version) if self.was_overlooked(&entry, &version) => None,
                 Some(version) if self.was_removed(&version) => self.treat(entry, file, &version),
                 _ => Some((entry, file)),
             })
             .collect()
-    }
-
-    /// Takes away a second file of what was taken away a moment ago. Tells whether it did.
-    fn was_overlooked(&self, entry: &Entry, version: &Version) -> bool {
-        // A message is removed again whenever it came, and that is told.
-        let is_note = version.folder() == Folder::Notes;
-        if !is_note || !self.state().recent.was_there(entry, version.id) {
-            return false;
-        }
-        let gone = self.shared.remove_unchanged(version).unwrap_or(false);
-        if gone {
-            self.shared.published(entry.folder, Vec::new(), Vec::new());
-        }
-        gone
     }
 
     fn was_removed(&self, version: &Version) -> bool {

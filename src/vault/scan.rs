@@ -113,6 +113,7 @@ impl Vault {
                 .filter(|(in_folder, _)| *in_folder == folder);
             names.map(|(_, name)| name.clone()).collect()
         };
+        let begun = Instant::now();
         let listed = self.store().list(folder)?;
         let names: HashSet<_> = listed.iter().map(|entry| &entry.name).collect();
         let (unknown, people, certificates) = {
@@ -134,14 +135,20 @@ impl Vault {
                 Arc::clone(&state.certificates),
             )
         };
-        let looked_at = self.look_at(&unknown, &people, &certificates);
-        let begun = Instant::now();
+        let mut looked_at = self.look_at(&unknown, &people, &certificates);
+        // What is taken away meanwhile is for the next look.
+        let was_taken = |state: &State, file: &File| {
+            let version = file.version();
+            version.is_some_and(|version| state.recent.took_since(version.id, begun))
+        };
+        {
+            let state = self.state();
+            looked_at.retain(|(_, file)| !was_taken(&state, file));
+        }
         let looked_at = self.without_returned(looked_at);
         let mut state = self.state();
         for (entry, file) in looked_at {
-            let id = file.version().map(|version| version.id);
-            // Taken away meanwhile: the next look is for this file, too.
-            if !id.is_some_and(|id| state.recent.took_since(id, begun)) {
+            if !was_taken(&state, &file) {
                 state.take_in(entry, file);
             }
         }

@@ -13,16 +13,17 @@ use crate::view::tree::{FileRole, Ino, Shown, Tree};
 use crate::view::{ThreadGroup, View};
 
 impl View {
-    /// Does not let a process settle with heads that arrived after it read a conflict copy.
+    /// Does not let a process settle with heads that arrived after it read a conflict copy, nor at
+    /// all if it did not read it.
     pub(super) fn settle_only_seen(&self, group: Option<ThreadGroup>, ino: Ino, file: &OpenFile) {
         let Some((parent, name, _)) = self.shown_there(ino) else {
             return;
         };
-        if let Some(sight) = self.sight(group, parent, &name) {
-            let mut body = file.lock();
-            if !body.is_dirty() {
-                body.settles.retain(|version| sight.saw(version));
-            }
+        let sight = self.sight(group, parent, &name);
+        let saw = |version: &Version| sight.as_ref().is_some_and(|sight| sight.saw(version));
+        let mut body = file.lock();
+        if !body.is_dirty() {
+            body.settles.retain(|version| saw(version));
         }
     }
 

@@ -221,6 +221,7 @@ impl Body {
     pub(super) fn revert_target(&mut self) {
         if let Some(before) = self.before.take() {
             self.target = before;
+            self.settles.clear();
             self.moved = false;
             self.failed = None;
         }

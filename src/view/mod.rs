@@ -367,7 +367,7 @@ impl View {
     fn show_changes(&self) {
         let people = self.vault.people();
         let mut tree = self.tree();
-        tree.begin_news();
+        self.begin_news(&mut tree);
         let stale = tree.drop_stale_audiences(&people);
         for folder in Folder::ALL {
             tree.unverified_dir(folder);

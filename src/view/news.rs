@@ -46,6 +46,13 @@ impl View {
         let _ = self.watcher.set(watcher);
     }
 
+    /// Begins to note what others do, if somebody wants to be told.
+    pub(super) fn begin_news(&self, tree: &mut Tree) {
+        if self.watcher.get().is_some() {
+            tree.begin_news();
+        }
+    }
+
     /// Passes on what others did, in its order: the caller still holds the tree.
     pub(super) fn tell_news(&self, tree: &mut Tree) {
         let news = tree.take_news();

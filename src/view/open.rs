@@ -156,7 +156,8 @@ impl View {
             mode: document_mode(version),
         };
         let open = OpenFile::published(content, self.target(ino, key, head), stat);
-        open.lock().settles = self.tree().other_heads(ino);
+        let others = self.tree().other_heads(ino);
+        open.lock().settles = others;
         let mut tree = self.tree();
         let file = tree.file_mut(ino).ok_or_else(not_found)?;
         Ok(Arc::clone(file.open.get_or_insert_with(|| Arc::new(open))))
@@ -383,7 +384,7 @@ impl View {
             if body.is_dirty() && body.failed.is_none() {
                 let published = self.publish(*ino, &mut body);
                 drop(body);
-                self.saw(*opener, *ino);
+                self.made(*opener, *ino);
                 // Nobody hears a RELEASE: the log does.
                 let _ = self.reported(*ino, published);
             }

@@ -100,15 +100,12 @@ impl View {
         if victim.is_some() && mode.no_replace {
             return Err(exists());
         }
-        let held_back: Vec<DocKey> = {
+        let (held_back, renamed_over) = {
             let tree = self.tree();
             let both = [Some(ino), victim].into_iter().flatten();
-            let held_back = both.filter_map(|ino| tree.held_back(ino));
-            // Of another document than its writer saw, what is renamed over is not replaced.
+            let held_back: Vec<DocKey> = both.filter_map(|ino| tree.held_back(ino)).collect();
             let victim = victim.and_then(|victim| tree.shown(victim));
-            held_back
-                .chain(victim.map(|shown| shown.key.clone()))
-                .collect()
+            (held_back, victim.map(|shown| shown.key.clone()))
         };
         let is_dir = self.tree().dir(ino).is_some();
         if is_dir {
@@ -128,7 +125,7 @@ impl View {
                 self.note_draft(victim, &file);
             }
             renamed?;
-            self.saw(caller.group, ino);
+            self.made(caller.group, ino);
         }
         let people = self.vault.people();
         let mut tree = self.tree();
@@ -139,6 +136,10 @@ impl View {
             tree.apply(vec![(key, document)], &people);
         }
         drop(tree);
+        // Of another document than its writer saw, what is renamed over is not replaced.
+        if let Some(key) = renamed_over {
+            self.vault.show_again(&key);
+        }
         self.show_changes();
         Ok(())
     }

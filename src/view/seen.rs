@@ -61,13 +61,18 @@ impl Default for Seen {
 impl Seen {
     /// Tells whether a version was made from another one by programs here, or by them alone.
     fn led_to(&self, seen: &Head, current: &Head) -> bool {
+        self.trace(seen, current) != Trace::Arrived
+    }
+
+    /// Follows a version back to another one.
+    fn trace(&self, seen: &Head, current: &Head) -> Trace {
         let known: HashSet<BlobId> = seen.blobs().map(|blob| blob.id).collect();
         let mut open: Vec<BlobId> = current.blobs().map(|blob| blob.id).collect();
         let mut done = HashSet::new();
         let mut arrived = false;
         while let Some(id) = open.pop() {
             if known.contains(&id) {
-                return true;
+                return Trace::Reached;
             }
             if done.insert(id) {
                 match self.published.peek(&id) {
@@ -76,27 +81,61 @@ impl Seen {
                 }
             }
         }
-        !arrived
+        match arrived {
+            true => Trace::Arrived,
+            false => Trace::Ours,
+        }
     }
+}
+
+/// Where a version comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trace {
+    /// From the version that was asked about.
+    Reached,
+    /// From programs here alone.
+    Ours,
+    /// From what others made.
+    Arrived,
 }
 
 impl View {
     /// Remembers that a process saw what a file shows now.
     pub(super) fn saw(&self, group: Option<ThreadGroup>, ino: Ino) {
-        let Some(group) = group else {
+        let others = self.tree().other_heads(ino);
+        self.remember_sight(group, ino, |_| others);
+    }
+
+    /// Remembers that a process made what a file shows now. What arrived beside it meanwhile it has
+    /// not seen.
+    pub(super) fn made(&self, group: Option<ThreadGroup>, ino: Ino) {
+        self.remember_sight(group, ino, |before| {
+            before.map(|sight| sight.others.clone()).unwrap_or_default()
+        });
+    }
+
+    fn remember_sight(
+        &self,
+        group: Option<ThreadGroup>,
+        ino: Ino,
+        others: impl FnOnce(Option<&Sight>) -> Vec<Arc<Version>>,
+    ) {
+        let (Some(group), Some((parent, name, head))) = (group, self.shown_there(ino)) else {
             return;
         };
-        if let Some((parent, name, head)) = self.shown_there(ino) {
-            let sight = {
-                let tree = self.tree();
-                Sight {
-                    head,
-                    is_conflict: tree.shown(ino).is_some_and(|shown| shown.is_conflict),
-                    others: tree.other_heads(ino),
-                }
-            };
-            lock(&self.seen).opened.put((group, parent, name), sight);
-        }
+        let is_conflict = {
+            let tree = self.tree();
+            tree.shown(ino).is_some_and(|shown| shown.is_conflict)
+        };
+        let place = (group, parent, name);
+        let mut seen = lock(&self.seen);
+        let others = others(seen.opened.get(&place));
+        let sight = Sight {
+            head,
+            is_conflict,
+            others,
+        };
+        seen.opened.put(place, sight);
     }
 
     /// Returns what a process saw last under a name.
@@ -112,7 +151,7 @@ impl View {
 
     /// Tells whether programs here made one version from another one.
     pub(super) fn made_of(&self, before: &Head, now: &Head) -> bool {
-        lock(&self.seen).led_to(before, now)
+        lock(&self.seen).trace(before, now) == Trace::Reached
     }
 
     /// Returns where a file is, and what it shows of a document.
@@ -134,7 +173,7 @@ impl View {
         let before = self.sight(group, parent, name)?.head;
         let same_place = before.version.place == current.version.place
             && before.version.kind == current.version.kind;
-        (same_place && !self.made_of(&before, current)).then_some(before)
+        (same_place && !lock(&self.seen).led_to(&before, current)).then_some(before)
     }
 
     /// Lets what a process is about to write replace what it saw.
@@ -179,7 +218,7 @@ impl View {
             writers.collect()
         };
         for writer in writers {
-            self.saw(writer, ino);
+            self.made(writer, ino);
         }
     }
 }

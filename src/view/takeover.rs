@@ -45,9 +45,8 @@ impl View {
         let Some((ino, shown, open, mut settles)) = found else {
             return self.settled_before(spot, caller.group);
         };
-        if let Some(sight) = self.sight(caller.group, spot.parent, OsStr::new(&spot.name)) {
-            settles.retain(|version| sight.saw(version));
-        }
+        let sight = self.sight(caller.group, spot.parent, OsStr::new(&spot.name));
+        settles.retain(|version| sight.as_ref().is_some_and(|sight| sight.saw(version)));
         let head = shown.head.as_ref().filter(|_| shown.is_conflict);
         let path = head.map(|head| self.saved_path(ino, &head.version));
         settles.retain(|_| path.is_some());

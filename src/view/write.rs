@@ -361,8 +361,10 @@ impl View {
             }
             return Ok(());
         }
-        // Only a change of a conflict copy settles the conflict.
+        // Only a change of a conflict copy settles the conflict, and that of its own document.
+        let key = self.vault.doc_key(*kind, audience, *doc);
         let settles = body.settles.iter().filter(|_| !unchanged);
+        let settles = settles.filter(|other| other.key == key);
         let settles = settles.filter(|other| base.iter().all(|own| own.id != other.id));
         let replaces: Vec<_> = base.iter().chain(settles).cloned().collect();
         let published = self.vault.publish(&Publication {
