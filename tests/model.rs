@@ -115,6 +115,16 @@ fn everything_everywhere() {
 }
 
 #[test]
+fn regression_a_backup_whose_name_another_document_has_taken_comes_back_at_a_save_of_that() {
+    replay(&[
+        Deliver("notes/me/b.md"),
+        Rename("notes/me/b.md", "notes/me/a.md~"),
+        Deliver("notes/me/b.md"),
+        Append("notes/me/b.md"),
+    ]);
+}
+
+#[test]
 fn regression_the_same_bytes_written_in_the_place_of_a_backup_stay() {
     for area in ["notes/me", "messages/bob", "messages/bob,carol"] {
         let [a, backup] = ["a.md", "a.md~"].map(|name| leak(format!("{area}/{name}")));

@@ -57,6 +57,18 @@ impl Model {
         self.attach(path.to_owned(), Node::File(Box::new(file)))
     }
 
+    /// The backup that had this name, last.
+    fn last_backup(&self, path: &str) -> Option<Id> {
+        let backups = self.names.values().filter_map(|id| match &self.nodes[id] {
+            Node::File(file) => match &file.role {
+                Role::Backup { origin, order, .. } if origin == path => Some((*order, *id)),
+                _ => None,
+            },
+            Node::Dir { .. } => None,
+        });
+        backups.max().map(|(_, id)| id)
+    }
+
     /// The document that a file under this name continues.
     pub fn takeover(&self, path: &str, victim: Option<Id>) -> Option<Target> {
         let (id, key, base, conflict) = match victim {
@@ -73,21 +85,16 @@ impl Model {
                 _ => None,
             },
             None => {
-                let backups = self.names.values().filter_map(|id| match &self.nodes[id] {
-                    Node::File(file) => match &file.role {
-                        Role::Backup {
-                            key,
-                            head,
-                            origin,
-                            order,
-                            conflict,
-                        } if origin == path => Some((order, (*id, key, head.clone(), *conflict))),
-                        _ => None,
-                    },
-                    Node::Dir { .. } => None,
-                });
-                let last = backups.max_by_key(|(order, _)| **order);
-                last.map(|(_, found)| found)
+                let last = self.last_backup(path)?;
+                match &self.file(last).role {
+                    Role::Backup {
+                        key,
+                        head,
+                        conflict,
+                        ..
+                    } => Some((last, key, head.clone(), *conflict)),
+                    _ => None,
+                }
             }
         }?;
         let (path, settles) = match conflict {
@@ -246,6 +253,11 @@ impl Model {
         file.saved();
         if let Some(to) = to {
             self.move_node_to(id, to);
+        }
+        // Something took the place of the backup of that name, whether it replaces it or not.
+        let name = self.names.iter().find(|(_, shown)| **shown == id);
+        if let Some(backup) = name.and_then(|(name, _)| self.last_backup(name)) {
+            self.file_mut(backup).role = Role::Scratch;
         }
         if changed {
             self.name_settled(id);
