@@ -139,10 +139,16 @@ impl World<'_> {
         if record.kind != BlobKind::Message {
             return;
         }
+        let owner = self.devices[device].owner;
         let same = |old: &&BlobName| {
             let old = self.oracle.records.get(old);
             old.is_some_and(|old| {
-                (old.doc, old.signer, &old.members) == (record.doc, record.signer, &record.members)
+                // What another reader alone can open is nobody's to remove here.
+                let opens = old.reader.is_none_or(|reader| Some(reader) == owner)
+                    || Some(old.signer) == owner;
+                let same = (old.doc, old.signer, &old.members)
+                    == (record.doc, record.signer, &record.members);
+                opens && same
             })
         };
         let older: Vec<_> = record.replaces.iter().filter(same).copied().collect();
