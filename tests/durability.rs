@@ -222,7 +222,7 @@ fn calls(trace: &Path) -> Vec<Call> {
 }
 
 /// Where the history keeps second names of notes.
-const SPARES: &str = "/history/spare>";
+const SPARES: &str = "/history>";
 
 /// Asserts that the history had a note, durably, when that went from the store.
 #[track_caller]
@@ -237,6 +237,10 @@ fn assert_kept(calls: &[Call], note: &str, unlinked: usize) {
         .iter()
         .find(|call| is_sync(call, SPARES) && call.began > linked.ended && call.ended < unlinked);
     assert!(durable.is_some(), "kept durably, then unlinked");
+    let bytes = calls
+        .iter()
+        .find(|call| is_sync(call, "/history/spare-") && call.ended < unlinked);
+    assert!(bytes.is_some(), "its bytes, too");
 }
 
 /// Finds where a blob got its name, and checks that its content was on disk before.

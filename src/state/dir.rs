@@ -12,10 +12,25 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::bounds::Room;
 use crate::error::{Error, Kind, Result, printable};
+use crate::ids::Timestamp;
 
 const TEMPORARY: &str = ".tmp-";
 const LOCK: &str = "lock";
+
+/// What tells a file from another one, and its bytes from those that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of the last change of the content, as its writer says.
+    pub mtime: Timestamp,
+}
 
 /// An open directory. Keeps meaning the same one if it is renamed.
 pub(super) struct Dir {
@@ -167,30 +182,39 @@ impl Dir {
         self.fd.as_fd()
     }
 
-    /// Bytes of a plain file, and whether it has another name; `None` if there is none of that
+    /// How a plain file looks, and whether it has another name; `None` if there is none of that
     /// name.
-    pub(super) fn measure(&self, name: &str) -> Result<Option<(u64, bool)>> {
+    pub(super) fn measure(&self, name: &str) -> Result<Option<(Look, bool)>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                let size = u64::try_from(stat.st_size).unwrap_or(0);
-                Ok(Some((size, stat.st_nlink > 1)))
+                let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+                let look = Look {
+                    dev: stat.st_dev,
+                    ino: stat.st_ino,
+                    size: u64::try_from(stat.st_size).unwrap_or(0),
+                    mtime: Timestamp::new(stat.st_mtime, nanos).unwrap_or_default(),
+                };
+                Ok(Some((look, stat.st_nlink > 1)))
             }
             Ok(_) | Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.failed("look at", name, errno)),
         }
     }
 
-    /// Renames a file into another directory, replacing what has the name there.
-    pub(super) fn move_to(&self, name: &str, to: &Dir, new: &str) -> Result<()> {
-        rustix::fs::renameat(&self.fd, name, &to.fd, new)
-            .map_err(|errno| self.failed("move", name, errno))
+    /// Renames a file, replacing what has the name.
+    pub(super) fn rename(&self, name: &str, new: &str) -> Result<()> {
+        rustix::fs::renameat(&self.fd, name, &self.fd, new)
+            .map_err(|errno| self.failed("rename", name, errno))
     }
 
-    /// Bytes that the disk has left for its users.
-    pub(super) fn available(&self) -> Result<u64> {
+    /// How much room the disk has.
+    pub(super) fn room(&self) -> Result<Room> {
         let found = rustix::fs::fstatvfs(&self.fd)
             .map_err(|errno| failed("ask for the room of", &self.path, errno))?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        Ok(Room {
+            available: found.f_bavail.saturating_mul(found.f_frsize),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+        })
     }
 
     /// Lists the names, those that are not UTF-8 (and so not ours) excepted.
@@ -243,11 +267,16 @@ impl Dir {
         sync(&self.fd).map_err(|errno| failed("sync", &self.path, errno))
     }
 
-    /// Makes an empty file that vanishes unless it is placed.
-    pub(super) fn temporary(&self) -> Result<Temporary<'_>> {
+    /// Makes a name that nothing has, and that the next start cleans.
+    pub(super) fn temporary_name() -> Result<String> {
         let mut random = [0; 16];
         super::fill_random(&mut random)?;
-        let name = format!("{TEMPORARY}{:032x}", u128::from_ne_bytes(random));
+        Ok(format!("{TEMPORARY}{:032x}", u128::from_ne_bytes(random)))
+    }
+
+    /// Makes an empty file that vanishes unless it is placed.
+    pub(super) fn temporary(&self) -> Result<Temporary<'_>> {
+        let name = Dir::temporary_name()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&self.fd, name.as_str(), flags, mode)
@@ -285,7 +314,13 @@ impl Temporary<'_> {
     /// Brings the file to the disk and gives it its name, replacing what has it.
     ///
     /// The directory is not synced.
-    pub(super) fn place(mut self, name: &str, length: u64) -> Result<File> {
+    pub(super) fn place(self, name: &str, length: u64) -> Result<File> {
+        self.sync(name, length)?;
+        self.name(name)
+    }
+
+    /// Brings the file, which is to have a name and a length, to the disk.
+    pub(super) fn sync(&self, name: &str, length: u64) -> Result<()> {
         let doing = format!("cannot write {}", self.dir.shown(name));
         let io = |error| Error::io(&doing, error);
         let written = self.file.metadata().map_err(io)?.len();
@@ -293,7 +328,13 @@ impl Temporary<'_> {
             let sentence = format!("{doing}: it has {written} bytes instead of {length}");
             return Err(Error::new(Kind::Io, sentence));
         }
-        self.file.sync_all().map_err(io)?;
+        self.file.sync_all().map_err(io)
+    }
+
+    /// Gives the file, which is on the disk, its name, replacing what has it.
+    pub(super) fn name(mut self, name: &str) -> Result<File> {
+        let doing = format!("cannot write {}", self.dir.shown(name));
+        let io = |error| Error::io(&doing, error);
         let file = self.file.try_clone().map_err(io)?;
         if let Some(temporary) = &self.name {
             let dir = &self.dir.fd;

@@ -1,65 +1,35 @@
 //! Old versions of notes: the ciphertext of those that went from the store, and spares of those
 //! that may go, for whoever removes one asks nobody here before.
 //!
-//! | name | what |
+//! | name in `history/` | what |
 //! |---|---|
-//! | `history/spare/<64 hex>` | a note that is in the store, by its id: the SHA-256 of its bytes |
-//! | `history/gone/<seconds>-<64 hex>` | one that is there no more, with the time when it went |
+//! | `spare-<64 hex>` | a note that is in the store, by its id: the SHA-256 of its bytes |
+//! | `gone-<seconds>-<64 hex>` | one that is there no more, with the time when it went |
 //!
 //! A spare is a second name of the store's own file and takes no room, or a copy. That a note went
-//! is a rename, so after a crash it is in one of the two places. A file that was overwritten in
-//! place has other bytes than its name says, which whoever opens it sees: its id is computed anew.
+//! is a rename, so after a crash it has one of the two names. Both are in one directory, as older
+//! kernels let nobody who is confined rename between two. A file that was overwritten in place has
+//! other bytes than its name says, which whoever opens it sees: its id is computed anew.
 //!
-//! What is gone is dropped after a time, the oldest first if it takes more room than it may, which
-//! is never more than what the disk has left. Of one document that is saved all the time, a few
-//! versions are kept, of every age.
+//! What is gone is dropped as [`super::bounds`] says. Of one document that is saved all the time, a
+//! few versions are kept, of every age.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
 use super::Lineage;
-use super::dir::Dir;
+use super::bounds::{Aged, Limits, Moment, Pruned, surplus};
+use super::dir::{Dir, Look};
+use super::kept::{Index, Past, Spare, gone_name, parse_gone, parse_spare, spare_name};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Timestamp};
 
-/// Versions of one document that are kept of those that went in one mount.
-pub(super) const OF_ONE: usize = 64;
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Seconds for which a version is kept after it went; with 0 nothing is kept.
-    pub seconds: u64,
-    /// Bytes of all versions that went.
-    pub bytes: u64,
-    /// Number of versions that went.
-    pub versions: usize,
-    /// Bytes of all spares that are copies.
-    pub copies: u64,
-}
-
-impl Limits {
-    /// So many days, and what else is usual.
-    pub fn days(days: u32) -> Limits {
-        Limits {
-            seconds: u64::from(days) * 24 * 60 * 60,
-            bytes: 1 << 30,
-            versions: 10_000,
-            copies: 1 << 30,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits::days(30)
-    }
-}
+/// Bytes that are read between two looks at whether to stop.
+const CHUNK: usize = 1 << 20;
 
 /// A version that went from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,90 +42,78 @@ pub struct Gone {
     pub bytes: u64,
 }
 
+/// What a blob that is in the store lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: it has a spare, or none is kept.
+    Nothing,
+    /// A link, if there can be one; its spare is of an earlier mount and shares no bytes with it.
+    Link,
+    /// A spare.
+    Spare,
+}
+
+/// What a spare is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The blob may go some day.
+    Present,
+    /// It goes in a moment.
+    Going,
+}
+
 /// What is kept of notes that were replaced or removed. See the module's documentation.
 pub struct History {
     /// `None` without a state directory: then nothing is kept.
-    places: Option<Places>,
+    home: Option<Dir>,
+    began: Moment,
     index: Mutex<Index>,
-}
-
-struct Places {
-    spare: Dir,
-    gone: Dir,
-}
-
-#[derive(Default)]
-struct Index {
-    /// `None` until it is known how much shall be kept.
-    limits: Option<Limits>,
-    spares: HashMap<BlobId, Spare>,
-    gone: HashMap<BlobId, Past>,
-    /// Spares were made whose names a power cut may take away.
-    unsynced: bool,
-}
-
-struct Spare {
-    bytes: u64,
-    copied: bool,
-    lineage: Option<Lineage>,
-}
-
-struct Past {
-    at: Timestamp,
-    bytes: u64,
-    /// Which document it was, if it went in this mount.
-    lineage: Option<Lineage>,
+    /// Held by whoever makes names durable: nobody returns while another one does it for him.
+    syncing: Mutex<()>,
 }
 
 impl History {
     /// A history that keeps nothing.
     pub(super) fn nowhere() -> History {
         History {
-            places: None,
+            home: None,
+            began: Moment::now(),
             index: Mutex::default(),
+            syncing: Mutex::default(),
         }
     }
 
     /// Opens the history in the state directory, making it if there is none.
-    pub(super) fn open(state: &Dir) -> Result<History> {
+    pub(super) fn open(state: &Dir, began: Moment) -> Result<History> {
         let home = state.child("history")?;
-        let (spare, gone) = (home.child("spare")?, home.child("gone")?);
+        home.clean_temporaries()?;
         let mut index = Index::default();
-        for dir in [&spare, &gone] {
-            dir.clean_temporaries()?;
-        }
-        for name in gone.names()? {
-            let Some((at, id)) = parse_gone(&name) else {
+        let mut names = home.names()?;
+        names.sort_unstable();
+        for name in names {
+            let Some((look, linked)) = home.measure(&name)? else {
                 continue;
             };
-            let Some((bytes, _)) = gone.measure(&name)? else {
-                continue;
-            };
-            let lineage = None;
-            if let Some(twice) = index.gone.insert(id, Past { at, bytes, lineage }) {
-                gone.remove(&gone_name(twice.at.min(at), id))?;
-                let at = twice.at.max(at);
-                index.gone.insert(id, Past { at, bytes, lineage });
-            }
-        }
-        for name in spare.names()? {
-            let Some(id) = parse_id(&name) else {
-                continue;
-            };
-            if index.gone.contains_key(&id) {
-                spare.remove(&name)?;
-            } else if let Some((bytes, linked)) = spare.measure(&name)? {
-                let one = Spare {
+            if let Some(id) = parse_spare(&name) {
+                index.spares.insert(id, Spare::found(look, linked));
+            } else if let Some((at, id)) = parse_gone(&name) {
+                let (since, bytes, lineage) = (None, look.size, None);
+                let past = Past {
+                    at,
+                    since,
                     bytes,
-                    copied: !linked,
-                    lineage: None,
+                    lineage,
                 };
-                index.spares.insert(id, one);
+                index.add_gone(&home, id, past);
             }
         }
+        let both: Vec<BlobId> = index.spares.keys().copied().collect();
+        both.iter().for_each(|id| index.drop_gone(&home, *id));
         Ok(History {
-            places: Some(Places { spare, gone }),
+            home: Some(home),
+            began,
             index: Mutex::new(index),
+            syncing: Mutex::default(),
         })
     }
 
@@ -168,106 +126,102 @@ impl History {
         if limits.seconds > 0 {
             return Ok(());
         }
-        for gone in self.gone() {
-            self.forget(gone.id)?;
-        }
-        for id in self.spares() {
-            self.drop_spare(id)?;
-        }
-        Ok(())
+        let gone = self.gone().into_iter();
+        let gone = gone.map(|gone| self.forget(gone.id));
+        let spares = self.spares().into_iter().map(|id| self.drop_spare(id));
+        // All that can go goes.
+        gone.chain(spares).fold(Ok(()), Result::and)
     }
 
     /// Tells whether anything is kept.
     pub fn is_on(&self) -> bool {
-        self.open_places().is_some()
+        self.open_home().is_some()
     }
 
-    fn open_places(&self) -> Option<(&Places, Limits)> {
+    fn open_home(&self) -> Option<(&Dir, Limits)> {
         let limits = self.index().limits.filter(|limits| limits.seconds > 0);
-        self.places.as_ref().zip(limits)
+        self.home.as_ref().zip(limits)
     }
 
-    /// Tells whether a blob that is in the store needs a spare. One that had gone and is back is
-    /// its own spare.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn needs_spare(&self, id: BlobId, lineage: impl FnOnce() -> Lineage) -> Result<bool> {
-        let Some((places, _)) = self.open_places() else {
-            return Ok(false);
-        };
+    /// Tells whether a blob needs a spare whose file in the store looks so. One that had gone and
+    /// is back does, as does one whose spare is another file's.
+    pub fn need(&self, id: BlobId, look: Look, lineage: impl FnOnce() -> Lineage) -> Need {
+        if !self.is_on() {
+            return Need::Nothing;
+        }
         let mut index = self.index();
-        if let Some(spare) = index.spares.get_mut(&id) {
-            spare.lineage.get_or_insert_with(lineage);
-            return Ok(false);
-        }
-        let Some(past) = index.gone.get(&id) else {
-            return Ok(true);
+        let Some(spare) = index.spares.get_mut(&id) else {
+            return Need::Spare;
         };
-        let bytes = past.bytes;
-        let moved = places
-            .gone
-            .move_to(&gone_name(past.at, id), &places.spare, &spare_name(id));
-        index.gone.remove(&id);
-        match moved {
-            Err(error) if error.kind() == Kind::NotFound => return Ok(true),
-            moved => moved?,
+        spare.lineage.get_or_insert_with(lineage);
+        match spare.linked {
+            Some(linked) if linked != look => Need::Spare,
+            None if std::mem::take(&mut spare.old) => Need::Link,
+            Some(_) | None => Need::Nothing,
         }
-        let spare = Spare {
-            bytes,
-            copied: true,
-            lineage: Some(lineage()),
-        };
-        index.spares.insert(id, spare);
-        Ok(false)
     }
 
-    /// Lets `link` give the store's file a second name as the spare of a blob.
+    /// Lets `link` give the store's file, which looks so, a second name as the spare of a blob.
     ///
     /// # Errors
-    /// What `link` says; `Unsupported` if nothing is kept.
+    /// What `link` and the disk say; `Unsupported` if nothing is kept.
     pub fn link<T>(
         &self,
         id: BlobId,
         lineage: Lineage,
-        bytes: u64,
+        look: Look,
         link: impl FnOnce(BorrowedFd<'_>, &str) -> Result<T>,
     ) -> Result<T> {
-        let (places, _) = self.open_places().ok_or_else(off)?;
+        let (home, _) = self.open_home().ok_or_else(off)?;
+        let name = spare_name(id);
         // Held, so that nobody else makes the same spare meanwhile: no byte is written here.
         let mut index = self.index();
-        let linked = link(places.spare.handle(), &spare_name(id))?;
-        let spare = Spare {
-            bytes,
-            copied: false,
-            lineage: Some(lineage),
+        let linked = if index.spares.contains_key(&id) {
+            let temporary = Dir::temporary_name()?;
+            let linked = link(home.handle(), &temporary)?;
+            let renamed = home.rename(&temporary, &name);
+            // Two names of one file are left as they are by a rename.
+            home.remove(&temporary)?;
+            renamed?;
+            linked
+        } else {
+            link(home.handle(), &name)?
         };
-        index.spares.insert(id, spare);
-        index.unsynced = true;
+        let mut spare = Spare::found(look, true);
+        spare.lineage = Some(lineage);
+        index.add_spare(home, id, spare);
         Ok(linked)
     }
 
     /// Lets `write` copy a blob of so many bytes, as its spare.
     ///
     /// # Errors
-    /// `TooLarge` if copies would take more room than they may; `Busy` if the bytes are not those
-    /// of the blob; what `write` and the disk say; `Unsupported` if nothing is kept. There is no
-    /// spare then.
+    /// `TooLarge` if it would take more room than it may; `NoSpace` if the disk has too little;
+    /// `Busy` if the bytes are not those of the blob; what `write` and the disk say; `Unsupported`
+    /// if nothing is kept. There is no new spare then.
     pub fn copy(
         &self,
         id: BlobId,
         lineage: Lineage,
-        bytes: u64,
+        (bytes, purpose): (u64, Purpose),
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
-        let (places, limits) = self.open_places().ok_or_else(off)?;
-        let copies = self.index().copies();
-        let room = places.spare.available()? / 2;
-        if copies.saturating_add(bytes) > limits.copies || bytes > room {
-            let sentence = format!("no room for a copy of {bytes} bytes");
-            return Err(Error::new(Kind::TooLarge, sentence));
+        let (home, limits) = self.open_home().ok_or_else(off)?;
+        let room = home.room()?;
+        let (fits, has_room) = match purpose {
+            Purpose::Present => {
+                let copies = self.index().copies().saturating_add(bytes);
+                (copies <= limits.copies, bytes <= room.available / 2)
+            }
+            Purpose::Going => (bytes <= limits.bytes, room.has(bytes)),
+        };
+        let refused = |kind| Err(Error::new(kind, format!("no room for {bytes} bytes")));
+        match (fits, has_room) {
+            (false, _) => return refused(Kind::TooLarge),
+            (true, false) => return refused(Kind::NoSpace),
+            (true, true) => {}
         }
-        let temporary = places.spare.temporary()?;
+        let temporary = home.temporary()?;
         let mut to = Counting {
             file: temporary.file(),
             digest: Sha256::new(),
@@ -279,28 +233,98 @@ impl History {
             let sentence = "a note of the store was replaced while it was copied";
             return Err(Error::new(Kind::Busy, sentence));
         }
+        let name = spare_name(id);
+        temporary.sync(&name, length)?;
         let mut index = self.index();
-        temporary.place(&spare_name(id), length)?;
+        temporary.name(&name)?;
         let spare = Spare {
             bytes: length,
-            copied: true,
+            linked: None,
+            old: false,
             lineage: Some(lineage),
         };
-        index.spares.insert(id, spare);
-        index.unsynced = true;
+        index.add_spare(home, id, spare);
         Ok(())
     }
 
-    /// Makes the spares survive a power cut.
+    /// Makes a version that went, and is back, its own spare. Tells whether it was kept, with the
+    /// bytes that it had.
+    ///
+    /// # Errors
+    /// `Busy` if `stop` says so; what the disk says.
+    pub fn take_back(&self, id: BlobId, lineage: Lineage, stop: &dyn Fn() -> bool) -> Result<bool> {
+        let mut file = match self.open_gone(id) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            file => file?,
+        };
+        let mut digest = Sha256::new();
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            if stop() {
+                return Err(Error::new(Kind::Busy, "the mount ends"));
+            }
+            let read = file.read(&mut buffer);
+            match read.map_err(|error| Error::io("cannot read an old version", error))? {
+                0 => break,
+                read => digest.update(&buffer[..read]),
+            }
+        }
+        let (Some(home), true) = (
+            &self.home,
+            BlobId::from_digest(digest.finalize().into()) == id,
+        ) else {
+            return Ok(false);
+        };
+        let mut index = self.index();
+        let Some(past) = index.gone.get(&id) else {
+            return Ok(false);
+        };
+        let name = spare_name(id);
+        home.rename(&gone_name(past.at, id), &name)?;
+        index.gone.remove(&id);
+        let Some((look, linked)) = home.measure(&name)? else {
+            return Ok(false);
+        };
+        let mut spare = Spare::found(look, linked);
+        (spare.old, spare.lineage) = (false, Some(lineage));
+        index.add_spare(home, id, spare);
+        Ok(true)
+    }
+
+    /// Brings the bytes of a spare to the disk. A copy's are there, those of the store's own file
+    /// may not be. No spare is no error.
+    ///
+    /// # Errors
+    /// `Io` if the spare's file is gone; what the disk says.
+    pub fn sync_bytes(&self, id: BlobId) -> Result<()> {
+        let Some((home, _)) = self.open_home() else {
+            return Ok(());
+        };
+        if !self.index().spares.contains_key(&id) {
+            return Ok(());
+        }
+        let name = spare_name(id);
+        let Some(file) = home.open(&name, false)? else {
+            self.index().spares.remove(&id);
+            let sentence = format!("{} was taken away", home.shown(&name));
+            return Err(Error::new(Kind::Io, sentence));
+        };
+        let synced = file.sync_data();
+        synced.map_err(|error| Error::io(&format!("cannot sync {}", home.shown(&name)), error))
+    }
+
+    /// Makes the names of the spares survive a power cut.
     ///
     /// # Errors
     /// What the disk says.
     pub fn sync(&self) -> Result<()> {
-        let Some((places, _)) = self.open_places() else {
+        let Some((home, _)) = self.open_home() else {
             return Ok(());
         };
-        if std::mem::take(&mut self.index().unsynced) {
-            places.spare.sync().inspect_err(|_| {
+        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let unsynced = std::mem::take(&mut self.index().unsynced);
+        if unsynced {
+            home.sync().inspect_err(|_| {
                 self.index().unsynced = true;
             })?;
         }
@@ -327,8 +351,8 @@ impl History {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn went(&self, id: BlobId, now: Timestamp) -> Result<()> {
-        let Some((places, _)) = self.open_places() else {
+    pub fn went(&self, id: BlobId, now: Moment) -> Result<()> {
+        let Some((home, _)) = self.open_home() else {
             return Ok(());
         };
         let mut index = self.index();
@@ -336,19 +360,22 @@ impl History {
             return Ok(());
         };
         let (bytes, lineage) = (spare.bytes, spare.lineage);
-        let at = Timestamp::new(now.seconds().max(0), 0).unwrap_or_default();
-        let moved = places
-            .spare
-            .move_to(&spare_name(id), &places.gone, &gone_name(at, id));
-        match moved {
+        let at = Timestamp::new(now.wall.seconds().max(0), 0).unwrap_or_default();
+        match home.rename(&spare_name(id), &gone_name(at, id)) {
             Err(error) if error.kind() == Kind::NotFound => {
                 index.spares.remove(&id);
                 return Ok(());
             }
-            moved => moved?,
+            renamed => renamed?,
         }
         index.spares.remove(&id);
-        index.gone.insert(id, Past { at, bytes, lineage });
+        let past = Past {
+            at,
+            since: Some(now.running),
+            bytes,
+            lineage,
+        };
+        index.add_gone(home, id, past);
         let surplus = lineage.and_then(|lineage| index.surplus(lineage));
         drop(index);
         surplus.map_or(Ok(()), |surplus| self.forget(surplus))
@@ -360,10 +387,17 @@ impl History {
     /// `NotFound`; what the disk says.
     pub fn open_gone(&self, id: BlobId) -> Result<File> {
         let missing = || Error::new(Kind::NotFound, "this version is not kept");
-        let places = self.places.as_ref().ok_or_else(missing)?;
+        let home = self.home.as_ref().ok_or_else(missing)?;
         let at = self.index().gone.get(&id).map(|past| past.at);
         let name = gone_name(at.ok_or_else(missing)?, id);
-        places.gone.open(&name, false)?.ok_or_else(missing)
+        home.open(&name, false)?.ok_or_else(missing)
+    }
+
+    /// Path of the file of a version that went, for sentences.
+    pub fn shown_gone(&self, id: BlobId) -> Option<String> {
+        let at = self.index().gone.get(&id).map(|past| past.at)?;
+        let home = self.home.as_ref()?;
+        Some(home.shown(&gone_name(at, id)))
     }
 
     /// Drops a version that went. One that is not kept is no error.
@@ -371,57 +405,73 @@ impl History {
     /// # Errors
     /// What the disk says.
     pub fn forget(&self, id: BlobId) -> Result<()> {
-        let Some(places) = &self.places else {
+        let Some(home) = &self.home else {
             return Ok(());
         };
         let mut index = self.index();
         if let Some(past) = index.gone.get(&id) {
-            places.gone.remove(&gone_name(past.at, id))?;
+            home.remove(&gone_name(past.at, id))?;
             index.gone.remove(&id);
         }
         Ok(())
     }
 
     fn drop_spare(&self, id: BlobId) -> Result<()> {
-        let Some(places) = &self.places else {
+        let Some(home) = &self.home else {
             return Ok(());
         };
         let mut index = self.index();
-        places.spare.remove(&spare_name(id))?;
+        home.remove(&spare_name(id))?;
         index.spares.remove(&id);
         Ok(())
     }
 
-    /// Drops what is too old, then the oldest of what is too much, and returns how many versions
-    /// that were.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn prune(&self, now: Timestamp) -> Result<usize> {
-        let Some((places, limits)) = self.open_places() else {
-            return Ok(0);
+    /// Drops what is too old, then the oldest of what is too much.
+    pub fn prune(&self, now: Moment) -> Pruned {
+        let mut pruned = Pruned::default();
+        let Some((home, limits)) = self.open_home() else {
+            return pruned;
         };
-        let mut gone = self.gone();
-        gone.sort_by_key(|gone| (gone.at, gone.id));
-        let mut bytes: u64 = gone.iter().map(|gone| gone.bytes).sum();
-        let mut available = places.gone.available()?;
-        let oldest = now
-            .seconds()
-            .saturating_sub(i64::try_from(limits.seconds).unwrap_or(i64::MAX));
-        let count = gone.len();
-        let mut dropped = 0;
-        for old in gone {
-            let too_old = old.at.seconds() < oldest;
-            let too_many = count - dropped > limits.versions;
-            if !too_old && !too_many && bytes <= limits.bytes.min(available) {
-                break;
+        let room = match home.room() {
+            Ok(room) => room,
+            Err(error) => {
+                pruned.failed = Some(error);
+                return pruned;
             }
-            self.forget(old.id)?;
-            dropped += 1;
-            bytes -= old.bytes;
-            available = available.saturating_add(old.bytes);
+        };
+        let surplus = surplus(&self.aged(now), limits, room, now.is_sure(self.began));
+        for (dropped, count) in [
+            (surplus.old, &mut pruned.old),
+            (surplus.early, &mut pruned.early),
+        ] {
+            for id in dropped {
+                match self.forget(id) {
+                    Ok(()) => *count += 1,
+                    Err(error) => pruned.failed = Some(error),
+                }
+            }
         }
-        Ok(dropped)
+        pruned
+    }
+
+    /// What went and how long ago, the oldest first.
+    fn aged(&self, now: Moment) -> Vec<Aged> {
+        let index = self.index();
+        let age = |past: &Past| match past.since {
+            Some(since) => now.running.saturating_sub(since).as_secs(),
+            None => {
+                let age = now.wall.seconds().saturating_sub(past.at.seconds());
+                u64::try_from(age).unwrap_or(0)
+            }
+        };
+        let aged = index.gone.iter().map(|(id, past)| Aged {
+            id: *id,
+            bytes: past.bytes,
+            age: age(past),
+        });
+        let mut aged: Vec<Aged> = aged.collect();
+        aged.sort_by_key(|one| (std::cmp::Reverse(one.age), one.id));
+        aged
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -429,52 +479,8 @@ impl History {
     }
 }
 
-impl Index {
-    fn copies(&self) -> u64 {
-        let copied = self.spares.values().filter(|spare| spare.copied);
-        copied.map(|spare| spare.bytes).sum()
-    }
-
-    /// Of a document with too many versions, the one that can best be done without: what is left
-    /// is spread over the time.
-    fn surplus(&self, lineage: Lineage) -> Option<BlobId> {
-        let of_it = |past: &&Past| past.lineage == Some(lineage);
-        if self.gone.values().filter(of_it).count() <= OF_ONE {
-            return None;
-        }
-        let versions = self.gone.iter().filter(|(_, past)| of_it(past));
-        let mut versions: Vec<_> = versions.map(|(id, past)| (past.at, *id)).collect();
-        versions.sort_unstable();
-        let gap = |three: &&[(Timestamp, BlobId)]| three[2].0.seconds() - three[0].0.seconds();
-        versions.windows(3).min_by_key(gap).map(|three| three[1].1)
-    }
-}
-
 fn off() -> Error {
     Error::new(Kind::Unsupported, "no history is kept")
-}
-
-fn spare_name(id: BlobId) -> String {
-    id.as_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-fn gone_name(at: Timestamp, id: BlobId) -> String {
-    format!("{}-{}", at.seconds(), spare_name(id))
-}
-
-fn parse_id(name: &str) -> Option<BlobId> {
-    let id = BlobId::from_digest(super::record::unhex(name)?);
-    (spare_name(id) == name).then_some(id)
-}
-
-fn parse_gone(name: &str) -> Option<(Timestamp, BlobId)> {
-    let (at, id) = name.split_once('-')?;
-    let at = Timestamp::new(at.parse().ok()?, 0).ok()?;
-    let id = parse_id(id)?;
-    (gone_name(at, id) == name).then_some((at, id))
 }
 
 /// A file that is written, counted and digested.

@@ -66,8 +66,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use zeroize::Zeroizing;
 
+pub use self::bounds::{Limits, Moment, Pruned};
+pub use self::dir::Look;
 use self::dir::{Dir, Lock};
-pub use self::history::{Gone, History, Limits};
+pub use self::history::{Gone, History, Need, Purpose};
 use self::journal::Journal;
 use self::ledger::Ledger;
 use self::place::{Place, Writing};
@@ -75,11 +77,13 @@ use self::record::Record;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 
+mod bounds;
 mod dir;
 mod history;
 #[cfg(test)]
 mod history_tests;
 mod journal;
+mod kept;
 mod key;
 mod ledger;
 mod log;
@@ -205,7 +209,7 @@ impl State {
         for dir in [&dir, &staged, &rescued] {
             dir.clean_temporaries()?;
         }
-        let history = History::open(&dir)?;
+        let history = History::open(&dir, Moment::now())?;
         let mut ledger = Ledger::default();
         let records = match Journal::open(dir, wrap, &mut ledger, &mut notices) {
             Ok(journal) => Records::Journal(journal),

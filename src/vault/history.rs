@@ -6,7 +6,8 @@
 //! inside the blobs and from the pins, as for those in the store. Messages are never kept.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read as _;
+use std::io::{Read as _, Write};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 use crate::openpgp::{CertIndex, Examined, Facts, Outcome};
 use crate::plaintext::Plaintext;
+use crate::state::{Look, Moment, Need, Purpose};
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::documents::Version;
 use crate::vault::returned::lineage;
@@ -69,6 +71,11 @@ impl Bell {
         self.wake.notify_all();
     }
 
+    fn stop(&self) {
+        lock(&self.state).stop = true;
+        self.wake.notify_all();
+    }
+
     fn is_stopped(&self) -> bool {
         lock(&self.state).stop
     }
@@ -115,8 +122,7 @@ impl Historian {
 
 impl Drop for Historian {
     fn drop(&mut self) {
-        lock(&self.bell.state).stop = true;
-        self.bell.wake.notify_all();
+        self.bell.stop();
         if let Some(thread) = self.thread.take() {
             // The thread has nothing to return; a panic in it was already reported by the hook.
             let _ = thread.join();
@@ -124,104 +130,158 @@ impl Drop for Historian {
     }
 }
 
+/// Tells whether a version's file has the name that DDS gives. What gpg users name as they like
+/// they may also write over in place.
+pub(super) fn has_own_name(version: &Version) -> bool {
+    version.entry.name.as_bytes() == version.blob.file_name().as_bytes()
+}
+
+fn look(stamp: &Stamp) -> Look {
+    Look {
+        dev: stamp.dev,
+        ino: stamp.ino,
+        size: stamp.size,
+        mtime: stamp.mtime,
+    }
+}
+
 impl Shared {
     /// Makes the spare of a note, if it has none. Returns how its file looks if it was linked.
-    fn spare(&self, version: &Version, stop: &dyn Fn() -> bool) -> Result<Option<Stamp>> {
+    fn spare(
+        &self,
+        version: &Version,
+        purpose: Purpose,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Stamp>> {
+        if !version.keepable {
+            return Ok(None);
+        }
         let history = self.state_dir.history();
-        let id = version.id;
-        if !version.keepable || !history.needs_spare(id, || lineage(&version.key))? {
+        let (id, entry) = (version.id, &version.entry);
+        let look = look(&entry.stamp);
+        let need = history.need(id, look, || lineage(&version.key));
+        if need == Need::Nothing {
             return Ok(None);
         }
         let lineage = lineage(&version.key);
-        let entry = &version.entry;
-        let size = entry.stamp.size;
-        // What gpg users name as they like they may also write over in place.
-        if entry.name.as_bytes() == version.blob.file_name().as_bytes() {
+        if has_own_name(version) {
             let link = |dir: std::os::fd::BorrowedFd<'_>, name: &str| {
                 self.store.link_out(entry, dir, name)
             };
-            match history.link(id, lineage, size, link) {
+            match history.link(id, lineage, look, link) {
                 Ok(stamp) => return Ok(Some(stamp)),
                 Err(error) if error.kind() == Kind::NotFound => return Err(error),
                 Err(_) => {}
             }
         }
-        history.copy(id, lineage, size, |to| {
-            let mut file = self.store.open_blob(entry, size)?;
-            let mut buffer = vec![0; CHUNK];
-            let doing = "cannot copy a note of the store";
-            loop {
-                if stop() {
-                    return Err(Error::new(Kind::Busy, "the mount ends"));
-                }
-                let read = file.read(&mut buffer);
-                let read = read.map_err(|error| Error::io(doing, error))?;
-                if read == 0 {
-                    return file.finish().map(drop);
-                }
-                let written = to.write_all(&buffer[..read]);
-                written.map_err(|error| Error::io(doing, error))?;
-            }
-        })?;
+        if need == Need::Link {
+            return Ok(None);
+        }
+        // What is known may be older than its removal.
+        self.store.stamp(entry.folder, &entry.name)?;
+        if stop() {
+            return Err(ending());
+        }
+        if !history.take_back(id, lineage, stop)? {
+            let for_what = (entry.stamp.size, purpose);
+            history.copy(id, lineage, for_what, |to| self.copy(entry, to, stop))?;
+        }
         Ok(None)
     }
 
+    fn copy(&self, entry: &Entry, to: &mut dyn Write, stop: &dyn Fn() -> bool) -> Result<()> {
+        let mut file = self.store.open_blob(entry, entry.stamp.size)?;
+        let mut buffer = vec![0; CHUNK];
+        let doing = "cannot copy a note of the store";
+        loop {
+            if stop() {
+                return Err(ending());
+            }
+            let read = file.read(&mut buffer);
+            let read = read.map_err(|error| Error::io(doing, error))?;
+            if read == 0 {
+                return file.finish().map(drop);
+            }
+            let written = to.write_all(&buffer[..read]);
+            written.map_err(|error| Error::io(doing, error))?;
+        }
+    }
+
     /// Keeps a note that is about to go; what went already cannot be kept.
-    fn keep(&self, version: &Version) -> Result<()> {
-        match self.spare(version, &|| false) {
+    fn keep(&self, version: &Version, stop: &dyn Fn() -> bool) -> Result<()> {
+        match self.spare(version, Purpose::Going, stop) {
             Err(error) if error.kind() == Kind::NotFound => Ok(()),
-            kept => kept.map(drop),
+            kept => kept.and_then(|_| self.state_dir.history().sync_bytes(version.id)),
         }
     }
 
     /// Keeps a note that I remove, durably, if it can be kept.
     pub(super) fn keep_removed(&self, version: &Version) {
         let history = self.state_dir.history();
-        if let Err(error) = self.keep(version).and_then(|()| history.sync()) {
+        let kept = self.keep(version, &|| false);
+        if let Err(error) = kept.and_then(|()| history.sync()) {
             self.lost(1, &error.to_string());
         }
     }
 
     /// Keeps what was replaced, and what waits for it, durably.
     pub(super) fn keep_all(&self, folder: Folder, unsettled: &Unsettled) -> Kept {
-        let mut failed = HashSet::new();
+        let mut kept = Kept(HashSet::new());
         if folder == Folder::Messages {
-            return Kept(failed);
+            return kept;
         }
         let held = self.held();
-        let waiting = || held.iter().chain(&unsettled.replaced);
-        for version in waiting().chain(&unsettled.retired) {
-            match self.keep(version) {
+        let replaced = || held.iter().chain(&unsettled.replaced);
+        for version in replaced() {
+            match self.keep(version, &|| self.closing.load(Ordering::Relaxed)) {
                 Ok(()) => {}
                 // There is an end to the room for it.
-                Err(error) if matches!(error.kind(), Kind::TooLarge | Kind::Busy) => {
-                    self.lost(1, &error.to_string());
-                }
-                Err(error) => {
-                    lock(&self.unkept).now = Some(format!("the history of notes: {error}"));
-                    failed.insert(version.id);
-                }
+                Err(error) if error.kind() == Kind::TooLarge => self.lost(1, &error.to_string()),
+                Err(error) => kept.failed(self, version, &error),
+            }
+        }
+        for version in &unsettled.retired {
+            // Nothing hides it when it stays, so only large ones do not go at the end of a mount.
+            let small = version.entry.stamp.size <= CHUNK as u64;
+            let stop = || !small && self.closing.load(Ordering::Relaxed);
+            match self.keep(version, &stop) {
+                Ok(()) => {}
+                // Another file has its name, or there is no time.
+                Err(error) if error.kind() == Kind::Busy => kept.failed(self, version, &error),
+                Err(error) => self.lost(1, &error.to_string()),
             }
         }
         if let Err(error) = self.state_dir.history().sync() {
-            lock(&self.unkept).now = Some(format!("the history of notes: {error}"));
-            failed.extend(waiting().map(|version| version.id));
+            replaced().for_each(|version| kept.failed(self, version, &error));
+            self.lost(unsettled.retired.len(), &error.to_string());
         }
-        Kept(failed)
+        kept
     }
 
     /// Notes that versions went without being kept.
     pub(super) fn lost(&self, count: usize, why: &str) {
+        if count == 0 {
+            return;
+        }
         let mut unkept = lock(&self.unkept);
         let before = unkept.lost.as_ref().map_or(0, |(before, _)| *before);
         unkept.lost = Some((before + count, why.to_owned()));
     }
 }
 
+fn ending() -> Error {
+    Error::new(Kind::Busy, "the mount ends")
+}
+
 /// What could not be kept just now.
 pub(super) struct Kept(HashSet<BlobId>);
 
 impl Kept {
+    fn failed(&mut self, shared: &Shared, version: &Version, why: &Error) {
+        lock(&shared.unkept).now = Some(format!("the history of notes: {why}"));
+        self.0.insert(version.id);
+    }
+
     pub(super) fn must_wait(&self, version: &Version) -> bool {
         self.0.contains(&version.id)
     }
@@ -269,21 +329,12 @@ impl Vault {
         }
         let bell = Arc::clone(&self.state().bell);
         let stop = || bell.is_stopped();
-        let gone: HashSet<BlobId> = history.gone().iter().map(|gone| gone.id).collect();
         let (mut failed, mut why) = (0, None);
         for version in self.keepable() {
             if stop() {
                 return;
             }
-            // What is known may be older than its removal.
-            let there = match gone.contains(&version.id) {
-                true => self
-                    .store()
-                    .stamp(Folder::Notes, &version.entry.name)
-                    .map(drop),
-                false => Ok(()),
-            };
-            match there.and_then(|()| self.spare_present(&version, &stop)) {
+            match self.spare_present(&version, &stop) {
                 Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Busy) => {
                     failed += 1;
                     why = Some(error);
@@ -291,32 +342,50 @@ impl Vault {
                 Ok(()) | Err(_) => {}
             }
         }
-        let noted = self.note_gone().and_then(|()| history.sync());
-        lock(&self.shared.unkept).now = match (noted, why) {
-            (Err(error), _) => Some(format!("the history of notes: {error}")),
-            (_, Some(error)) => Some(format!(
+        let spareless = why.map(|error| {
+            format!(
                 "notes without a spare, which cannot be restored once others remove them: \
                  {failed} ({error})"
-            )),
-            (Ok(()), None) => None,
-        };
+            )
+        });
+        let noted = self.note_what_went().and_then(|()| history.sync());
+        let noted = noted
+            .err()
+            .map(|error| format!("the history of notes: {error}"));
+        lock(&self.shared.unkept).now = noted.or(spareless);
+        self.shared.retry_held();
     }
 
     /// Notes which notes are no longer in the store, as far as known, and drops what was kept for
-    /// long enough.
-    ///
-    /// # Errors
-    /// What the state's disk says.
-    pub fn note_gone(&self) -> Result<()> {
+    /// long enough. What fails is told in `.dds/status`.
+    pub fn note_gone(&self) {
+        if let Err(error) = self.note_what_went() {
+            let sentence = format!("the history of notes: {error}");
+            lock(&self.shared.unkept).now = Some(sentence);
+        }
+    }
+
+    /// Goes on where something fails, and returns what failed last.
+    fn note_what_went(&self) -> Result<()> {
         let history = self.state_dir.history();
         let present: HashSet<BlobId> = self.keepable().iter().map(|one| one.id).collect();
-        let now = Timestamp::now();
-        for id in history.spares() {
-            if !present.contains(&id) {
-                history.went(id, now)?;
+        let mut missing = history.spares();
+        missing.retain(|id| !present.contains(id));
+        let now = Moment::now();
+        let mut failed = None;
+        if !missing.is_empty() {
+            match self.store().sync(Folder::Notes) {
+                Ok(()) => {
+                    let noted = missing.into_iter().map(|id| history.went(id, now));
+                    failed = noted.filter_map(Result::err).last();
+                }
+                // As long as the whole folder is missing, nothing went.
+                Err(error) => failed = (error.kind() != Kind::NotFound).then_some(error),
             }
         }
-        history.prune(now).map(drop)
+        let pruned = history.prune(now);
+        self.shared.lost(pruned.early, "there was no more room");
+        failed.or(pruned.failed).map_or(Ok(()), Err)
     }
 
     /// The notes in the store that are kept when they go.
@@ -327,9 +396,17 @@ impl Vault {
         notes.cloned().collect()
     }
 
+    /// Copies nothing any more, as the mount ends: what would have to be copied before it is
+    /// unlinked stays in the store.
+    pub fn stop_copying(&self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        let bell = Arc::clone(&self.state().bell);
+        bell.stop();
+    }
+
     /// Makes a spare of a note that is in the store.
     fn spare_present(&self, version: &Version, stop: &dyn Fn() -> bool) -> Result<()> {
-        if let Some(stamp) = self.shared.spare(version, stop)? {
+        if let Some(stamp) = self.shared.spare(version, Purpose::Present, stop)? {
             let slot = (version.folder(), version.entry.name.clone());
             if let Some(file) = self.state().files.get_mut(&slot) {
                 file.was_linked(stamp);
@@ -421,6 +498,11 @@ impl Vault {
             Outcome::TooLarge => Err(self.unreadable(version, Kind::TooLarge)),
             _ => Err(self.unreadable(version, Kind::Damaged)),
         }
+    }
+
+    /// Path of the ciphertext of a version that went, for sentences.
+    pub fn past_file(&self, version: &Version) -> Option<String> {
+        self.state_dir.history().shown_gone(version.id)
     }
 
     /// Drops a version from the history.

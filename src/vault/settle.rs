@@ -2,21 +2,23 @@
 //!
 //! Order is the whole point: a replaced blob is unlinked only after the directory that names its
 //! replacement is on disk, so that after a crash at any instruction a peer sees the old blob, the
-//! new one, or both. Before a note is unlinked it is kept in the history. If that cannot be, what
+//! new one, or both. Before a note is unlinked, and after that fsync, it is kept in the history. If that cannot be, what
 //! a newer version of its document replaces stays, hidden, until it can be: a few versions, of which
 //! the oldest goes when there are too many. What I remove goes in any case.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, Folder, Timestamp};
-use crate::store::{Stamp, Store};
+use crate::ids::{BlobId, Folder};
+use crate::state::Moment;
+use crate::store::Store;
 use crate::vault::Version;
-use crate::vault::history::Unkept;
+use crate::vault::history::{Unkept, has_own_name};
 use crate::vault::lock;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises
@@ -34,6 +36,8 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
     pub(super) state_dir: Arc<crate::state::State>,
     pub(super) unkept: Mutex<Unkept>,
+    /// The mount ends: nothing is copied any more, as the time for it is short.
+    pub(super) closing: AtomicBool,
     pending: Mutex<Pending>,
     wake: Condvar,
     /// Held by whoever settles: nobody returns from [`Shared::settle`] while what it asked for is
@@ -74,6 +78,7 @@ impl Shared {
             store,
             state_dir,
             unkept: Mutex::default(),
+            closing: AtomicBool::new(false),
             pending: Mutex::default(),
             wake: Condvar::new(),
             settling: Mutex::default(),
@@ -140,35 +145,59 @@ impl Shared {
     }
 
     fn sync_and_unlink(&self, folder: Folder, unsettled: &Unsettled) -> Result<()> {
-        let kept = self.keep_all(folder, unsettled);
+        // First, as nobody's save shall wait for the history's disk.
         match self.store.sync(folder) {
             // The folder is gone, and what was in it.
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
             synced => synced?,
         }
+        let kept = self.keep_all(folder, unsettled);
         let waiting = match folder {
             Folder::Notes => mem::take(&mut lock(&self.pending).held),
             Folder::Messages => VecDeque::new(),
         };
+        let waited: HashSet<BlobId> = waiting.iter().map(|version| version.id).collect();
         let mut seen = HashSet::new();
         let replaced = waiting
             .into_iter()
             .chain(unsettled.replaced.iter().cloned());
         // What waits is named again by each later version of its document.
         let replaced = replaced.filter(|version| seen.insert(version.id));
-        let (mut held, free): (VecDeque<_>, VecDeque<_>) =
+        let (mut held, mut free): (VecDeque<_>, VecDeque<_>) =
             replaced.partition(|version| kept.must_wait(version));
         while held.len() > HELD {
             if let Some(oldest) = held.pop_front() {
-                self.remove_unchanged(&oldest)?;
                 self.lost(1, "there was never room");
+                free.push_back(oldest);
             }
         }
-        lock(&self.pending).held.extend(held);
-        for version in free.iter().chain(&unsettled.retired) {
-            self.remove_unchanged(version)?;
+        let retired = unsettled.retired.iter();
+        let retired = retired.filter(|version| !kept.must_wait(version));
+        let mut result = Ok(());
+        for version in free.iter().chain(retired) {
+            if let Err(error) = self.remove_unchanged(version) {
+                result = Err(error);
+                // What is new is pending still.
+                if waited.contains(&version.id) {
+                    held.push_back(Arc::clone(version));
+                }
+            }
         }
-        Ok(())
+        lock(&self.pending).held = held;
+        result
+    }
+
+    /// Tries again to keep what waits for it.
+    pub(super) fn retry_held(&self) {
+        {
+            let mut pending = lock(&self.pending);
+            if pending.held.is_empty() {
+                return;
+            }
+            pending.notes.dirty = true;
+        }
+        // What fails is told in `.dds/status`.
+        let _ = self.settle_folder(Folder::Notes);
     }
 
     /// Unlinks a version's blob, unless another one has taken its file meanwhile: people with
@@ -177,24 +206,20 @@ impl Shared {
     pub(super) fn remove_unchanged(&self, version: &Version) -> Result<bool> {
         let (folder, name) = (version.folder(), &version.entry.name);
         let known = version.entry.stamp;
-        let same = match self.store.stamp(folder, name) {
+        let mut now = match self.store.stamp(folder, name) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(true),
-            Err(error) => return Err(error),
-            // Linking changes the time of change, and nothing else does that alone.
-            Ok(now)
-                if (Stamp {
-                    ctime: known.ctime,
-                    ..now
-                }) == known =>
-            {
-                true
-            }
-            Ok(_) => match self.store.read(&version.entry, COMPARED) {
+            now => now?,
+        };
+        // Linking changes the time of change, and only what has its own name is linked.
+        if has_own_name(version) {
+            now.ctime = known.ctime;
+        }
+        let same = now == known
+            || match self.store.read(&version.entry, COMPARED) {
                 Ok((bytes, _)) => BlobId::of(&bytes) == version.id,
                 Err(error) if error.kind() == Kind::NotFound => return Ok(true),
                 Err(_) => false,
-            },
-        };
+            };
         if !same {
             return Ok(false);
         }
@@ -202,7 +227,7 @@ impl Shared {
             Err(error) if error.kind() != Kind::NotFound => Err(error),
             Ok(()) | Err(_) => {
                 // If its spare stays where it is, the next look at the store finds that it went.
-                let _ = self.state_dir.history().went(version.id, Timestamp::now());
+                let _ = self.state_dir.history().went(version.id, Moment::now());
                 Ok(true)
             }
         }

@@ -42,6 +42,7 @@ impl View {
     ///
     /// What needs the store comes last: its disk may not answer.
     pub fn close(&self) -> Vec<Unsaved> {
+        self.vault.stop_copying();
         let mut open: Vec<_> = {
             let tree = self.tree();
             let held = tree

@@ -32,7 +32,8 @@ impl View {
     ///
     /// # Errors
     /// `NotFound`; `Forbidden` if nobody vouches for it or a newer program made it; as
-    /// [`crate::vault::Vault::publish`] for its readers.
+    /// [`crate::vault::Vault::publish`] for its readers. If it is for its readers, the sentence
+    /// names the file in the history.
     pub fn restore(&self, path: &str, which: Option<&str>) -> Result<Restored> {
         self.last_use.renew();
         let people = self.vault.people();
@@ -42,6 +43,23 @@ impl View {
             None => choose_last(&found, &path)?,
         };
         self.restore_one(&found, document, one)
+            .map_err(|error| self.with_way_out(error, &one.version))
+    }
+
+    /// Names the file of a version that cannot be published: its reader has the key to open it.
+    fn with_way_out(&self, error: Error, version: &Version) -> Error {
+        use Kind::{Forbidden, KeyExpired, KeyRejected, KeyRevoked, NoKey};
+        let about_people = matches!(
+            error.kind(),
+            Forbidden | NoKey | KeyExpired | KeyRevoked | KeyRejected
+        );
+        match self.vault.past_file(version).filter(|_| about_people) {
+            Some(file) => {
+                let sentence = format!("{error}; gpg -d opens what it was: {file}");
+                Error::new(error.kind(), sentence)
+            }
+            None => error,
+        }
     }
 
     fn restore_one(&self, found: &[Found], document: &Found, one: &One) -> Result<Restored> {

@@ -1,0 +1,151 @@
+//! How much is kept of what went: for how long, and in how much room.
+//!
+//! A clock that jumps must drop nothing. What went in this mount is judged by a clock that nobody
+//! sets; what went before it, only once the mount has lasted for an hour and both clocks agree.
+//! Nor may many notes that go at once drop what is older: what went less than a day ago neither
+//! counts nor goes, unless the disk is nearly full.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::ids::{BlobId, Timestamp};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: u64 = 24 * 60 * 60;
+/// Bytes that are left to others on the disk, if that is not more than this part of it.
+const RESERVE: u64 = 64 << 20;
+const PART: u64 = 50;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Seconds for which a version is kept after it went; with 0 nothing is kept.
+    pub seconds: u64,
+    /// Bytes of all versions that went a day ago or more.
+    pub bytes: u64,
+    /// Number of versions that went a day ago or more.
+    pub versions: usize,
+    /// Bytes of all spares that are copies.
+    pub copies: u64,
+}
+
+impl Limits {
+    /// So many days, and what else is usual.
+    pub fn days(days: u32) -> Limits {
+        Limits {
+            seconds: u64::from(days) * DAY,
+            bytes: 1 << 30,
+            versions: 10_000,
+            copies: 1 << 30,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits::days(30)
+    }
+}
+
+/// A moment, by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// As people set it.
+    pub wall: Timestamp,
+    /// Since the machine was started, its sleep included.
+    pub running: Duration,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Moment {
+        let running = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(running.tv_sec).unwrap_or(0);
+        let nanos = u32::try_from(running.tv_nsec).unwrap_or(0);
+        Moment {
+            wall: Timestamp::now(),
+            running: Duration::new(seconds, nanos),
+        }
+    }
+
+    /// Tells whether ages by the wall clock may be believed in a mount that began then.
+    pub(super) fn is_sure(self, began: Moment) -> bool {
+        let mounted = self.running.saturating_sub(began.running);
+        let seconds = i64::try_from(mounted.as_secs()).unwrap_or(i64::MAX);
+        let walked = self.wall.seconds().saturating_sub(began.wall.seconds());
+        mounted >= HOUR && walked.abs_diff(seconds) <= DAY
+    }
+}
+
+/// Bytes of a disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Left for its users.
+    pub(super) available: u64,
+    pub(super) total: u64,
+}
+
+impl Room {
+    /// What is left to others.
+    pub(super) fn reserve(self) -> u64 {
+        RESERVE.min(self.total / PART)
+    }
+
+    /// Tells whether so many bytes may be written.
+    pub(super) fn has(self, bytes: u64) -> bool {
+        bytes.saturating_add(self.reserve()) <= self.available
+    }
+}
+
+/// A version that went, so many seconds ago.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aged {
+    pub(super) id: BlobId,
+    pub(super) bytes: u64,
+    pub(super) age: u64,
+}
+
+/// What was dropped.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Versions that were kept for as long as they shall be.
+    pub old: usize,
+    /// Versions for which there was no more room.
+    pub early: usize,
+    /// Why not all of it could be dropped.
+    pub failed: Option<Error>,
+}
+
+/// What is to be dropped.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Surplus {
+    pub(super) old: Vec<BlobId>,
+    pub(super) early: Vec<BlobId>,
+}
+
+/// Chooses what is to be dropped; `gone` has the oldest first.
+pub(super) fn surplus(gone: &[Aged], limits: Limits, room: Room, sure: bool) -> Surplus {
+    let mut surplus = Surplus::default();
+    let (old, mut left): (Vec<&Aged>, Vec<&Aged>) = gone
+        .iter()
+        .partition(|one| sure && one.age > limits.seconds);
+    surplus.old.extend(old.iter().map(|one| one.id));
+    let freed: u64 = old.iter().map(|one| one.bytes).sum();
+    let mut available = room.available.saturating_add(freed);
+    let settled = || left.iter().filter(|one| one.age >= DAY);
+    let mut count = settled().count();
+    let mut bytes: u64 = settled().map(|one| one.bytes).sum();
+    left.retain(|one| {
+        let too_much = one.age >= DAY && (count > limits.versions || bytes > limits.bytes);
+        let goes = too_much || available < room.reserve();
+        if goes {
+            surplus.early.push(one.id);
+            available = available.saturating_add(one.bytes);
+            if one.age >= DAY {
+                (count, bytes) = (count - 1, bytes - one.bytes);
+            }
+        }
+        !goes
+    });
+    surplus
+}

@@ -1,0 +1,125 @@
+//! The files of the history by their names, and what is known of each.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Lineage;
+use super::bounds::Limits;
+use super::dir::{Dir, Look};
+use crate::ids::{BlobId, Timestamp};
+
+/// Versions of one document that are kept of those that went in one mount.
+pub(super) const OF_ONE: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Index {
+    /// `None` until it is known how much shall be kept.
+    pub(super) limits: Option<Limits>,
+    pub(super) spares: HashMap<BlobId, Spare>,
+    pub(super) gone: HashMap<BlobId, Past>,
+    /// Spares were made whose names a power cut may take away.
+    pub(super) unsynced: bool,
+}
+
+pub(super) struct Spare {
+    pub(super) bytes: u64,
+    /// How the store's file looked whose second name it is; `None` for a copy.
+    pub(super) linked: Option<Look>,
+    /// A copy of an earlier mount, of which a link was not tried yet.
+    pub(super) old: bool,
+    pub(super) lineage: Option<Lineage>,
+}
+
+pub(super) struct Past {
+    pub(super) at: Timestamp,
+    /// The same by [`Moment::running`], if it went in this mount.
+    pub(super) since: Option<Duration>,
+    pub(super) bytes: u64,
+    /// Which document it was, if it went in this mount.
+    pub(super) lineage: Option<Lineage>,
+}
+
+impl Spare {
+    /// A file that was found.
+    pub(super) fn found(look: Look, linked: bool) -> Spare {
+        Spare {
+            bytes: look.size,
+            linked: linked.then_some(look),
+            old: !linked,
+            lineage: None,
+        }
+    }
+}
+
+impl Index {
+    pub(super) fn copies(&self) -> u64 {
+        let copied = self.spares.values().filter(|spare| spare.linked.is_none());
+        copied.map(|spare| spare.bytes).sum()
+    }
+
+    pub(super) fn add_spare(&mut self, home: &Dir, id: BlobId, spare: Spare) {
+        self.spares.insert(id, spare);
+        self.unsynced = true;
+        self.drop_gone(home, id);
+    }
+
+    /// What is there again did not go. Should this fail, the next start tries it again.
+    pub(super) fn drop_gone(&mut self, home: &Dir, id: BlobId) {
+        if let Some(past) = self.gone.remove(&id) {
+            let _ = home.remove(&gone_name(past.at, id));
+        }
+    }
+
+    /// Adds what went, of which one file is enough: that which `past` names.
+    pub(super) fn add_gone(&mut self, home: &Dir, id: BlobId, past: Past) {
+        let at = past.at;
+        let twice = self.gone.insert(id, past);
+        if let Some(twice) = twice.filter(|twice| twice.at != at) {
+            // Should this fail, the next start tries it again.
+            let _ = home.remove(&gone_name(twice.at, id));
+        }
+    }
+
+    /// Of a document with too many versions, the one that can best be done without: what is left
+    /// is spread over the time.
+    pub(super) fn surplus(&self, lineage: Lineage) -> Option<BlobId> {
+        let of_it = |past: &&Past| past.lineage == Some(lineage);
+        if self.gone.values().filter(of_it).count() <= OF_ONE {
+            return None;
+        }
+        let versions = self.gone.iter().filter(|(_, past)| of_it(past));
+        let mut versions: Vec<_> = versions.map(|(id, past)| (past.at, *id)).collect();
+        versions.sort_unstable();
+        let gap = |three: &&[(Timestamp, BlobId)]| three[2].0.seconds() - three[0].0.seconds();
+        versions.windows(3).min_by_key(gap).map(|three| three[1].1)
+    }
+}
+
+fn hex(id: BlobId) -> String {
+    let bytes = id.as_bytes().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(super) fn spare_name(id: BlobId) -> String {
+    format!("spare-{}", hex(id))
+}
+
+pub(super) fn gone_name(at: Timestamp, id: BlobId) -> String {
+    format!("gone-{}-{}", at.seconds(), hex(id))
+}
+
+fn parse_id(hex: &str) -> Option<BlobId> {
+    Some(BlobId::from_digest(super::record::unhex(hex)?))
+}
+
+pub(super) fn parse_spare(name: &str) -> Option<BlobId> {
+    let id = parse_id(name.strip_prefix("spare-")?)?;
+    (spare_name(id) == name).then_some(id)
+}
+
+pub(super) fn parse_gone(name: &str) -> Option<(Timestamp, BlobId)> {
+    let (at, id) = name.strip_prefix("gone-")?.split_once('-')?;
+    let at = Timestamp::new(at.parse().ok()?, 0).ok()?;
+    let id = parse_id(id)?;
+    (gone_name(at, id) == name).then_some((at, id))
+}
