@@ -616,6 +616,101 @@ fn at_the_end_of_a_mount_nothing_is_copied() {
     scene.assert_states(MINE, &[Current, Replaced, Replaced]);
 }
 
+/// A small disk, until this is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(directory: &Path) -> Option<Disk> {
+        fs::create_dir_all(directory).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=512k,mode=0700", "dds-test"]);
+        let mounted = mount.arg(directory).stderr(std::process::Stdio::null());
+        let mounted = mounted.status().is_ok_and(|status| status.success());
+        mounted.then(|| Disk(directory.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Whatever is open in it goes with the test.
+        let mut unmount = std::process::Command::new("umount");
+        let _ = unmount.arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn what_the_disk_of_the_history_has_no_room_for_waits_in_the_store() {
+    let mut disk = None;
+    let scene = Scene::with(|home| disk = Disk::new(&home.path("state")));
+    if disk.is_none() {
+        return skipped("a history without room: only root can make a small disk");
+    }
+    let mut large = vec![0; 1 << 20];
+    rustix::rand::getrandom(&mut large, rustix::rand::GetRandomFlags::empty()).unwrap();
+    scene.save(MINE, &large);
+    scene.save(MINE, b"second");
+    assert_eq!(blobs(scene.rig.store(), Folder::Notes).len(), 2);
+    assert_eq!(scene.rig.list("notes/me").unwrap(), ["plan.md"]);
+    let problems = scene.problems();
+    assert!(
+        problems.iter().any(|one| one.contains("stay in the store")),
+        "{problems:?}"
+    );
+    assert!(!problems.iter().any(|one| one.contains("could not be kept")));
+    scene.save(MINE, b"third");
+    scene.assert_states(MINE, &[Current, Replaced, Replaced]);
+    scene.restore(MINE, Some("3"));
+    assert_eq!(scene.rig.read(MINE).unwrap(), large);
+}
+
+#[test]
+fn what_is_replaced_by_another_document_and_lost_is_told() {
+    let scene = Scene::new();
+    let (me, bob) = (&scene.cast.me, &scene.cast.bob);
+    let mut blob = Blob::new(BlobKind::Note, bob, &[me, bob], "plan.md").content(b"first");
+    blob.intended.clear();
+    blob.notations = Default::default();
+    fs::write(scene.notes().join("bobs plan.asc"), blob.seal()).unwrap();
+    scene.rig.view().refresh().unwrap();
+    let dir = fs::File::open(scene.state.join("history")).unwrap();
+    let immutable = rustix::fs::IFlags::IMMUTABLE;
+    let flags = rustix::fs::ioctl_getflags(&dir).unwrap_or(rustix::fs::IFlags::empty());
+    if rustix::fs::ioctl_setflags(&dir, flags | immutable).is_err() {
+        return skipped("a history that fails: directories cannot be made immutable here");
+    }
+    scene.rig.write(SHARED, b"mine").unwrap();
+    scene.rig.settle();
+    rustix::fs::ioctl_setflags(&dir, flags).unwrap();
+    let problems = scene.problems();
+    assert_eq!(blobs(scene.rig.store(), Folder::Notes).len(), 1);
+    let told = "old versions of notes that could not be kept: 1 ";
+    assert!(
+        problems.iter().any(|one| one.starts_with(told)),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_file_by_gpg_that_was_written_over_is_not_removed_for_its_old_times() {
+    let scene = Scene::new();
+    let (me, bob) = (&scene.cast.me, &scene.cast.bob);
+    let mut blob = Blob::new(BlobKind::Note, bob, &[me, bob], "plan.md").content(b"first");
+    blob.intended.clear();
+    blob.notations = Default::default();
+    let file = scene.notes().join("bobs plan.asc");
+    let sealed = blob.seal();
+    fs::write(&file, &sealed).unwrap();
+    scene.look();
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    let other = vec![b'x'; sealed.len()];
+    let open = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&open, &other, 0).unwrap();
+    open.set_modified(modified).unwrap();
+    scene.rig.write(SHARED, b"mine").unwrap();
+    scene.rig.settle();
+    assert_eq!(fs::read(&file).unwrap(), other);
+}
+
 #[test]
 fn nothing_of_it_is_plain() {
     let scene = Scene::new();

@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::ids::{BlobId, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: u64 = 24 * 60 * 60;
+/// Seconds.
+pub(super) const DAY: u64 = 24 * 60 * 60;
 /// Bytes that are left to others on the disk, if that is not more than this part of it.
 const RESERVE: u64 = 64 << 20;
 const PART: u64 = 50;
@@ -66,6 +67,13 @@ impl Moment {
             wall: Timestamp::now(),
             running: Duration::new(seconds, nanos),
         }
+    }
+
+    /// The time so long before, in whole seconds.
+    pub(super) fn before(self, age: Duration) -> Timestamp {
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        let seconds = self.wall.seconds().saturating_sub(age).max(0);
+        Timestamp::new(seconds, 0).unwrap_or_default()
     }
 
     /// Tells whether ages by the wall clock may be believed in a mount that began then.

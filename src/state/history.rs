@@ -15,16 +15,17 @@
 //! few versions are kept, of every age.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io::{Read as _, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use super::Lineage;
-use super::bounds::{Aged, Limits, Moment, Pruned, surplus};
+use super::bounds::{Aged, DAY, Limits, Moment, Pruned, surplus};
 use super::dir::{Dir, Look};
-use super::kept::{Index, Past, Spare, gone_name, parse_gone, parse_spare, spare_name};
+use super::kept::{Counting, Index, Past, Spare, gone_name, parse_gone, parse_spare, spare_name};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Timestamp};
 
@@ -360,7 +361,7 @@ impl History {
             return Ok(());
         };
         let (bytes, lineage) = (spare.bytes, spare.lineage);
-        let at = Timestamp::new(now.wall.seconds().max(0), 0).unwrap_or_default();
+        let at = now.before(Duration::ZERO);
         match home.rename(&spare_name(id), &gone_name(at, id)) {
             Err(error) if error.kind() == Kind::NotFound => {
                 index.spares.remove(&id);
@@ -439,6 +440,7 @@ impl History {
                 return pruned;
             }
         };
+        pruned.failed = self.correct_times(home, now).err();
         let surplus = surplus(&self.aged(now), limits, room, now.is_sure(self.began));
         for (dropped, count) in [
             (surplus.old, &mut pruned.old),
@@ -452,6 +454,25 @@ impl History {
             }
         }
         pruned
+    }
+
+    /// Gives what went in this mount, by a clock that was far behind, the time when it went: the
+    /// next mount knows nothing else.
+    fn correct_times(&self, home: &Dir, now: Moment) -> Result<()> {
+        let mut index = self.index();
+        let mut result = Ok(());
+        for (id, past) in &mut index.gone {
+            let Some(since) = past.since else { continue };
+            let at = now.before(now.running.saturating_sub(since));
+            let behind = at.seconds().saturating_sub(past.at.seconds());
+            if u64::try_from(behind).is_ok_and(|behind| behind > DAY) {
+                match home.rename(&gone_name(past.at, *id), &gone_name(at, *id)) {
+                    Ok(()) => past.at = at,
+                    Err(error) => result = Err(error),
+                }
+            }
+        }
+        result
     }
 
     /// What went and how long ago, the oldest first.
@@ -481,24 +502,4 @@ impl History {
 
 fn off() -> Error {
     Error::new(Kind::Unsupported, "no history is kept")
-}
-
-/// A file that is written, counted and digested.
-struct Counting<'a> {
-    file: &'a File,
-    digest: Sha256,
-    length: u64,
-}
-
-impl Write for Counting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.digest.update(&bytes[..written]);
-        self.length += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

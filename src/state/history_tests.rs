@@ -156,6 +156,26 @@ fn a_clock_that_jumps_drops_nothing() {
 }
 
 #[test]
+fn what_went_while_the_clock_was_far_behind_is_not_old_in_the_next_mount() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path(), Limits::default());
+    let id = keep(&history, b"bytes", 1);
+    history.went(id, at(100)).unwrap();
+    let year = 365 * DAY;
+    assert_eq!(pruned(&history, moment(year, 200)), (0, 0));
+    drop(history);
+    let history = open_at(dir.path(), Limits::default(), moment(year, 0));
+    let gone: Vec<_> = history
+        .gone()
+        .iter()
+        .map(|gone| gone.at.seconds())
+        .collect();
+    assert_eq!(gone, [year - 100]);
+    assert_eq!(pruned(&history, moment(year + DAY, DAY)), (0, 0));
+    assert!(history.open_gone(id).is_ok());
+}
+
+#[test]
 fn the_oldest_goes_when_there_are_too_many_or_too_large_ones() {
     for limits in [limits(u64::MAX, 2), limits(9, 10)] {
         let dir = tempfile::tempdir().unwrap();

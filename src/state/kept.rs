@@ -1,7 +1,11 @@
 //! The files of the history by their names, and what is known of each.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
 use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
 
 use super::Lineage;
 use super::bounds::Limits;
@@ -122,4 +126,24 @@ pub(super) fn parse_gone(name: &str) -> Option<(Timestamp, BlobId)> {
     let at = Timestamp::new(at.parse().ok()?, 0).ok()?;
     let id = parse_id(id)?;
     (gone_name(at, id) == name).then_some((at, id))
+}
+
+/// A file that is written, counted and digested.
+pub(super) struct Counting<'a> {
+    pub(super) file: &'a File,
+    pub(super) digest: Sha256,
+    pub(super) length: u64,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        self.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

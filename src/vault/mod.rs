@@ -13,6 +13,7 @@ mod documents;
 mod history;
 mod judge;
 mod keys;
+mod past;
 mod publish;
 mod rescue;
 mod returned;
@@ -31,9 +32,10 @@ use lru::LruCache;
 
 pub use audience::{Audience, Groups, People, Who};
 pub use documents::{DocKey, Document, Head, Version};
-pub use history::{Historian, Past};
+pub use history::Historian;
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
+pub use past::Past;
 pub use publish::{Publication, Published};
 pub use rescue::Rescued;
 pub use returned::PRIVATE_RECIPIENTS;
@@ -94,7 +96,7 @@ pub struct Vault {
     shared: Arc<settle::Shared>,
     /// What must be remembered outside the store.
     state_dir: Arc<crate::state::State>,
-    past: history::Opened,
+    past: past::Opened,
     /// Sentences for `.dds/status` about what returned, newest first.
     told: Mutex<Vec<String>>,
     /// The first one signs; all of them decrypt.
@@ -191,7 +193,7 @@ impl Vault {
         let vault = Vault {
             shared,
             state_dir,
-            past: history::Opened::default(),
+            past: past::Opened::default(),
             told: Mutex::default(),
             identities,
             options,
