@@ -24,6 +24,8 @@ use crate::vault::{Vault, lock};
 const GATHER: Duration = Duration::from_millis(200);
 /// Time between two rounds when nothing changes: what is old is dropped.
 const ROUND: Duration = Duration::from_secs(60 * 60);
+/// The same while something waits in the store until it can be kept.
+const RETRY: Duration = Duration::from_secs(60);
 /// Bytes that are copied between two looks at whether to stop.
 const CHUNK: usize = 1 << 20;
 
@@ -38,6 +40,8 @@ pub(super) struct Bell {
 struct Rung {
     changed: bool,
     stop: bool,
+    /// Something waits until it can be kept.
+    held: bool,
 }
 
 impl Bell {
@@ -58,9 +62,9 @@ impl Bell {
     /// Waits for a change, or for a while. `false` when the work is to end.
     fn wait(&self) -> bool {
         let quiet = |rung: &mut Rung| !rung.changed && !rung.stop;
-        let waiting = self
-            .wake
-            .wait_timeout_while(lock(&self.state), ROUND, quiet);
+        let rung = lock(&self.state);
+        let round = if rung.held { RETRY } else { ROUND };
+        let waiting = self.wake.wait_timeout_while(rung, round, quiet);
         let (rung, _) = waiting.unwrap_or_else(|poisoned| poisoned.into_inner());
         let going = |rung: &mut Rung| !rung.stop;
         let gathering = self.wake.wait_timeout_while(rung, GATHER, going);
@@ -329,6 +333,7 @@ impl Vault {
             .map(|error| format!("the history of notes: {error}"));
         lock(&self.shared.unkept).now = noted.or(spareless);
         self.shared.retry_held();
+        lock(&bell.state).held = !self.shared.held().is_empty();
     }
 
     /// Notes which notes are no longer in the store, as far as known, and drops what was kept for

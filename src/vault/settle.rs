@@ -8,7 +8,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -165,7 +165,8 @@ impl Shared {
         let replaced = replaced.filter(|version| seen.insert(version.id));
         let (mut held, mut free): (VecDeque<_>, VecDeque<_>) =
             replaced.partition(|version| kept.must_wait(version));
-        while held.len() > HELD {
+        let closing = self.closing.load(Ordering::Relaxed);
+        while held.len() > HELD && !closing {
             if let Some(oldest) = held.pop_front() {
                 self.lost(1, "there was never room");
                 free.push_back(oldest);
