@@ -38,7 +38,6 @@ use rustix::fs::{
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
-use crate::process::mounts;
 use crate::view::{Attr, Event, Ino, News, NodeKind, View};
 
 /// News that wait to be told. What comes while as many wait is not told: whoever watches so many
@@ -138,14 +137,16 @@ struct Herald {
 /// Starts a herald, which ends with the view.
 ///
 /// # Errors
-/// `Io` if the thread cannot be started; `NotFound` if nothing is mounted there.
-pub(super) fn start(mountpoint: &Path, telling: Arc<Telling>, view: &View) -> Result<()> {
-    let Some(mount) = mounts::at(mountpoint)? else {
-        return Err(Error::new(Kind::NotFound, "it is not mounted"));
-    };
+/// `Io` if the thread cannot be started.
+pub(super) fn start(
+    mountpoint: PathBuf,
+    device: u32,
+    telling: Arc<Telling>,
+    view: &View,
+) -> Result<()> {
     let herald = Herald {
-        mountpoint: mountpoint.to_owned(),
-        device: mount.device,
+        mountpoint,
+        device,
         telling,
     };
     let (sender, receiver) = sync_channel(WAITING);

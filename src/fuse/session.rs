@@ -30,6 +30,8 @@ pub struct Mounted {
     session: Session<Adapter>,
     view: Arc<OnceLock<Arc<View>>>,
     mountpoint: PathBuf,
+    /// Minor number of the mount's device.
+    device: u32,
     telling: Arc<Telling>,
     keeper: Arc<Keeper>,
     endings: (Sender<Ending>, Receiver<Ending>),
@@ -106,19 +108,32 @@ pub fn mount(
     keeper.expect(mountpoint)?;
     let mounted = Session::new(adapter, mountpoint, &config);
     let session = mounted.map_err(|error| Error::io("mounting", error))?;
-    if mounts::at(mountpoint)?.is_none() {
+    let Some(entry) = find(mountpoint)? else {
         let missing = "the mount is not in /proc/self/mountinfo";
         return Err(Error::new(Kind::Io, missing));
-    }
+    };
     keeper.watch()?;
     Ok(Mounted {
         session,
         view,
         mountpoint: mountpoint.to_owned(),
+        device: entry.device,
         telling,
         keeper: Arc::new(keeper),
         endings: mpsc::channel(),
     })
+}
+
+/// Finds a mount in the table, which is read in pieces: while others mount and unmount, a line may
+/// be missed.
+fn find(mountpoint: &Path) -> Result<Option<mounts::Entry>> {
+    const LOOKS: usize = 3;
+    for _ in 1..LOOKS {
+        if let Some(entry) = mounts::at(mountpoint)? {
+            return Ok(Some(entry));
+        }
+    }
+    mounts::at(mountpoint)
 }
 
 impl Mounted {
@@ -139,6 +154,7 @@ impl Mounted {
             session,
             view: seat,
             mountpoint,
+            device,
             telling,
             keeper,
             endings,
@@ -182,7 +198,7 @@ impl Mounted {
             }
         });
         listener.map_err(failed)?;
-        let told = herald::start(&mountpoint, telling, &view);
+        let told = herald::start(mountpoint, device, telling, &view);
         if let Err(error) = told {
             tracing::warn!("programs that watch the mount are not told what arrives: {error}");
         }

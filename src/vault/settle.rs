@@ -161,8 +161,10 @@ impl Shared {
         let replaced = waiting
             .into_iter()
             .chain(unsettled.replaced.iter().cloned());
-        // What waits is named again by each later version of its document.
-        let replaced = replaced.filter(|version| seen.insert(version.id));
+        // What waits is named again by each later version of its document. Files of the same bytes
+        // all go.
+        let replaced =
+            replaced.filter(|version| seen.insert((version.id, version.entry.name.clone())));
         let (mut held, mut free): (VecDeque<_>, VecDeque<_>) =
             replaced.partition(|version| kept.must_wait(version));
         let closing = self.closing.load(Ordering::Relaxed);
