@@ -9,6 +9,7 @@
 
 mod audience;
 mod copies;
+mod describe;
 mod documents;
 mod history;
 mod judge;

@@ -11,8 +11,8 @@ use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 use crate::openpgp::{CertIndex, Examined, Facts, Outcome};
 use crate::plaintext::Plaintext;
 use crate::store::{Entry, FileName, Stamp};
+use crate::vault::describe::describe;
 use crate::vault::documents::Version;
-use crate::vault::scan::describe;
 use crate::vault::{Vault, lock, openers};
 
 /// A version of a note that is no longer in the store.

@@ -11,8 +11,9 @@ use crate::openpgp::{
 use crate::plaintext::Plaintext;
 use crate::vault::audience::Audience;
 use crate::vault::copies::Placed;
+use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Head, Version};
-use crate::vault::scan::{File, describe};
+use crate::vault::scan::File;
 use crate::vault::{State, Vault};
 
 /// Superseded blobs that one blob names, direct parents first (DESIGN 3).

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::error::{Kind, Result, printable};
-use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp};
-use crate::openpgp::{CertIndex, Facts, Notations, Outcome, SignatureStatus};
+use crate::ids::{Folder, Timestamp};
+use crate::openpgp::{CertIndex, Facts, Outcome, SignatureStatus};
 use crate::store::{Entry, Stamp};
-use crate::vault::audience::{People, Who};
-use crate::vault::documents::{DocKey, Version};
-use crate::vault::judge::{Judgement, Place, Vouched, judge};
+use crate::vault::audience::People;
+use crate::vault::describe::{describe, refused};
+use crate::vault::documents::Version;
 use crate::vault::{State, Vault, lock, openers};
 
 /// Blobs above this size, and smaller ones that hold more, are opened one at a time, which bounds
@@ -249,7 +249,13 @@ impl Vault {
             ..entry.clone()
         };
         let (blob, id) = (examined.name, examined.id);
-        let refused = |why| refused(entry.clone(), blob, id, examined.recipients, why);
+        let refused = |why| {
+            let version = refused(entry.clone(), blob, id, examined.recipients, why);
+            What::Blob(Blob {
+                facts: None,
+                version: Arc::new(version),
+            })
+        };
         let what = match examined.outcome {
             Outcome::Opened(opened) => {
                 let version = describe(entry.clone(), blob, id, &opened.facts, people);
@@ -434,129 +440,4 @@ impl State {
             }
         }
     }
-}
-
-/// Derives a version from facts and pins.
-pub(super) fn describe(
-    entry: Entry,
-    blob: BlobName,
-    id: BlobId,
-    facts: &Facts,
-    people: &People,
-) -> Version {
-    let folder = entry.folder;
-    let judgement = judge(facts, folder, people);
-    let signature = match judgement.decided_by {
-        Some(index) => facts.signatures.get(index),
-        None => facts.signatures.first(),
-    };
-    let proven = judgement.decided_by.and(signature);
-    let none = Notations::default();
-    let notations = proven.map_or(&none, |signature| &signature.notations);
-    let kind = notations.kind.unwrap_or(match folder {
-        Folder::Messages => BlobKind::Message,
-        Folder::Notes => BlobKind::Note,
-    });
-    let signer = signature.and_then(|signature| signature.signer.clone());
-    let mine = proven.is_some()
-        && signer
-            .as_ref()
-            .is_some_and(|key| people.who(key) == Who::Me);
-    let literal_name = facts.name.clone().filter(|name| !name.is_empty());
-    let literal_date = facts.date.filter(|date| *date > 0);
-    let signed_at = signature.and_then(|signature| signature.created);
-    Version {
-        key: doc_key(&judgement, kind, notations.doc, signer.clone(), folder, id),
-        id,
-        blob,
-        place: judgement.place,
-        kind,
-        path: notations
-            .path
-            .clone()
-            .map(String::into_bytes)
-            .or(literal_name),
-        size: facts.size,
-        digest: Some(facts.digest),
-        mtime: notations
-            .mtime
-            .or_else(|| literal_date.and_then(|date| Timestamp::new(date.into(), 0).ok()))
-            .unwrap_or(entry.stamp.mtime),
-        mode: notations.mode,
-        signed_at: signed_at.map_or(entry.stamp.mtime, Timestamp::from),
-        signer,
-        vouched: judgement.vouched,
-        addressee_proven: judgement.addressee_proven,
-        recipients: facts.recipients,
-        reader: notations.copy.clone().filter(|_| kind == BlobKind::Message),
-        replaces: notations.replaces.clone(),
-        newer_format: notations
-            .version
-            .is_some_and(|version| version > Notations::VERSION),
-        mine,
-        keepable: is_keepable(facts, folder, kind),
-        unreadable: None,
-        entry,
-    }
-}
-
-/// Messages are never kept, whatever folder they were put in.
-fn is_keepable(facts: &Facts, folder: Folder, kind: BlobKind) -> bool {
-    let mut signatures = facts.signatures.iter();
-    let message = signatures.any(|one| one.notations.kind == Some(BlobKind::Message));
-    folder == Folder::Notes && kind == BlobKind::Note && !message
-}
-
-fn doc_key(
-    judgement: &Judgement,
-    kind: BlobKind,
-    doc: Option<DocId>,
-    signer: Option<crate::ids::Fingerprint>,
-    folder: Folder,
-    id: BlobId,
-) -> DocKey {
-    match (&judgement.place, doc) {
-        (Place::Audience(audience), Some(doc)) => DocKey::Placed {
-            kind,
-            audience: audience.clone(),
-            doc,
-            signer: signer.filter(|_| kind == BlobKind::Message),
-        },
-        (Place::Audience(_) | Place::Unverified, _) => DocKey::Single(folder, id),
-    }
-}
-
-/// A whole blob of which nothing may be shown.
-fn refused(entry: Entry, blob: BlobName, id: BlobId, recipients: usize, why: Kind) -> What {
-    let version = Version {
-        key: DocKey::Single(entry.folder, id),
-        id,
-        blob,
-        place: Place::Unverified,
-        kind: match entry.folder {
-            Folder::Messages => BlobKind::Message,
-            Folder::Notes => BlobKind::Note,
-        },
-        path: None,
-        size: 0,
-        digest: None,
-        mtime: entry.stamp.mtime,
-        mode: None,
-        signed_at: entry.stamp.mtime,
-        signer: None,
-        vouched: Vouched::Unsigned,
-        addressee_proven: false,
-        recipients,
-        reader: None,
-        replaces: Vec::new(),
-        newer_format: false,
-        mine: false,
-        keepable: false,
-        unreadable: Some(why),
-        entry,
-    };
-    What::Blob(Blob {
-        facts: None,
-        version: Arc::new(version),
-    })
 }
