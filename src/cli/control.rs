@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -169,6 +170,7 @@ impl Door {
             view: Arc::downgrade(&view),
             locker,
             waiting: Mutex::default(),
+            ended: AtomicBool::new(false),
         });
         let clerk = Arc::clone(&desk);
         let thread = std::thread::Builder::new().name("control".to_owned());
@@ -208,6 +210,11 @@ impl Control {
 pub(super) struct Answers(Arc<Desk>);
 
 impl Answers {
+    /// Nothing of the mount is told or changed from now on.
+    pub(super) fn end(&self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+
     /// Tells them that it went wrong.
     pub(super) fn give_up(&self, why: &str) {
         self.0.answer(&Reply::Error(why.to_owned()));
@@ -220,6 +227,8 @@ struct Desk {
     view: Weak<View>,
     locker: Locker,
     waiting: Mutex<Waiting>,
+    /// The mount is being locked: nothing of it is told or changed any more.
+    ended: AtomicBool,
 }
 
 /// Who waits for the lock.
@@ -281,17 +290,17 @@ impl Desk {
                 Ok(Request::Lock) => return self.lock(stream),
                 Ok(Request::History { path }) => {
                     let listed = |view: &View| view.history(&path).map(Reply::History);
-                    say(&stream, &self.answer_by(listed));
+                    say(&stream, &self.answer_while_open(listed));
                 }
                 Ok(Request::ForgetHistory { path }) => {
                     let forgotten = |view: &View| view.forget_history(&path).map(Reply::Forgotten);
-                    say(&stream, &self.answer_by(forgotten));
+                    say(&stream, &self.answer_while_open(forgotten));
                 }
                 Ok(Request::Restore { path, version }) => {
                     let restored = |view: &View| view.restore(&path, version.as_deref());
                     say(
                         &stream,
-                        &self.answer_by(|view| restored(view).map(Reply::Restored)),
+                        &self.answer_while_open(|view| restored(view).map(Reply::Restored)),
                     );
                 }
                 Err(error) => say(&stream, &Reply::Error(error.to_string())),
@@ -308,6 +317,13 @@ impl Desk {
         match self.view.upgrade() {
             Some(view) => ask(&view).unwrap_or_else(|error| Reply::Error(error.to_string())),
             None => Reply::Error("it is locked".to_owned()),
+        }
+    }
+
+    fn answer_while_open(&self, ask: impl FnOnce(&View) -> crate::error::Result<Reply>) -> Reply {
+        match self.ended.load(Ordering::Relaxed) {
+            true => Reply::Error("it is locked".to_owned()),
+            false => self.answer_by(ask),
         }
     }
 

@@ -380,6 +380,7 @@ fn serve(running: Running) -> Outcome<()> {
     let Running { serving, control } = running;
     let answers = control.answers();
     let served = serving.wait(|| {
+        answers.end();
         let watchdog = std::thread::Builder::new().name("watchdog".to_owned());
         let watchdog = watchdog.spawn(move || {
             std::thread::sleep(LOCKING);
