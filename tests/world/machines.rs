@@ -89,20 +89,24 @@ impl World<'_> {
         }
     }
 
-    /// The blobs of which no other device has a whole file.
+    /// The blobs of which no other device has a whole file in the same folder.
     fn only_here(&self, device: usize) -> Vec<FileId> {
+        let place = |file: &FileId| {
+            let (folder, _) = file.split_once('/').unwrap();
+            (folder.to_owned(), self.oracle.blob_of(file))
+        };
         let others = self.devices.iter().enumerate();
         let others = others.filter(|(other, _)| *other != device);
-        let elsewhere: BTreeSet<BlobName> = others
+        let elsewhere: BTreeSet<(String, BlobName)> = others
             .flat_map(|(_, other)| {
                 let mut whole = files(&other.store);
                 whole.retain(|file| !other.syncer.partial.contains(file));
                 whole
             })
-            .map(|file| self.oracle.blob_of(&file))
+            .map(|file| place(&file))
             .collect();
         let mut here = files(&self.devices[device].store);
-        here.retain(|file| !elsewhere.contains(&self.oracle.blob_of(file)));
+        here.retain(|file| !elsewhere.contains(&place(file)));
         here.into_iter().collect()
     }
 
