@@ -69,6 +69,18 @@ impl Model {
         backups.max().map(|(_, id)| id)
     }
 
+    /// The names of backups that other files have now.
+    pub fn taken_from_backups(&self) -> Vec<String> {
+        let names = self.names.keys();
+        let taken = names.filter(|path| self.last_backup(path).is_some());
+        taken.cloned().collect()
+    }
+
+    /// Tells whether a new file under this name would continue a backup.
+    pub fn is_free(&self, path: &str) -> bool {
+        !self.names.contains_key(path) && self.last_backup(path).is_some()
+    }
+
     /// The document that a file under this name continues.
     pub fn takeover(&self, path: &str, victim: Option<Id>) -> Option<Target> {
         let (id, key, base, conflict) = match victim {
