@@ -108,7 +108,7 @@ pub fn mount(
     keeper.expect(mountpoint)?;
     let mounted = Session::new(adapter, mountpoint, &config);
     let session = mounted.map_err(|error| Error::io("mounting", error))?;
-    let Some(entry) = find(mountpoint)? else {
+    let Some(entry) = mounts::at(mountpoint)? else {
         let missing = "the mount is not in /proc/self/mountinfo";
         return Err(Error::new(Kind::Io, missing));
     };
@@ -122,18 +122,6 @@ pub fn mount(
         keeper: Arc::new(keeper),
         endings: mpsc::channel(),
     })
-}
-
-/// Finds a mount in the table, which is read in pieces: while others mount and unmount, a line may
-/// be missed.
-fn find(mountpoint: &Path) -> Result<Option<mounts::Entry>> {
-    const LOOKS: usize = 3;
-    for _ in 1..LOOKS {
-        if let Some(entry) = mounts::at(mountpoint)? {
-            return Ok(Some(entry));
-        }
-    }
-    mounts::at(mountpoint)
 }
 
 impl Mounted {
