@@ -116,12 +116,7 @@ impl BlobFile for Watched {
     fn finish(self: Box<Self>) -> Result<Stamp> {
         let after = rustix::fs::fstat(&self.file)
             .map_err(|errno| failure("cannot look at", &self.name, errno))?;
-        // Linking and unlinking change the time of change, and nothing else does that alone.
-        let after = Stamp {
-            ctime: self.before.ctime,
-            ..stamp(&after)
-        };
-        if after != self.before || self.read != self.before.size {
+        if !stamp(&after).is_same_file(&self.before) || self.read != self.before.size {
             let sentence = format!("{} changed while it was read", self.name);
             return Err(Error::new(Kind::Busy, sentence));
         }

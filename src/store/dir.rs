@@ -360,11 +360,7 @@ impl Store for DirStore {
     fn link_out(&self, entry: &Entry, dir: BorrowedFd<'_>, name: &str) -> Result<Stamp> {
         let folder = self.require_folder(entry.folder.name())?;
         let stamp = beneath::link_out(&folder, &entry.name, dir, name)?;
-        let same = Stamp {
-            ctime: entry.stamp.ctime,
-            ..stamp
-        };
-        if same != entry.stamp {
+        if !stamp.is_same_file(&entry.stamp) {
             // Should this fail, the file's name there does not fit its bytes, which tells.
             let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
             let sentence = format!("{} was replaced", entry.name);

@@ -93,6 +93,16 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// Tells whether two are of one file with the same content. Linking and unlinking change the time
+    /// of change, and nothing else does that alone: it does not count.
+    pub fn is_same_file(&self, other: &Stamp) -> bool {
+        let as_other = Stamp {
+            ctime: other.ctime,
+            ..*self
+        };
+        as_other == *other
+    }
+
     /// Tells whether any later change must show in the stamp.
     ///
     /// Clocks of file systems tick in steps of up to 2 s (FAT): a file that was changed just

@@ -313,13 +313,7 @@ impl Vault {
         let state = self.state();
         let known = state.files.get(&(folder, name.clone()));
         match (now, known.map(scan::File::stamp)) {
-            // Linking changes the time of change, and nothing else does that alone.
-            (Ok(now), Some(known)) => {
-                Stamp {
-                    ctime: known.ctime,
-                    ..now
-                } == known
-            }
+            (Ok(now), Some(known)) => now.is_same_file(&known),
             (Err(error), None) => error.kind() == Kind::NotFound,
             (Ok(_), None) | (Err(_), Some(_)) => false,
         }

@@ -83,11 +83,7 @@ impl File {
 
     /// Takes note that the file was given another name: its time of change alone is a new one.
     pub(super) fn was_linked(&mut self, now: Stamp) {
-        let before = Stamp {
-            ctime: self.stamp.ctime,
-            ..now
-        };
-        if before == self.stamp {
+        if now.is_same_file(&self.stamp) {
             self.stamp = now;
         }
     }

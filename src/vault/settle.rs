@@ -2,9 +2,9 @@
 //!
 //! Order is the whole point: a replaced blob is unlinked only after the directory that names its
 //! replacement is on disk, so that after a crash at any instruction a peer sees the old blob, the
-//! new one, or both. Before a note is unlinked, and after that fsync, it is kept in the history. If that cannot be, what
-//! a newer version of its document replaces stays, hidden, until it can be: a few versions, of which
-//! the oldest goes when there are too many. What I remove goes in any case.
+//! new one, or both. Before a note is unlinked, and after that fsync, it is kept in the history. If
+//! that cannot be, what a newer version of its document replaces stays, hidden, until it can be: a
+//! few versions, of which the oldest goes when there are too many. What I remove goes in any case.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
@@ -209,15 +209,13 @@ impl Shared {
     pub(super) fn remove_unchanged(&self, version: &Version) -> Result<bool> {
         let (folder, name) = (version.folder(), &version.entry.name);
         let known = version.entry.stamp;
-        let mut now = match self.store.stamp(folder, name) {
+        let now = match self.store.stamp(folder, name) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(true),
             now => now?,
         };
-        // Linking changes the time of change, and only what has its own name is linked.
-        if has_own_name(version) {
-            now.ctime = known.ctime;
-        }
+        // Only what has its own name is linked.
         let same = now == known
+            || has_own_name(version) && now.is_same_file(&known)
             || match self.store.read(&version.entry, COMPARED) {
                 Ok((bytes, _)) => BlobId::of(&bytes) == version.id,
                 Err(error) if error.kind() == Kind::NotFound => return Ok(true),
