@@ -121,10 +121,7 @@ struct State {
     in_flight: HashMap<DocKey, usize>,
     /// Blobs without a document id that a publication replaced, until they are unlinked.
     retired: HashMap<(Folder, FileName), BlobId>,
-    /// Files removed through us since the running refresh began: its listing may be older.
-    removed: HashMap<(Folder, FileName), BlobId>,
-    /// What was taken away through us a moment ago, and when.
-    recent: returned::Recent,
+    taken: returned::Taken,
     people: Arc<People>,
     certificates: Arc<CertIndex>,
     /// The same certificates by their primary keys.
@@ -207,8 +204,7 @@ impl Vault {
                 changed: HashSet::new(),
                 in_flight: HashMap::new(),
                 retired: HashMap::new(),
-                removed: HashMap::new(),
-                recent: returned::Recent::default(),
+                taken: returned::Taken::default(),
                 people,
                 certificates: Arc::new(CertIndex::default()),
                 recipients: HashMap::new(),
@@ -270,7 +266,7 @@ impl Vault {
             return Ok(()); // A whole refresh began after we were asked.
         }
         self.begun.fetch_add(1, Ordering::SeqCst);
-        self.state().removed.clear();
+        self.state().taken.forget_done();
         self.refresh_keys(&mut key_folder)?;
         for folder in Folder::ALL {
             self.refresh_folder(folder)?;

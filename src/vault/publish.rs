@@ -237,11 +237,11 @@ impl Vault {
     }
 
     fn remove_one(&self, version: &Version) -> Result<()> {
-        self.state().recent.begin(version.id);
+        self.state().taken.begin(version.id);
         let taken = self.take_away(version);
-        self.state().recent.note(version.id);
+        self.state().taken.end(version.id);
         taken?;
-        self.state().removed(version);
+        self.state().forget_version(version);
         self.shared
             .published(version.folder(), Vec::new(), Vec::new());
         Ok(())

@@ -3,9 +3,8 @@
 //! A removed message is not shown again and is removed again. A removed note that returns is
 //! shown: data is never destroyed on a guess. Either is told in `.dds/status`.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -22,31 +21,36 @@ use crate::vault::{Vault, lock};
 pub const PRIVATE_RECIPIENTS: usize = 2;
 /// Sentences about returned blobs that are kept for `.dds/status`.
 const NOTICES: usize = 100;
-/// How long it is remembered what was taken away: longer than a look at the store takes.
-const MOMENT: Duration = Duration::from_secs(60);
 
-/// The blobs that are being taken away, and those that were a moment ago.
+/// The blobs that are being taken away, and those that were since the running refresh began: its
+/// listing may be older.
 #[derive(Default)]
-pub(super) struct Recent(HashMap<BlobId, Option<Instant>>);
+pub(super) struct Taken {
+    under_way: HashSet<BlobId>,
+    done: HashSet<BlobId>,
+}
 
-impl Recent {
-    /// Notes that a blob is about to be taken away; [`Recent::note`] ends it, also if it failed.
+impl Taken {
+    /// Notes that a refresh begins: what was taken away before is in no listing of it.
+    pub(super) fn forget_done(&mut self) {
+        self.done.clear();
+    }
+
+    /// Notes that a blob is about to be taken away.
     pub(super) fn begin(&mut self, id: BlobId) {
-        self.0.insert(id, None);
+        self.under_way.insert(id);
     }
 
-    /// Notes that a blob was taken away.
-    pub(super) fn note(&mut self, id: BlobId) {
-        let now = Instant::now();
-        self.0
-            .retain(|_, taken| taken.is_none_or(|taken| now - taken < MOMENT));
-        self.0.insert(id, Some(now));
+    /// Notes that a blob was taken away, or that this failed.
+    pub(super) fn end(&mut self, id: BlobId) {
+        self.under_way.remove(&id);
+        self.done.insert(id);
     }
 
-    /// Tells whether a blob was taken away since a certain time, or is being taken away.
-    pub(super) fn took_since(&self, id: BlobId, begun: Instant) -> bool {
-        let taken = self.0.get(&id);
-        taken.is_some_and(|taken| taken.is_none_or(|taken| taken >= begun))
+    /// Tells whether a file is for the next look.
+    pub(super) fn has(&self, file: &File) -> bool {
+        let version = file.version();
+        version.is_some_and(|one| self.under_way.contains(&one.id) || self.done.contains(&one.id))
     }
 }
 

@@ -109,7 +109,6 @@ impl Vault {
                 .filter(|(in_folder, _)| *in_folder == folder);
             names.map(|(_, name)| name.clone()).collect()
         };
-        let begun = Instant::now();
         let listed = self.store().list(folder)?;
         let names: HashSet<_> = listed.iter().map(|entry| &entry.name).collect();
         let (unknown, people, certificates) = {
@@ -132,21 +131,14 @@ impl Vault {
             )
         };
         let mut looked_at = self.look_at(&unknown, &people, &certificates);
-        // What is taken away meanwhile is for the next look.
-        let was_taken = |state: &State, file: &File| {
-            let version = file.version();
-            version.is_some_and(|version| state.recent.took_since(version.id, begun))
-        };
         {
             let state = self.state();
-            looked_at.retain(|(_, file)| !was_taken(&state, file));
+            looked_at.retain(|(_, file)| !state.taken.has(file));
         }
         let looked_at = self.without_returned(looked_at);
         let mut state = self.state();
         for (entry, file) in looked_at {
-            if !was_taken(&state, &file) {
-                state.take_in(entry, file);
-            }
+            state.take_in(entry, file);
         }
         Ok(())
     }
@@ -331,12 +323,7 @@ impl State {
     /// Takes in what a file was found to be.
     pub(super) fn take_in(&mut self, entry: Entry, mut file: File) {
         let slot = (entry.folder, entry.name.clone());
-        let id = file.version().map(|version| version.id);
-        if self
-            .removed
-            .get(&slot)
-            .is_some_and(|removed| Some(*removed) == id)
-        {
+        if self.taken.has(&file) {
             return;
         }
         if let Some(version) = file.version() {
@@ -382,7 +369,7 @@ impl State {
     pub(super) fn retire(&mut self, version: &Version) {
         let slot = (version.folder(), version.entry.name.clone());
         self.forget_version(version);
-        self.recent.note(version.id);
+        self.taken.end(version.id);
         self.retired.insert(slot, version.id);
     }
 
@@ -390,20 +377,12 @@ impl State {
     pub(super) fn unlinked(&mut self, version: &Version) {
         let slot = (version.folder(), version.entry.name.clone());
         if self.retired.remove(&slot).is_some() {
-            self.removed.insert(slot, version.id);
+            self.taken.end(version.id);
         }
     }
 
-    /// Forgets a version whose blob was removed through us.
-    pub(super) fn removed(&mut self, version: &Version) {
-        self.forget_version(version);
-        let slot = (version.folder(), version.entry.name.clone());
-        self.recent.note(version.id);
-        self.removed.insert(slot, version.id);
-    }
-
     /// Forgets a version, but not another one that has taken its file meanwhile.
-    fn forget_version(&mut self, version: &Version) {
+    pub(super) fn forget_version(&mut self, version: &Version) {
         let slot = (version.folder(), version.entry.name.clone());
         let there = self.files.get(&slot).and_then(File::version);
         if there.is_some_and(|there| there.id == version.id) {
