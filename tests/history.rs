@@ -10,12 +10,35 @@ use std::time::{Duration, SystemTime};
 
 use dds::ids::{BlobId, BlobKind, BlobName, Folder};
 use dds::view::{OldState, OldVersion};
-use support::mount::{Home, can_mount, skipped, wait_for};
+use support::mount::{Home, can_mount, make_mutable, skipped, wait_for};
 use support::people::{Blob, blobs, deliver, make_store};
 use support::rig::{Cast, InProcess, Mounted, Rig};
 
 const MINE: &str = "notes/me/plan.md";
 const SHARED: &str = "notes/bob/plan.md";
+
+/// A file or directory that nobody can change, until this is dropped.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    /// `None`, and said loudly, where that cannot be had; `what` is not tested then.
+    fn new(path: &Path, what: &str) -> Option<Frozen> {
+        let file = fs::File::open(path).unwrap();
+        let flags = rustix::fs::ioctl_getflags(&file).unwrap_or(rustix::fs::IFlags::empty());
+        let immutable = rustix::fs::IFlags::IMMUTABLE;
+        if rustix::fs::ioctl_setflags(&file, flags | immutable).is_err() {
+            skipped(&format!("{what}: nothing can be made immutable here"));
+            return None;
+        }
+        Some(Frozen(path.to_owned()))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        make_mutable(&self.0);
+    }
+}
 
 /// A view in this process, and where its state is.
 struct Scene {
@@ -547,12 +570,9 @@ fn one_spare_that_cannot_be_moved_ends_nothing() {
     scene.look();
     // It is a copy, so its flag is not the note's.
     let spare = scene.kept("spare").remove(0);
-    let spare = fs::File::open(spare).unwrap();
-    let immutable = rustix::fs::IFlags::IMMUTABLE;
-    let flags = rustix::fs::ioctl_getflags(&spare).unwrap_or(rustix::fs::IFlags::empty());
-    if rustix::fs::ioctl_setflags(&spare, flags | immutable).is_err() {
-        return skipped("a spare that cannot be moved: files cannot be made immutable here");
-    }
+    let Some(frozen) = Frozen::new(&spare, "a spare that cannot be moved") else {
+        return;
+    };
     let first = scene.edit(b"first", &[]);
     scene.look();
     fs::remove_file(&file).unwrap();
@@ -562,7 +582,7 @@ fn one_spare_that_cannot_be_moved_ends_nothing() {
     let problems = scene.problems();
     let listed = scene.rig.view().history(SHARED);
     let restored = scene.rig.view().restore(SHARED, None);
-    rustix::fs::ioctl_setflags(&spare, flags).unwrap();
+    drop(frozen);
     assert!(problems[0].contains("the history of notes"), "{problems:?}");
     assert_eq!(listed.unwrap()[0].versions[0].state, Removed);
     assert!(restored.unwrap().changed);
@@ -573,16 +593,13 @@ fn what_waits_is_kept_as_soon_as_it_can_be() {
     let scene = Scene::new();
     scene.rig.write(MINE, b"first").unwrap();
     scene.rig.settle();
-    let dir = fs::File::open(scene.state.join("history")).unwrap();
-    let immutable = rustix::fs::IFlags::IMMUTABLE;
-    let flags = rustix::fs::ioctl_getflags(&dir).unwrap_or(rustix::fs::IFlags::empty());
-    if rustix::fs::ioctl_setflags(&dir, flags | immutable).is_err() {
-        return skipped("a history that fails: directories cannot be made immutable here");
-    }
+    let Some(frozen) = Frozen::new(&scene.state.join("history"), "a history that fails") else {
+        return;
+    };
     scene.rig.write(MINE, b"second").unwrap();
     scene.rig.settle();
     let stored = blobs(scene.rig.store(), Folder::Notes).len();
-    rustix::fs::ioctl_setflags(&dir, flags).unwrap();
+    drop(frozen);
     assert_eq!(stored, 2);
     // Without another save.
     scene.look();
@@ -672,15 +689,12 @@ fn what_is_replaced_by_another_document_and_lost_is_told() {
     blob.notations = Default::default();
     fs::write(scene.notes().join("bobs plan.asc"), blob.seal()).unwrap();
     scene.rig.view().refresh().unwrap();
-    let dir = fs::File::open(scene.state.join("history")).unwrap();
-    let immutable = rustix::fs::IFlags::IMMUTABLE;
-    let flags = rustix::fs::ioctl_getflags(&dir).unwrap_or(rustix::fs::IFlags::empty());
-    if rustix::fs::ioctl_setflags(&dir, flags | immutable).is_err() {
-        return skipped("a history that fails: directories cannot be made immutable here");
-    }
+    let Some(frozen) = Frozen::new(&scene.state.join("history"), "a history that fails") else {
+        return;
+    };
     scene.rig.write(SHARED, b"mine").unwrap();
     scene.rig.settle();
-    rustix::fs::ioctl_setflags(&dir, flags).unwrap();
+    drop(frozen);
     let problems = scene.problems();
     assert_eq!(blobs(scene.rig.store(), Folder::Notes).len(), 1);
     let told = "old versions of notes that could not be kept: 1 ";
@@ -795,12 +809,9 @@ fn a_replaced_version_waits_in_the_store_for_a_history_that_fails() {
     let mut scene = Scene::new();
     scene.rig.write(MINE, b"first").unwrap();
     scene.rig.settle();
-    let dir = fs::File::open(scene.state.join("history")).unwrap();
-    let immutable = rustix::fs::IFlags::IMMUTABLE;
-    let flags = rustix::fs::ioctl_getflags(&dir).unwrap_or(rustix::fs::IFlags::empty());
-    if rustix::fs::ioctl_setflags(&dir, flags | immutable).is_err() {
-        return skipped("a history that fails: directories cannot be made immutable here");
-    }
+    let Some(frozen) = Frozen::new(&scene.state.join("history"), "a history that fails") else {
+        return;
+    };
     scene.rig.write(MINE, b"second").unwrap();
     scene.rig.settle();
     let stored = blobs(scene.rig.store(), Folder::Notes).len();
@@ -811,7 +822,7 @@ fn a_replaced_version_waits_in_the_store_for_a_history_that_fails() {
         scene.rig.settle();
     }
     let many = blobs(scene.rig.store(), Folder::Notes).len();
-    rustix::fs::ioctl_setflags(&dir, flags).unwrap();
+    drop(frozen);
     assert_eq!(stored, 2);
     assert!(problems[0].contains("stay in the store"), "{problems:?}");
     assert_eq!(many, 65);
