@@ -127,7 +127,9 @@ pub(super) fn refused(reply: Reply) -> Failure {
         Reply::Error(why) => printable(&why),
         _ => "an answer to another question".to_owned(),
     };
-    Failure::new(Exit::Failure, why).hint("dds history lists the notes of which versions are kept")
+    Failure::new(Exit::Failure, why).hint(
+        "dds history lists the notes of which versions are kept, dds status the mounts that run",
+    )
 }
 
 pub(super) fn say(text: &str) -> Outcome<()> {

@@ -15,7 +15,7 @@ use crate::vault::{DocKey, Head, Past, People, Version};
 use crate::view::View;
 use crate::view::audiences::{UNVERIFIED, canonical_name, resolve};
 use crate::view::names::{is_safe, safe_path, utc};
-use crate::view::tree::Ino;
+use crate::view::tree::{Ino, Tree};
 
 /// A note with its versions, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +97,7 @@ impl View {
         let (path, found) = self.find_old(path, &people)?;
         if found.is_empty() {
             let (_, below) = self.find_below(&path, &people);
-            return match below.is_empty() && !is_directory(self, &path) {
+            return match below.is_empty() && !self.is_directory(&path) {
                 true => Err(unknown(&path)),
                 false => Ok(self.tell_old(&below, &people, false)),
             };
@@ -229,12 +229,14 @@ impl View {
     /// The note at a path.
     fn node_at(&self, path: &str) -> Option<(Ino, DocKey, Head)> {
         let tree = self.tree();
-        let mut at = Ino::ROOT;
-        for name in path.split('/') {
-            at = tree.child(at, OsStr::new(name))?;
-        }
+        let at = tree.at(path)?;
         let shown = tree.shown(at)?;
         Some((at, shown.key.clone(), shown.head.clone()?))
+    }
+
+    fn is_directory(&self, path: &str) -> bool {
+        let tree = self.tree();
+        tree.at(path).is_some_and(|at| tree.dir(at).is_some())
     }
 
     fn tell_old(&self, found: &[Found], people: &People, numbered: bool) -> Vec<OldNote> {
@@ -272,6 +274,14 @@ impl View {
             versions: document.versions.iter().map(&mut tell).collect(),
         });
         notes.collect()
+    }
+}
+
+impl Tree {
+    /// Finds what is at a path below the root; the empty path is the root itself.
+    fn at(&self, path: &str) -> Option<Ino> {
+        let mut names = path.split('/').filter(|name| !name.is_empty());
+        names.try_fold(Ino::ROOT, |at, name| self.child(at, OsStr::new(name)))
     }
 }
 
@@ -377,13 +387,6 @@ pub(super) fn own_path(version: &Version) -> String {
             parts => parts.join("/"),
         },
     }
-}
-
-fn is_directory(view: &View, path: &str) -> bool {
-    let tree = view.tree();
-    let mut names = path.split('/').filter(|name| !name.is_empty());
-    let at = names.try_fold(Ino::ROOT, |at, name| tree.child(at, OsStr::new(name)));
-    at.is_some_and(|at| tree.dir(at).is_some())
 }
 
 fn rfc3339(time: crate::ids::Timestamp) -> String {
