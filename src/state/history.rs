@@ -15,7 +15,7 @@
 //! few versions are kept, of every age.
 
 use std::fs::File;
-use std::io::{Read as _, Write};
+use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,12 +25,11 @@ use sha2::{Digest as _, Sha256};
 use super::Lineage;
 use super::bounds::{Aged, DAY, Limits, Moment, Pruned, surplus};
 use super::dir::{Dir, Look};
-use super::kept::{Counting, Index, Past, Spare, gone_name, parse_gone, parse_spare, spare_name};
+use super::kept::{
+    Counting, Index, Past, Spare, copy_unless, gone_name, parse_gone, parse_spare, spare_name,
+};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Timestamp};
-
-/// Bytes that are read between two looks at whether to stop.
-const CHUNK: usize = 1 << 20;
 
 /// A version that went from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,17 +258,7 @@ impl History {
             file => file?,
         };
         let mut digest = Sha256::new();
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            if stop() {
-                return Err(Error::new(Kind::Busy, "the mount ends"));
-            }
-            let read = file.read(&mut buffer);
-            match read.map_err(|error| Error::io("cannot read an old version", error))? {
-                0 => break,
-                read => digest.update(&buffer[..read]),
-            }
-        }
+        copy_unless(stop, &mut file, &mut digest, "cannot read an old version")?;
         let (Some(home), true) = (
             &self.home,
             BlobId::from_digest(digest.finalize().into()) == id,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::Lineage;
 use super::bounds::Limits;
 use super::dir::{Dir, Look};
+use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Timestamp};
 
 /// Versions of one document that are kept of those that went in one mount.
@@ -146,4 +147,36 @@ impl Write for Counting<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Copies all there is, until `stop` says so. `doing` begins the sentence about what fails.
+///
+/// # Errors
+/// `Busy` if `stop` says so; what reading and writing give.
+pub fn copy_unless(
+    stop: &dyn Fn() -> bool,
+    from: &mut (impl Read + ?Sized),
+    to: &mut (impl Write + ?Sized),
+    doing: &str,
+) -> Result<()> {
+    /// Bytes between two looks at whether to stop.
+    const CHUNK: usize = 1 << 20;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        if stop() {
+            return Err(stopped());
+        }
+        let read = from.read(&mut buffer);
+        let read = read.map_err(|error| Error::io(doing, error))?;
+        if read == 0 {
+            return Ok(());
+        }
+        let written = to.write_all(&buffer[..read]);
+        written.map_err(|error| Error::io(doing, error))?;
+    }
+}
+
+/// There is no time left for a copy.
+pub fn stopped() -> Error {
+    Error::new(Kind::Busy, "the mount ends")
 }

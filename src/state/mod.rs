@@ -71,6 +71,7 @@ pub use self::dir::Look;
 use self::dir::{Dir, Lock};
 pub use self::history::{Gone, History, Need, Purpose};
 use self::journal::Journal;
+pub use self::kept::{copy_unless, stopped};
 use self::ledger::Ledger;
 use self::place::{Place, Writing};
 use self::record::Record;

@@ -5,19 +5,19 @@
 //! the store, the spare becomes the history. Messages are never kept.
 
 use std::collections::HashSet;
-use std::io::{Read as _, Write};
+use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Folder};
-use crate::state::{Look, Moment, Need, Purpose};
+use crate::state::{Look, Moment, Need, Purpose, copy_unless, stopped};
 use crate::store::{Entry, Stamp};
 use crate::vault::documents::Version;
 use crate::vault::returned::lineage;
 use crate::vault::settle::{Shared, Unsettled};
+use crate::vault::worker::Worker;
 use crate::vault::{Vault, lock};
 
 /// How long changes are gathered before spares are made.
@@ -26,8 +26,8 @@ const GATHER: Duration = Duration::from_millis(200);
 const ROUND: Duration = Duration::from_secs(60 * 60);
 /// The same while something waits in the store until it can be kept.
 const RETRY: Duration = Duration::from_secs(60);
-/// Bytes that are copied between two looks at whether to stop.
-const CHUNK: usize = 1 << 20;
+/// Bytes of a note that is kept also when the mount ends.
+const SMALL: u64 = 1 << 20;
 
 /// Rung when something in the store came or went.
 #[derive(Default)]
@@ -71,41 +71,6 @@ impl Bell {
         let (mut rung, _) = gathering.unwrap_or_else(|poisoned| poisoned.into_inner());
         rung.changed = false;
         !rung.stop
-    }
-}
-
-/// The thread that makes spares, until this is dropped.
-pub struct Historian {
-    bell: Arc<Bell>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Historian {
-    /// Starts the thread, which does `round` after each change.
-    pub(super) fn start(bell: Arc<Bell>, round: impl Fn() + Send + 'static) -> Result<Historian> {
-        let theirs = Arc::clone(&bell);
-        let thread = std::thread::Builder::new().name("history".to_owned());
-        let thread = thread.spawn(move || {
-            round();
-            while theirs.wait() {
-                round();
-            }
-        });
-        let thread = thread.map_err(|error| Error::io("starting a thread", error))?;
-        Ok(Historian {
-            bell,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Historian {
-    fn drop(&mut self) {
-        self.bell.stop();
-        if let Some(thread) = self.thread.take() {
-            // The thread has nothing to return; a panic in it was already reported by the hook.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -159,7 +124,7 @@ impl Shared {
         // What is known may be older than its removal.
         self.store.stamp(entry.folder, &entry.name)?;
         if stop() {
-            return Err(ending());
+            return Err(stopped());
         }
         if !history.take_back(id, lineage, stop)? {
             let for_what = (entry.stamp.size, purpose);
@@ -170,20 +135,8 @@ impl Shared {
 
     fn copy(&self, entry: &Entry, to: &mut dyn Write, stop: &dyn Fn() -> bool) -> Result<()> {
         let mut file = self.store.open_blob(entry, entry.stamp.size)?;
-        let mut buffer = vec![0; CHUNK];
-        let doing = "cannot copy a note of the store";
-        loop {
-            if stop() {
-                return Err(ending());
-            }
-            let read = file.read(&mut buffer);
-            let read = read.map_err(|error| Error::io(doing, error))?;
-            if read == 0 {
-                return file.finish().map(drop);
-            }
-            let written = to.write_all(&buffer[..read]);
-            written.map_err(|error| Error::io(doing, error))?;
-        }
+        copy_unless(stop, &mut *file, to, "cannot copy a note of the store")?;
+        file.finish().map(drop)
     }
 
     /// Keeps a note that is about to go; what went already cannot be kept.
@@ -221,7 +174,7 @@ impl Shared {
         }
         for version in &unsettled.retired {
             // Nothing hides it when it stays, so only large ones do not go at the end of a mount.
-            let small = version.entry.stamp.size <= CHUNK as u64;
+            let small = version.entry.stamp.size <= SMALL;
             let stop = || !small && self.closing.load(Ordering::Relaxed);
             match self.keep(version, &stop) {
                 Ok(()) => {}
@@ -246,10 +199,6 @@ impl Shared {
         let before = unkept.lost.as_ref().map_or(0, |(before, _)| *before);
         unkept.lost = Some((before + count, why.to_owned()));
     }
-}
-
-fn ending() -> Error {
-    Error::new(Kind::Busy, "the mount ends")
 }
 
 /// What could not be kept just now.
@@ -294,9 +243,16 @@ impl Vault {
     ///
     /// # Errors
     /// `Io` if no thread can be started.
-    pub fn history_in_background(&self, round: impl Fn() + Send + 'static) -> Result<Historian> {
+    pub fn history_in_background(&self, round: impl Fn() + Send + 'static) -> Result<Worker> {
         let bell = Arc::clone(&self.state().bell);
-        Historian::start(bell, round)
+        let theirs = Arc::clone(&bell);
+        let work = move || {
+            round();
+            while theirs.wait() {
+                round();
+            }
+        };
+        Worker::start("history", work, move || bell.stop())
     }
 
     /// Makes spares of the notes that have none, and notes which of them went. What fails is told

@@ -21,6 +21,7 @@ mod returned;
 mod scan;
 mod settle;
 mod state_key;
+mod worker;
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -33,15 +34,14 @@ use lru::LruCache;
 
 pub use audience::{Audience, Groups, People, Who};
 pub use documents::{DocKey, Document, Head, Version};
-pub use history::Historian;
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
 pub use past::Past;
 pub use publish::{Publication, Published};
 pub use rescue::Rescued;
 pub use returned::PRIVATE_RECIPIENTS;
-pub use settle::Settler;
 pub use state_key::StateKey;
+pub use worker::Worker;
 
 use crate::contacts::{Contacts, Trust};
 use crate::error::{Error, Kind, Result};
@@ -439,8 +439,8 @@ impl Vault {
     ///
     /// # Errors
     /// `Io` if no thread can be started.
-    pub fn settle_in_background(&self) -> Result<Settler> {
-        Settler::start(Arc::clone(&self.shared))
+    pub fn settle_in_background(&self) -> Result<Worker> {
+        Arc::clone(&self.shared).settle_in_background()
     }
 
     /// Forgets everything that was opened; what was published is durable if this returns `Ok`.

@@ -10,16 +10,16 @@ use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::ids::{BlobId, Folder};
 use crate::state::Moment;
 use crate::store::Store;
 use crate::vault::Version;
 use crate::vault::history::{Unkept, has_own_name};
 use crate::vault::lock;
+use crate::vault::worker::Worker;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises
 /// one second; half of it is left for the disk.
@@ -251,6 +251,16 @@ impl Shared {
             .collect()
     }
 
+    /// Starts a thread that settles.
+    pub(super) fn settle_in_background(self: Arc<Self>) -> Result<Worker> {
+        let theirs = Arc::clone(&self);
+        let stop = move || {
+            lock(&self.pending).stop = true;
+            self.wake.notify_all();
+        };
+        Worker::start("settler", move || theirs.run(), stop)
+    }
+
     /// The settler's life: waits for publications, gathers for a moment, settles.
     fn run(&self) {
         let mut pending = lock(&self.pending);
@@ -268,37 +278,6 @@ impl Shared {
             // A failure stays pending and in `.dds/status`; the next round tries again.
             let _ = self.settle();
             pending = lock(&self.pending);
-        }
-    }
-}
-
-/// The thread that settles, until this is dropped.
-pub struct Settler {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Settler {
-    pub(super) fn start(shared: Arc<Shared>) -> Result<Self> {
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("settler".to_owned())
-            .spawn(move || theirs.run())
-            .map_err(|error| Error::io("starting a thread", error))?;
-        Ok(Settler {
-            shared,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Settler {
-    fn drop(&mut self) {
-        lock(&self.shared.pending).stop = true;
-        self.shared.wake.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // The thread has nothing to return; a panic in it was already reported by the hook.
-            let _ = thread.join();
         }
     }
 }

@@ -7,14 +7,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::ids::BlobKind;
 use crate::store::{Change, Watch};
-use crate::vault::{Historian, Settler};
+use crate::vault::Worker;
 use crate::view::View;
 use crate::view::file::{Body, Target};
 
@@ -35,21 +34,10 @@ const KEEP_CONTENT: Duration = Duration::from_secs(5);
 
 /// The background work of a view, until this is dropped.
 pub struct Background {
-    stop: Sender<Wake>,
-    thread: Option<JoinHandle<()>>,
-    _historian: Historian,
-    _settler: Settler,
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        // Without a receiver it has ended.
-        let _ = self.stop.send(Wake::Stop);
-        if let Some(thread) = self.thread.take() {
-            // The thread has nothing to return; a panic in it was already reported by the hook.
-            let _ = thread.join();
-        }
-    }
+    // In the order in which they end.
+    _attendant: Worker,
+    _historian: Worker,
+    _settler: Worker,
 }
 
 /// What wakes the background work.
@@ -83,11 +71,13 @@ impl View {
             }
         };
         let view = Arc::clone(self);
-        let thread = std::thread::Builder::new().name("background".to_owned());
-        let thread = thread.spawn(move || view.attend(&woken, watch));
+        let stop = move || {
+            // Without a receiver it has ended.
+            let _ = wake.send(Wake::Stop);
+        };
+        let attendant = Worker::start("background", move || view.attend(&woken, watch), stop)?;
         Ok(Background {
-            stop: wake,
-            thread: Some(thread.map_err(|error| Error::io("starting a thread", error))?),
+            _attendant: attendant,
             _historian: historian,
             _settler: settler,
         })

@@ -1,0 +1,41 @@
+//! A thread that works until it is told to end, and is then waited for.
+
+use std::thread::JoinHandle;
+
+use crate::error::{Error, Result};
+
+/// A thread's work, until this is dropped.
+pub struct Worker {
+    stop: Box<dyn Fn() + Send + Sync>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts a thread that does `work`, which `stop` makes come to its end.
+    ///
+    /// # Errors
+    /// `Io` if no thread can be started.
+    pub fn start(
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+        stop: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Worker> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work);
+        Ok(Worker {
+            stop: Box::new(stop),
+            thread: Some(thread.map_err(|error| Error::io("starting a thread", error))?),
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        (self.stop)();
+        if let Some(thread) = self.thread.take() {
+            // The thread has nothing to return; a panic in it was already reported by the hook.
+            let _ = thread.join();
+        }
+    }
+}
