@@ -79,7 +79,9 @@ impl FromStr for BlobName {
     }
 }
 
-/// SHA-256 of a blob's bytes: what identifies a blob inside DDS.
+/// SHA-256 of a blob's bytes: what identifies a file's content as it lies on the disk.
+///
+/// It names files and shortcuts a look. What is inside a blob has a [`VersionId`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId([u8; 32]);
 
@@ -103,6 +105,39 @@ impl BlobId {
 impl fmt::Debug for BlobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BlobId(")?;
+        hex(&self.0, f)?;
+        f.write_str(")")
+    }
+}
+
+/// What identifies a version: a digest over what is inside the encryption.
+///
+/// Whoever holds the store without a key of mine can give a blob another armor, another name, other
+/// session key packets, but not another id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VersionId([u8; 32]);
+
+impl VersionId {
+    /// Takes a finished SHA-256 digest.
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        VersionId(digest)
+    }
+
+    /// Returns the digest.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The id of a blob of which nothing inside is known: nothing but its bytes identifies it.
+    pub fn of_unopened(blob: BlobId) -> Self {
+        let digest = sha2::Sha256::new().chain_update(b"dds unopened\0");
+        VersionId(digest.chain_update(blob.0).finalize().into())
+    }
+}
+
+impl fmt::Debug for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VersionId(")?;
         hex(&self.0, f)?;
         f.write_str(")")
     }

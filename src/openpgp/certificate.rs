@@ -82,6 +82,12 @@ impl Certificate {
         &self.0
     }
 
+    /// Tells whether a key id or fingerprint is that of one of its keys.
+    pub(super) fn has_key(&self, handle: &pgp::KeyHandle) -> bool {
+        let mut keys = self.cert().keys();
+        keys.any(|key| handle.aliases(pgp::KeyHandle::from(key.key().fingerprint())))
+    }
+
     /// Returns the fingerprint of the primary key, which names the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         fingerprint_of(&self.0.fingerprint()).expect("checked when it was made")

@@ -10,6 +10,7 @@
 //! open:  bytes -> armor -> packets -> session key -> Plaintext + Facts; the outline on the way
 //! ```
 
+mod addressees;
 mod armor;
 mod certificate;
 mod ciphertext;
@@ -27,6 +28,7 @@ mod seal_tests;
 mod session_key;
 mod signatures;
 mod source;
+mod version;
 
 pub use certificate::{CertIndex, Certificate, UserId, holds_secret_key};
 pub use ciphertext::{Ciphertext, Rereadable};

@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 use super::outline::{Outline, Refusal};
 use super::signatures::{Judge, SignatureFacts};
 use super::source::Source;
-use super::{CertIndex, Identity, SessionKey, policy};
+use super::{CertIndex, Identity, SessionKey, policy, version};
 use crate::error::{Error, Result as Fallible};
-use crate::ids::{BlobId, BlobName};
+use crate::ids::{BlobId, BlobName, VersionId};
 use crate::plaintext::{Plaintext, SpillArea};
 
 /// Bytes read at once from the content.
@@ -96,8 +96,10 @@ pub struct Facts {
     pub name: Option<Vec<u8>>,
     /// The literal's date in seconds since 1970, if not 0. Not signed.
     pub date: Option<u32>,
-    /// Number of recipients (public-key session key packets).
+    /// Number of readers, as far as the session key packets tell: keys of one certificate are one.
     pub recipients: usize,
+    /// What identifies all that is inside the encryption.
+    pub inside: VersionId,
     /// Each signature over the content, in their order in the blob.
     pub signatures: Vec<SignatureFacts>,
     /// Opens the blob again without a public-key operation.
@@ -117,7 +119,7 @@ pub struct Examined {
     pub name: BlobName,
     /// SHA-256 of its bytes.
     pub id: BlobId,
-    /// Number of recipients (public-key session key packets), if it is an encrypted message.
+    /// Number of readers, as far as the session key packets tell: keys of one certificate are one.
     pub recipients: usize,
 }
 
@@ -167,15 +169,27 @@ pub fn examine(
         inside: Inside::default(),
     };
     let mut source = Source::while_it_may_be_whole(from, length);
-    let inside = reader.read(&mut source);
+    let mut keys = Vec::new();
+    let inside = reader.read(&mut source, &mut keys);
     // Only the end tells whether the file is whole, and nothing else, on the outside.
     source.skip_rest();
     let to_its_end = source.was_read_to_its_end();
     let (name, id) = source.digests()?;
-    let (outcome, recipients) = match source.outline() {
-        Outline::Message { recipients } => (finish(inside, recipients, keyring)?, recipients),
-        Outline::Refused(refusal) => (Outcome::Refused(refusal), 0),
-        Outline::Incomplete => (Outcome::Incomplete, 0),
+    let addressees = source.addressees();
+    let recipients = addressees.readers(keyring);
+    // Only asked for what was not opened: it may cost key operations.
+    let of_others = {
+        let addressees = addressees.clone();
+        move || addressees.exclude_me(&keys, keyring, limits.max_tried)
+    };
+    let outcome = match source.outline() {
+        Outline::Message { .. } => match finish(inside, recipients, keyring)? {
+            Outcome::Damaged if of_others() => Outcome::NotMine,
+            outcome => outcome,
+        },
+        Outline::Refused(_) if of_others() => Outcome::NotMine,
+        Outline::Refused(refusal) => Outcome::Refused(refusal),
+        Outline::Incomplete => Outcome::Incomplete,
     };
     Ok(Examined {
         outcome,
@@ -203,7 +217,7 @@ fn finish(
         return Ok(Outcome::Damaged);
     };
     let now = SystemTime::now();
-    let mut judge = Judge::new(&content, keyring, now);
+    let mut judge = Judge::new(&content, inside.digest, keyring, now);
     let signatures = inside.signatures.iter();
     let signatures = signatures.map(|signature| match signature {
         Some(signature) => judge.judge(signature),
@@ -213,7 +227,14 @@ fn finish(
     if let Some(failure) = judge.failure {
         return Err(failure);
     }
+    let header = version::literal_header(
+        inside.format,
+        inside.name.as_deref().unwrap_or_default(),
+        inside.date.unwrap_or(0),
+    );
+    let packets = inside.signatures.iter().map(Option::as_ref);
     let facts = Facts {
+        inside: version::inside(&header, &inside.digest, packets),
         size: content.len(),
         digest: inside.digest,
         name: inside.name,
@@ -262,6 +283,8 @@ struct Inside {
     literal_depth: isize,
     content: Option<Plaintext>,
     digest: [u8; 32],
+    /// The literal's format, name and date.
+    format: u8,
     name: Option<Vec<u8>>,
     date: Option<u32>,
     /// `None` for a signature that cannot be read.
@@ -280,7 +303,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(mut self, packets: &mut Source<'_>) -> Result<Inside, Stop> {
+    /// Reads all packets; the session key packets among them are added to `keys`.
+    fn read(mut self, packets: &mut Source<'_>, keys: &mut Vec<PKESK>) -> Result<Inside, Stop> {
         let parser = PacketParserBuilder::from_reader(packets).map_err(damaged)?;
         let parser = parser
             .dearmor(Dearmor::Disabled)
@@ -289,9 +313,8 @@ impl Reader<'_> {
             .max_recursion_depth(self.limits.max_depth)
             .max_packet_size(LARGEST_PACKET);
         let mut next = parser.build().map_err(damaged)?;
-        let mut keys = Vec::new();
         while let PacketParserResult::Some(mut packet) = next {
-            self.packet(&mut packet, &keys)?;
+            self.packet(&mut packet, keys)?;
             let (packet, following) = packet.recurse().map_err(damaged)?;
             match packet {
                 Packet::PKESK(key) => keys.push(key),
@@ -381,6 +404,7 @@ impl Reader<'_> {
         };
         self.inside.stage = Stage::After;
         self.inside.literal_depth = packet.recursion_depth();
+        self.inside.format = literal.format().into();
         self.inside.name = literal.filename().map(<[u8]>::to_vec);
         let date = literal
             .date()

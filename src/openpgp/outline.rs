@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use super::addressees::Addressees;
 use super::packets::{Frame, Step, Walker, tag};
 use super::source::Source;
 use crate::error::Result;
@@ -96,6 +97,7 @@ pub(super) struct Outside {
 #[derive(Default)]
 struct Seen {
     public: usize,
+    addressees: Addressees,
     passphrases: usize,
     /// The first packet that is no session key.
     container: Option<Frame>,
@@ -115,6 +117,11 @@ impl Outside {
     /// Tells whether a whole secret key has come.
     pub fn shows_secret_key(&self) -> bool {
         self.seen.secret
+    }
+
+    /// Whom the message names, once all packets have come.
+    pub fn addressees(&self) -> &Addressees {
+        &self.seen.addressees
     }
 
     /// Tells whether what came are no packets.
@@ -143,7 +150,10 @@ impl Seen {
             return;
         }
         match frame.tag {
-            tag::PKESK => self.public += 1,
+            tag::PKESK => {
+                self.public += 1;
+                self.addressees.add(&frame);
+            }
             tag::SKESK => self.passphrases += 1,
             tag::MARKER | tag::PADDING => {}
             _ => self.container = Some(frame),

@@ -19,14 +19,30 @@ pub(super) mod tag {
     pub const PADDING: u8 = 21;
 }
 
+/// First bytes of a body that are kept: a session key packet says in them for whom it is.
+const HEAD: usize = 35;
+
 /// One packet, as far as its frame tells.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Frame {
     pub tag: u8,
+    /// The first bytes of the body; zeros after its end.
+    pub head: [u8; HEAD],
     /// First byte of the body, which is the version in all packets that have one.
     pub version: Option<u8>,
     /// Length of the body in bytes.
     pub length: u64,
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Frame {
+            tag: 0,
+            head: [0; HEAD],
+            version: None,
+            length: 0,
+        }
+    }
 }
 
 /// What a [`Walker`] meets on its way.
@@ -81,12 +97,12 @@ impl Walker {
             let next = match self.at {
                 At::Body { left, last } => {
                     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-                    self.pass(*first, taken);
+                    self.pass(&bytes[..taken]);
                     bytes = &bytes[taken..];
                     self.enter(Self::body(left - taken as u64, last), &mut sink);
                     continue;
                 }
-                At::ToEnd => return self.pass(*first, bytes.len()),
+                At::ToEnd => return self.pass(bytes),
                 At::Broken => return,
                 At::Between => self.begin(*first, &mut sink),
                 At::Length => match octet {
@@ -158,9 +174,13 @@ impl Walker {
         }
     }
 
-    fn pass(&mut self, first: u8, count: usize) {
-        self.frame.version = self.frame.version.or(Some(first));
-        self.frame.length += count as u64;
+    fn pass(&mut self, bytes: &[u8]) {
+        let frame = &mut self.frame;
+        frame.version = frame.version.or(bytes.first().copied());
+        let known = usize::try_from(frame.length).unwrap_or(HEAD).min(HEAD);
+        let more = bytes.len().min(HEAD - known);
+        frame.head[known..known + more].copy_from_slice(&bytes[..more]);
+        frame.length += bytes.len() as u64;
     }
 
     fn enter(&mut self, at: At, sink: &mut impl FnMut(Step)) {

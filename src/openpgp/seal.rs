@@ -7,9 +7,9 @@ use sequoia_openpgp as pgp;
 
 use pgp::crypto::KeyPair;
 use pgp::crypto::Signer as _;
-use pgp::packet::Packet;
 use pgp::packet::one_pass_sig::{OnePassSig3, OnePassSig6};
 use pgp::packet::signature::SignatureBuilder;
+use pgp::packet::{Packet, Signature};
 use pgp::serialize::SerializeInto as _;
 use pgp::serialize::stream::{Armorer, Encryptor, Message, Recipient};
 use pgp::types::{AEADAlgorithm, Features, HashAlgorithm, SignatureType, SymmetricAlgorithm};
@@ -20,9 +20,9 @@ use super::certificate::PublicKey;
 use super::packets::tag;
 use super::padding::{StoredBlocks, padded, stored};
 use super::parts::{Cut, Frame, HEADER};
-use super::{Certificate, Identity, Notations, SessionKey, failed};
+use super::{Certificate, Identity, Notations, SessionKey, failed, version};
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, BlobName, Fingerprint, Timestamp};
+use crate::ids::{BlobId, BlobName, Fingerprint, Timestamp, VersionId};
 use crate::plaintext::Plaintext;
 
 const CIPHER: SymmetricAlgorithm = SymmetricAlgorithm::AES256;
@@ -74,6 +74,10 @@ pub struct Sealed<'c> {
     fields: Packets,
     /// The packets after the literal: signatures.
     after: Packets,
+    /// What identifies all that is inside.
+    inside: VersionId,
+    /// What identifies what each signature says, in the order of the packets.
+    signed: Vec<VersionId>,
     session_key: pgp::crypto::SessionKey,
     created: SystemTime,
 }
@@ -90,6 +94,10 @@ pub struct Receipt {
     pub session_key: SessionKey,
     /// Signature time.
     pub created: SystemTime,
+    /// What identifies all that is inside, as [`super::Facts::inside`].
+    pub inside: VersionId,
+    /// What identifies what each signature says, as [`super::SignatureFacts::version`].
+    pub signed: Vec<VersionId>,
 }
 
 impl<'c> Sealed<'c> {
@@ -120,8 +128,19 @@ impl<'c> Sealed<'c> {
         let created = request.created.unwrap_or_else(SystemTime::now);
         let created = Timestamp::from(created).openpgp_seconds();
         let created = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(created.into());
-        let (before, after) = sign(&request, created)?;
+        let (before, signatures) = sign(&request, created)?;
         let fields = literal_fields(&request);
+        let digest = request.content.digest()?;
+        let inside = version::inside(&fields, &digest, signatures.iter().map(Some));
+        let signed = signatures.iter();
+        let signed = signed.map(|signature| version::signed(&digest, signature));
+        let signed = signed.collect();
+        let mut after = Zeroizing::new(Vec::new());
+        for signature in signatures {
+            let packet = Packet::from(signature).to_vec();
+            let packet = packet.map_err(|why| failed(Kind::Invalid, "signing", why))?;
+            after.extend_from_slice(&Zeroizing::new(packet));
+        }
         let literal = cut.frame(fields.len() as u64 + request.content.len());
 
         let no_random = |why| failed(Kind::Io, "making a session key", why);
@@ -136,6 +155,8 @@ impl<'c> Sealed<'c> {
             literal,
             fields,
             after,
+            inside,
+            signed,
             session_key,
             created,
         };
@@ -185,6 +206,8 @@ impl<'c> Sealed<'c> {
             length: tally.length,
             session_key: SessionKey::new((!self.aead).then_some(CIPHER), &self.session_key),
             created: self.created,
+            inside: self.inside,
+            signed: self.signed.clone(),
         })
     }
 
@@ -251,7 +274,7 @@ impl<'c> Sealed<'c> {
         Ok(())
     }
 
-    fn write_message(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write_message(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&self.before)?;
         let mut literal = self.literal.begin(tag::LITERAL, &mut *out)?;
         literal.write_all(&self.fields)?;
@@ -261,8 +284,9 @@ impl<'c> Sealed<'c> {
     }
 }
 
-/// Signs the content; returns the packets that go before and after the literal.
-fn sign(request: &SealRequest<'_, '_>, created: SystemTime) -> Result<(Packets, Packets)> {
+/// Signs the content; returns the packets that go before the literal, and the signatures that go
+/// after it.
+fn sign(request: &SealRequest<'_, '_>, created: SystemTime) -> Result<(Packets, Vec<Signature>)> {
     let identities = std::iter::once(&request.signer).chain(request.co_signers);
     let mut signers = Vec::new();
     for identity in identities {
@@ -278,12 +302,8 @@ fn sign(request: &SealRequest<'_, '_>, created: SystemTime) -> Result<(Packets, 
         signatures.push(signature);
     }
     // The signatures follow in reverse, so that they bracket the literal.
-    let parts: Vec<&[u8]> = signatures
-        .iter()
-        .rev()
-        .map(|part| part.as_slice())
-        .collect();
-    Ok((before, Zeroizing::new(parts.concat())))
+    signatures.reverse();
+    Ok((before, signatures))
 }
 
 /// Returns one signature's two packets.
@@ -292,7 +312,7 @@ fn sign_by(
     request: &SealRequest<'_, '_>,
     created: SystemTime,
     last: bool,
-) -> pgp::Result<(Packets, Packets)> {
+) -> pgp::Result<(Packets, Signature)> {
     let accepted = signer.acceptable_hashes();
     let algorithm = if accepted.is_empty() || accepted.contains(&HashAlgorithm::SHA256) {
         HashAlgorithm::SHA256
@@ -332,11 +352,7 @@ fn sign_by(
         Ok::<(), pgp::anyhow::Error>(())
     })?;
     let signature = signature.sign_hash(signer, hash)?;
-    let signature = Packet::from(signature).to_vec()?;
-    Ok((
-        Zeroizing::new(one_pass.to_vec()?),
-        Zeroizing::new(signature),
-    ))
+    Ok((Zeroizing::new(one_pass.to_vec()?), signature))
 }
 
 /// Returns what a literal data packet has before the content (RFC 9580, 5.9).
@@ -346,11 +362,7 @@ fn literal_fields(request: &SealRequest<'_, '_>) -> Packets {
         .filter(|name| name.len() <= LONGEST_NAME)
         .unwrap_or(&[]);
     let time = request.notations.mtime.unwrap_or_else(Timestamp::now);
-    let mut fields = Zeroizing::new(Vec::with_capacity(2 + LONGEST_NAME + 4));
-    fields.extend_from_slice(&[b'b', name.len() as u8]);
-    fields.extend_from_slice(name);
-    fields.extend_from_slice(&time.openpgp_seconds().to_be_bytes());
-    fields
+    Zeroizing::new(version::literal_header(b'b', name, time.openpgp_seconds()))
 }
 
 fn too_large() -> Error {

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::parts::Cut;
 use super::*;
+use crate::ids::VersionId;
 use crate::plaintext::{Budget, Plaintext, SpillArea};
 
 /// Parts of 512 bytes from 1500 on.
@@ -101,6 +102,172 @@ fn what_comes_in_parts_is_read_by_us() {
             let status = &opened.facts.signatures[0].status;
             assert_eq!(*status, SignatureStatus::Good, "{length}");
         }
+    }
+}
+
+/// The ids of what is inside, and of what the first signature says.
+fn ids(blob: &[u8], keyring: &Keyring<'_>) -> (VersionId, VersionId) {
+    let Outcome::Opened(opened) = open(blob, keyring, &Limits::default(), None) else {
+        panic!("it is not opened");
+    };
+    let facts = opened.facts;
+    assert_eq!(facts.signatures[0].status, SignatureStatus::Good);
+    (facts.inside, facts.signatures[0].version.unwrap())
+}
+
+#[test]
+fn what_is_sealed_has_the_id_of_what_is_opened() {
+    let spill = tempfile::tempdir().unwrap();
+    let budget = Budget {
+        each: 64 << 10,
+        all: 64 << 10,
+    };
+    let area = SpillArea::open(spill.path(), budget).unwrap();
+    for profile in [Profile::Compatible, Profile::Modern] {
+        let (_, alice) = person(profile);
+        let (_, shared) = person(profile);
+        let certificates = CertIndex::new([shared.certificate().clone()]);
+        let keyring = Keyring {
+            identities: std::slice::from_ref(&alice),
+            certificates: &certificates,
+        };
+        for (length, cut) in [
+            (0, SMALL),
+            (11, SMALL),
+            (70_000, SMALL),
+            (3 << 20, Cut::default()),
+        ] {
+            let mut content = Plaintext::spilling(&area);
+            content.append(&bytes(length)).unwrap();
+            let request = SealRequest {
+                signer: &alice,
+                co_signers: &[&shared],
+                recipients: &[alice.certificate().clone()],
+                intended: &[alice.fingerprint()],
+                named: false,
+                name: "a name.bin",
+                notations: &Notations::default(),
+                content: &content,
+                created: None,
+            };
+            let sealed = Sealed::prepare_cut(request, cut).unwrap();
+            let mut blob = Vec::new();
+            let receipt = sealed.write_to(&mut blob).unwrap();
+            let limits = Limits {
+                spill: Some(area.clone()),
+                ..Limits::default()
+            };
+            let examined = examine(&mut &blob[..], blob.len() as u64, &keyring, &limits, None);
+            let Outcome::Opened(opened) = examined.unwrap().outcome else {
+                panic!("{length} bytes are not opened");
+            };
+            assert_eq!(opened.facts.inside, receipt.inside, "{length}");
+            let signatures = opened.facts.signatures.iter();
+            let signed: Vec<_> = signatures
+                .filter_map(|signature| signature.version)
+                .collect();
+            assert_eq!(signed, receipt.signed, "{length}");
+            assert_eq!(signed.len(), 2);
+        }
+    }
+}
+
+/// Encrypts packets as another reader might.
+fn encrypted(to: &Certificate, layers: usize, packets: &[u8]) -> Vec<u8> {
+    use pgp::serialize::stream::{Compressor, Encryptor, Message};
+    use pgp::types::CompressionAlgorithm;
+    let policy = policy();
+    let recipients = to
+        .cert()
+        .keys()
+        .with_policy(&policy, None)
+        .for_transport_encryption();
+    let mut blob = Vec::new();
+    let message = Message::new(&mut blob);
+    let mut inside = Encryptor::for_recipients(message, recipients)
+        .build()
+        .unwrap();
+    for _ in 0..layers {
+        let compressor = Compressor::new(inside).algo(CompressionAlgorithm::Zip);
+        inside = compressor.build().unwrap();
+    }
+    inside.write_all(packets).unwrap();
+    inside.finalize().unwrap();
+    blob
+}
+
+/// Begins the literal among some packets anew, in parts, and puts a marker before it.
+fn framed_otherwise(message: &[u8], before: usize) -> Vec<u8> {
+    let (before, literal) = message.split_at(before);
+    let length = u32::from_be_bytes(literal[2..6].try_into().unwrap()) as usize;
+    let (body, after) = literal[6..].split_at(length);
+    let frame = SMALL.frame(length as u64);
+    let mut parts = frame.begin(packets::tag::LITERAL, Vec::new()).unwrap();
+    parts.write_all(body).unwrap();
+    let literal = parts.finish().unwrap();
+    let marker = [0xC0 | packets::tag::MARKER, 3, b'P', b'G', b'P'];
+    [before, &marker, &literal, after].concat()
+}
+
+#[test]
+fn a_version_is_what_is_inside_whatever_stands_around_it() {
+    for profile in [Profile::Compatible, Profile::Modern] {
+        let (_, alice) = person(profile);
+        let certificates = CertIndex::default();
+        let keyring = Keyring {
+            identities: std::slice::from_ref(&alice),
+            certificates: &certificates,
+        };
+        let content = Plaintext::from(&bytes(9000)[..]);
+        let to = alice.certificate().clone();
+        let request = SealRequest {
+            signer: &alice,
+            co_signers: &[],
+            recipients: &[to.clone(), to.clone()],
+            intended: &[alice.fingerprint()],
+            named: false,
+            name: "name",
+            notations: &Notations::default(),
+            content: &content,
+            created: None,
+        };
+        let sealed = Sealed::prepare(request).unwrap();
+        let mut blob = Vec::new();
+        let receipt = sealed.write_to(&mut blob).unwrap();
+        let mut packets = Vec::new();
+        sealed.write_message(&mut packets).unwrap();
+        let first = 2 + usize::from(packets[1]);
+        let same = [
+            encrypted(&to, 0, &packets),
+            encrypted(&to, 1, &packets),
+            encrypted(&to, 3, &packets),
+            encrypted(&to, 1, &framed_otherwise(&packets, first)),
+        ];
+        for blob in &same {
+            assert_eq!(ids(blob, &keyring), (receipt.inside, receipt.signed[0]));
+        }
+        // What no signature protects: the literal's name.
+        let mut renamed = packets.clone();
+        let name = first + 8;
+        assert_eq!(&renamed[name..name + 4], b"name");
+        renamed[name] = b'f';
+        let (inside, signed) = ids(&encrypted(&to, 1, &renamed), &keyring);
+        assert!(inside != receipt.inside && signed == receipt.signed[0]);
+        // Another statement about the same content.
+        let again = Sealed::prepare(SealRequest {
+            signer: &alice,
+            co_signers: &[],
+            recipients: std::slice::from_ref(&to),
+            intended: &[],
+            named: false,
+            name: "name",
+            notations: &Notations::default(),
+            content: &content,
+            created: None,
+        });
+        let mut other = Vec::new();
+        let other = again.unwrap().write_to(&mut other).unwrap();
+        assert!(other.inside != receipt.inside && other.signed != receipt.signed);
     }
 }
 

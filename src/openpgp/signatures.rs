@@ -15,9 +15,9 @@ use pgp::policy::Policy as _;
 use pgp::types::{HashAlgorithm, RevocationStatus, SignatureType};
 
 use super::certificate::CLOCK_SKEW;
-use super::{Certificate, Keyring, Notations, fingerprint_of, policy};
+use super::{Certificate, Keyring, Notations, fingerprint_of, policy, version};
 use crate::error::Error;
-use crate::ids::Fingerprint;
+use crate::ids::{Fingerprint, VersionId};
 use crate::plaintext::Plaintext;
 
 /// How many signatures of one blob are verified.
@@ -49,6 +49,9 @@ pub struct SignatureFacts {
     pub intended: Vec<Fingerprint>,
     /// What it says besides.
     pub notations: Notations,
+    /// What it makes of the content: the same for whatever is not signed. `None` if it cannot be
+    /// read.
+    pub version: Option<VersionId>,
 }
 
 impl SignatureFacts {
@@ -60,6 +63,7 @@ impl SignatureFacts {
             created: None,
             intended: Vec::new(),
             notations: Notations::default(),
+            version: None,
         }
     }
 
@@ -75,6 +79,8 @@ impl SignatureFacts {
 /// Judges signatures over one content.
 pub(super) struct Judge<'a> {
     pub content: &'a Plaintext,
+    /// SHA-256 of the content.
+    digest: [u8; 32],
     pub keyring: &'a Keyring<'a>,
     pub now: SystemTime,
     /// Why the content could not be read; then nothing that was judged counts.
@@ -85,9 +91,15 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub fn new(content: &'a Plaintext, keyring: &'a Keyring<'a>, now: SystemTime) -> Self {
+    pub fn new(
+        content: &'a Plaintext,
+        digest: [u8; 32],
+        keyring: &'a Keyring<'a>,
+        now: SystemTime,
+    ) -> Self {
         Judge {
             content,
+            digest,
             keyring,
             now,
             failure: None,
@@ -103,6 +115,7 @@ impl<'a> Judge<'a> {
             created: signature.signature_creation_time(),
             intended: intended(signature),
             notations: Notations::read(signature),
+            version: Some(version::signed(&self.digest, signature)),
         };
         (facts.status, facts.signer) = self.status(signature);
         facts

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 
 use sha1::Digest as _;
 
+use super::addressees::Addressees;
 use super::armor::{self, Label, Stream};
 use super::outline::{Outline, Outside, Refusal};
 use crate::error::{Error, Result};
@@ -89,6 +90,11 @@ impl<'a> Source<'a> {
     /// Reads up to the end.
     pub fn skip_rest(&mut self) {
         while self.fill() {}
+    }
+
+    /// For whom the message is, as far as its outside tells; it must have been read to its end.
+    pub fn addressees(&self) -> &Addressees {
+        self.outside.addressees()
     }
 
     /// Tells what the file is; it must have been read to its end.
