@@ -3,7 +3,9 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use dds::ids::{BlobKind, Folder};
 use support::mount::{can_mount, wait_for};
@@ -179,4 +181,98 @@ fn what_the_kernel_had_no_room_to_tell_is_looked_for() {
     wait_for("the new contact", || {
         status(&rig).contains("contact: mallory ")
     });
+}
+
+/// Puts something that is no directory in a folder's place.
+fn replace_folder(folder: &Path, what: &str) {
+    match what {
+        "a file" => fs::write(folder, "x").unwrap(),
+        "a link" => symlink("/etc", folder).unwrap(),
+        "a fifo" => {
+            let made = Command::new("mkfifo").arg(folder).status();
+            assert!(made.unwrap().success());
+        }
+        _ => assert_eq!(what, "missing"),
+    }
+}
+
+/// Reads what is in the folders that are not broken.
+fn read_others(rig: &Mounted, broken: &str, how: &str) {
+    let files = [
+        ("notes", "notes/me/kept.txt", &b"a note"[..]),
+        ("messages", "messages/bob/lunch.txt", b"at noon?"),
+        ("software", "software/tool.txt", b"a program"),
+    ];
+    for (folder, file, content) in files {
+        if folder != broken {
+            let read = rig.read(file);
+            assert_eq!(read.as_deref(), Ok(content), "{broken}/ is {how}: {file}");
+        }
+    }
+    if broken != "keys" {
+        assert!(rig.list("keys").unwrap().contains(&"two.gpg".to_owned()));
+    }
+    for (folder, file) in [
+        ("notes", "notes/bob/new.txt"),
+        ("messages", "messages/bob/new.txt"),
+    ] {
+        let written = rig.write(file, how.as_bytes());
+        if folder != broken || how == "missing" {
+            assert_eq!(written, Ok(()), "{broken}/ is {how}: {file}");
+            rig.settle();
+            continue;
+        }
+        assert_eq!(written, Err(libc::EIO), "{broken}/ is {how}: {file}");
+        let errors = fs::read_to_string(rig.mount().path(".dds/errors")).unwrap();
+        let said = errors.lines().last().unwrap();
+        assert!(
+            said.contains(file) && said.contains("move it away"),
+            "{errors}"
+        );
+    }
+}
+
+/// People replace a folder by a link to a larger disk, and synchronisers by a file of that name.
+#[test]
+fn a_folder_that_is_none_stops_no_other() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    for broken in ["keys", "messages", "notes", "software"] {
+        let mut rig = Mounted::new(&cast, "");
+        let folder = rig.store().join(broken);
+        let away = rig.home.path("away");
+        fs::write(rig.store().join("software/tool.txt"), "a program").unwrap();
+        rig.write("notes/me/kept.txt", b"a note").unwrap();
+        rig.settle();
+        let to = [&cast.me, &cast.bob];
+        Blob::new(BlobKind::Message, &cast.bob, &to, "lunch.txt")
+            .content(b"at noon?")
+            .deliver(rig.store(), Folder::Messages);
+        let problem = format!("problem: {broken}/ in the store is a link, a file or");
+        for how in ["a file", "a link", "a fifo", "missing"] {
+            fs::rename(&folder, &away).unwrap();
+            replace_folder(&folder, how);
+            if how != "missing" {
+                wait_for("status says so", || status(&rig).contains(&problem));
+            }
+            read_others(&rig, broken, how);
+            if how == "a link" {
+                // The next mount begins, and knows the others.
+                rig.end_by(libc::SIGTERM);
+                rig.start();
+                wait_for("status says so", || status(&rig).contains(&problem));
+                read_others(&rig, broken, how);
+            }
+            match fs::symlink_metadata(&folder) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&folder).unwrap(),
+                Ok(_) => fs::remove_file(&folder).unwrap(),
+                Err(_) => {}
+            }
+            fs::rename(&away, &folder).unwrap();
+            wait_for("it is whole again", || !status(&rig).contains(&problem));
+            read_others(&rig, "none", how);
+        }
+    }
 }

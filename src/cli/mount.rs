@@ -245,13 +245,15 @@ struct Job<'a> {
 
 /// A mount that is usable.
 struct Running {
+    view: Arc<View>,
     serving: Serving,
     control: Control,
 }
 
 impl Job<'_> {
-    /// Mounts, then reads the store: nothing that others wrote is looked at before the process is
-    /// confined, and mounting needs what it gives up.
+    /// Mounts, then begins to read the store: nothing that others wrote is looked at before the
+    /// process is confined, and mounting needs what it gives up. The mount is served from then on,
+    /// however long reading takes.
     fn mount(self) -> Outcome<Running> {
         let mountpoint = self.mountpoint;
         self.try_mount().inspect_err(|_| mountpoint.undo())
@@ -297,7 +299,7 @@ impl Job<'_> {
             locked_memory: vec![locking.sentence()],
         });
         let store = Arc::new(self.store);
-        let vault = Vault::open(store, state, self.identities, contacts, options);
+        let vault = Vault::new(store, state, self.identities, contacts, options);
         let view = vault.and_then(|vault| View::new(vault, view_options));
         match view {
             Ok(view) => {
@@ -313,8 +315,12 @@ impl Job<'_> {
                     let watched = idle::lock_after(idle, &view, serving.locker());
                     watched.map_err(|error| Error::io("starting a thread", error))?;
                 }
-                let control = door.serve(view, serving.locker())?;
-                Ok(Running { serving, control })
+                let control = door.serve(Arc::clone(&view), serving.locker())?;
+                Ok(Running {
+                    view,
+                    serving,
+                    control,
+                })
             }
             Err(error) => {
                 mounted.give_up();
@@ -348,6 +354,9 @@ fn places(store: &Path, mountpoint: &Path) -> Outcome<Places> {
     })
 }
 
+/// How long the store is read before the mount goes to the background all the same.
+const READING: Duration = Duration::from_secs(10);
+
 /// How long a daemon that was just unmounted may take to end.
 const LEAVING: Duration = Duration::from_secs(5);
 
@@ -377,7 +386,12 @@ fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
 
 /// Serves until the mount is taken away, by a signal, by `dds lock` or from outside.
 fn serve(running: Running) -> Outcome<()> {
-    let Running { serving, control } = running;
+    let Running {
+        view,
+        serving,
+        control,
+    } = running;
+    drop(view);
     let answers = control.answers();
     let served = serving.wait(|| {
         answers.end();
@@ -415,7 +429,40 @@ fn serve(running: Running) -> Outcome<()> {
 
 fn serve_in_foreground(job: Job<'_>) -> Outcome<()> {
     log::to_stderr();
-    serve(job.mount()?)
+    let running = job.mount()?;
+    when_read(&running.view, |warnings| {
+        for warning in warnings.into_iter().flatten() {
+            tracing::warn!("{warning}");
+        }
+    });
+    serve(running)
+}
+
+/// Calls `then` from a thread of its own when the store was read, or when that takes long, with
+/// what the user must know; with `None` if the mount ended before.
+fn when_read(view: &Arc<View>, then: impl FnOnce(Option<Vec<String>>) + Send + 'static) {
+    let view = Arc::clone(view);
+    let wait = move || {
+        let read = view.wait_until_read(READING);
+        let warnings = read.map(|(unopened, looked)| {
+            let mut warnings = view.vault().broken_folders();
+            warnings.extend(looked.err().map(|error| error.to_string()));
+            if !view.vault().is_scanned() {
+                warnings.push(format!(
+                    "the store is still being read: {unopened} files are not shown yet, dds status \
+                     tells how many are left"
+                ));
+            }
+            warnings.dedup();
+            warnings
+        });
+        drop(view);
+        then(warnings);
+    };
+    let thread = std::thread::Builder::new().name("start".to_owned());
+    if let Err(error) = thread.spawn(wait) {
+        tracing::error!("starting a thread: {error}");
+    }
 }
 
 /// Forks: the child mounts and serves, the parent waits until the mount answers and returns.
@@ -457,17 +504,19 @@ fn serve_in_background(job: Job<'_>) -> Outcome<()> {
 fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
     log::to_system();
     let mut parent = File::from(parent);
-    let mut tell = |exit: Exit| {
-        // If the parent was killed meanwhile there is nobody left to tell.
-        let _ = parent.write_all(&[exit as u8]);
-    };
     match job.mount() {
         Ok(running) => {
-            if let Err(error) = leave_terminal() {
-                tracing::warn!("leaving the terminal: {error}");
-            }
-            tell(Exit::Ok);
-            drop(parent);
+            when_read(&running.view, move |warnings| {
+                // The parent says that the mount ended.
+                let Some(warnings) = warnings else { return };
+                for warning in warnings {
+                    eprintln!("{PROGRAM}: {warning}");
+                }
+                if let Err(error) = leave_terminal() {
+                    tracing::warn!("leaving the terminal: {error}");
+                }
+                tell(&mut parent, Exit::Ok);
+            });
             match serve(running) {
                 Ok(()) => 0,
                 Err(failure) => failure.exit as i32,
@@ -476,10 +525,15 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
         Err(failure) => {
             // The code is told to the parent, which passes it on.
             let _ = failure.tell(PROGRAM);
-            tell(failure.exit);
+            tell(&mut parent, failure.exit);
             failure.exit as i32
         }
     }
+}
+
+/// Tells the parent how mounting went. If it was killed meanwhile there is nobody left to tell.
+fn tell(parent: &mut File, exit: Exit) {
+    let _ = parent.write_all(&[exit as u8]);
 }
 
 /// Begins a session of its own, in `/`, without the standard streams.

@@ -223,6 +223,8 @@ impl Serving {
         ending: impl FnOnce(),
     ) -> std::result::Result<Vec<Unsaved>, (Error, Vec<Unsaved>)> {
         let mut last = self.endings.1.recv();
+        // Nobody waits for what is still being read.
+        self.view.stop_looking();
         ending();
         if let Ok(Ending::Asked) = last {
             last = match self.keeper.take_away() {

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
@@ -48,6 +49,8 @@ pub struct Limits {
     pub max_depth: u8,
     /// Where content spills that is too large for RAM; without it all of it is in RAM.
     pub spill: Option<Arc<SpillArea>>,
+    /// Set when the work is to be given up.
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl Default for Limits {
@@ -57,6 +60,7 @@ impl Default for Limits {
             max_tried: 64,
             max_depth: 16,
             spill: None,
+            stop: None,
         }
     }
 }

@@ -111,11 +111,12 @@ impl DirStore {
     pub fn clean_leftovers(&self) -> Result<usize> {
         let mut removed = 0;
         for folder in FOLDERS {
-            let Some(dir) = self.open_folder(folder)? else {
+            // One that cannot be used is reported when it is looked at, and stops no other.
+            let Ok(Some(dir)) = self.open_folder(folder) else {
                 continue;
             };
             let mut found = Vec::new();
-            beneath::entries(
+            let listed = beneath::entries(
                 &dir,
                 |name, _| names::is_temporary(name),
                 |name, stat| {
@@ -124,8 +125,10 @@ impl DirStore {
                         found.push(name);
                     }
                 },
-            )
-            .map_err(|errno| failed_listing(folder, errno))?;
+            );
+            if let Err(errno) = listed {
+                tracing::warn!("{}", failed_listing(folder, errno));
+            }
             for name in found {
                 if publish::is_stale(&dir, &name) {
                     match rustix::fs::unlinkat(&dir, name.as_os_str(), AtFlags::empty()) {
@@ -166,7 +169,10 @@ impl DirStore {
             Ok(dir) => Ok(Some(dir)),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
-                let sentence = format!("{folder}/ in the store is a link, a file or a mount point");
+                let sentence = format!(
+                    "{folder}/ in the store is a link, a file or a mount point, so nothing in it is \
+                     read or written: move it away, and it is made anew by the next save in it"
+                );
                 Err(Error::new(Kind::NotDirectory, sentence))
             }
             Err(errno) => Err(failed_listing(folder, errno)),

@@ -9,8 +9,8 @@ use crate::ids::{BlobName, Fingerprint, Folder};
 use crate::openpgp::{Ciphertext, Receipt, SealRequest, Sealed};
 use crate::state::{Intent, IntentId};
 use crate::store::{Entry, FileName};
-use crate::vault::Vault;
 use crate::vault::publish::{Draft, Publication};
+use crate::vault::{Vault, folder_error};
 
 /// A copy that was placed.
 pub(super) struct Placed {
@@ -121,7 +121,7 @@ impl Vault {
             let changed = format!("staged blob {name} was changed on disk");
             return Err(Error::new(Kind::Damaged, changed));
         }
-        self.store().place(folder, &mut blob)
+        self.store().place(folder, &mut blob).map_err(folder_error)
     }
 
     fn take_back(&self, folder: Folder, placed: &[Placed]) -> Result<()> {

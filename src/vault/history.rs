@@ -308,6 +308,10 @@ impl Vault {
         let mut missing = history.spares();
         let present: HashSet<BlobId> = self.keepable().iter().map(|one| one.id).collect();
         missing.retain(|id| !present.contains(id));
+        if !self.knows_all_notes() {
+            // What is not opened yet may be one of them.
+            missing.clear();
+        }
         let now = Moment::now();
         let mut failed = None;
         if !missing.is_empty() {

@@ -7,9 +7,9 @@ use crate::contacts::{self, Claimed, ClaimedUserId, ContactName};
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{Fingerprint, Timestamp};
 use crate::openpgp::{CertIndex, Certificate, Identity, holds_secret_key};
-use crate::store::{FileName, Stamp};
+use crate::store::{self, FileName, Stamp};
 use crate::vault::audience::{People, Who};
-use crate::vault::{Vault, lock};
+use crate::vault::{Vault, folder_error, lock};
 
 /// Bytes of the largest file in `keys/` that is looked at.
 pub const KEY_FILE_LIMIT: u64 = 1 << 20;
@@ -39,14 +39,18 @@ struct KeyFile {
 
 impl Vault {
     /// Reads what changed in `keys/`, pins newcomers, and judges everything anew if that changed
-    /// whom I know.
-    pub(super) fn refresh_keys(&self, folder: &mut KeyFolder) -> Result<()> {
+    /// whom I know. Without a listing what the files are known to hold stays.
+    pub(super) fn refresh_keys(
+        &self,
+        folder: &mut KeyFolder,
+        listed: Option<Vec<store::KeyFile>>,
+    ) -> Result<()> {
         let edited = lock(&self.contacts).refresh();
         // A file that was damaged by hand while we run changes nothing, and is told.
         let damaged = edited.as_ref().err().map(ToString::to_string);
         let told = damaged == folder.damaged_pins;
         folder.damaged_pins.clone_from(&damaged);
-        if !self.reread(folder)? && folder.applied && told && !edited.unwrap_or(false) {
+        if !self.reread(folder, listed) && folder.applied && told && !edited.unwrap_or(false) {
             return Ok(());
         }
         // Until all of it took effect, the next look begins anew.
@@ -134,14 +138,19 @@ impl Vault {
     }
 
     /// Reads new and changed files; tells whether there were any, or any went.
-    fn reread(&self, folder: &mut KeyFolder) -> Result<bool> {
-        let listed = self.store().keys()?;
+    fn reread(&self, folder: &mut KeyFolder, listed: Option<Vec<store::KeyFile>>) -> bool {
+        let Some(listed) = listed else {
+            return false;
+        };
         let before = folder.files.len();
         folder
             .files
             .retain(|name, _| listed.iter().any(|file| file.name == *name));
         let mut changed = folder.files.len() != before;
         for file in listed {
+            if self.openings.is_stopped() {
+                break;
+            }
             if folder
                 .files
                 .get(&file.name)
@@ -162,7 +171,7 @@ impl Vault {
             folder.files.insert(file.name, known);
             changed = true;
         }
-        Ok(changed)
+        changed
     }
 
     fn read_certificates(&self, name: &FileName) -> Result<Vec<Certificate>> {
@@ -203,10 +212,10 @@ impl Vault {
         let old = match self.store().read_key(name, KEY_FILE_LIMIT) {
             Ok(old) => merged(&Certificate::parse_all(&old).unwrap_or_default()),
             Err(error) if error.kind() == Kind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error),
+            Err(error) => return Err(folder_error(error)),
         };
         if old.is_empty() {
-            self.store().put_key(name, bytes)?;
+            self.store().put_key(name, bytes).map_err(folder_error)?;
         } else {
             if !old.keys().eq(new.keys()) {
                 let other = "this file holds another key; copy the new one under another name";
@@ -221,7 +230,7 @@ impl Vault {
                     false => certificate.to_bytes(),
                 });
             }
-            self.store().put_key(name, &both)?;
+            self.store().put_key(name, &both).map_err(folder_error)?;
         }
         self.refresh()
     }

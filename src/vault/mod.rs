@@ -5,15 +5,18 @@
 //! but makes no directory and no name of the view.
 //!
 //! Locks: `refreshing` is taken before `state`; `state` is never held during cryptography or
-//! disk I/O. `contacts` is only taken by whoever holds `refreshing`.
+//! disk I/O. `contacts` is only taken by whoever holds `refreshing`. Files are opened with neither
+//! held, by threads of their own where there are any (see [`openings`]).
 
 mod audience;
+mod clock;
 mod copies;
 mod describe;
 mod documents;
 mod history;
 mod judge;
 mod keys;
+mod openings;
 mod past;
 mod publish;
 mod rescue;
@@ -23,16 +26,17 @@ mod settle;
 mod state_key;
 mod worker;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
 pub use audience::{Audience, Groups, People, Who};
+pub use clock::ThreadClock;
 pub use documents::{DocKey, Document, Head, Version};
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
@@ -107,6 +111,11 @@ pub struct Vault {
     refreshing: Mutex<keys::KeyFolder>,
     /// Counts refreshes by their beginnings, so that who waited for a later one need not scan.
     begun: AtomicU64,
+    /// Everything in the store was listed once.
+    listed: AtomicBool,
+    /// Everything in the store was opened once, as far as it can be.
+    scanned: AtomicBool,
+    openings: openings::Openings,
     state: Mutex<State>,
     contents: Mutex<Contents>,
 }
@@ -128,6 +137,8 @@ struct State {
     recipients: HashMap<Fingerprint, Certificate>,
     /// Sentences about `keys/`, for `.dds/status`.
     key_notices: Vec<String>,
+    /// Folders that could not be listed at the last look, and why.
+    broken: BTreeMap<&'static str, String>,
     /// Rung when a file came or went.
     bell: Arc<history::Bell>,
 }
@@ -170,11 +181,29 @@ fn size_of(content: &Plaintext) -> usize {
 }
 
 impl Vault {
-    /// Opens a store with unlocked identities, the first of which signs.
+    /// Opens a store with unlocked identities, the first of which signs, and reads all of it.
     ///
     /// # Errors
-    /// `NoKey` without an identity; whatever reading `keys/` or saving pins gives.
+    /// As [`Vault::new`]; what the first [`Vault::refresh`] gives.
     pub fn open(
+        store: Arc<dyn Store>,
+        state_dir: crate::state::State,
+        identities: Vec<Identity>,
+        contacts: Contacts,
+        options: Options,
+    ) -> Result<Vault> {
+        let vault = Self::new(store, state_dir, identities, contacts, options)?;
+        vault.refresh()?;
+        Ok(vault)
+    }
+
+    /// Opens a store with unlocked identities, the first of which signs. Nothing of what others put
+    /// there is read yet: who is known is known by the pins.
+    ///
+    /// # Errors
+    /// `NoKey` without an identity; `BadConfig` if a group has a contact's name; what saving pins
+    /// gives.
+    pub fn new(
         store: Arc<dyn Store>,
         state_dir: crate::state::State,
         identities: Vec<Identity>,
@@ -198,6 +227,9 @@ impl Vault {
             contacts: Mutex::new(contacts),
             refreshing: Mutex::default(),
             begun: AtomicU64::new(0),
+            listed: AtomicBool::new(false),
+            scanned: AtomicBool::new(false),
+            openings: openings::Openings::default(),
             state: Mutex::new(State {
                 files: HashMap::new(),
                 documents: HashMap::new(),
@@ -209,6 +241,7 @@ impl Vault {
                 certificates: Arc::new(CertIndex::default()),
                 recipients: HashMap::new(),
                 key_notices: Vec::new(),
+                broken: BTreeMap::new(),
                 bell: Arc::default(),
             }),
             contents: Mutex::new(Contents {
@@ -223,7 +256,7 @@ impl Vault {
             // It is tried again at the next start; what is there can be read until then.
             vault.tell(error.to_string());
         }
-        vault.refresh()?;
+        vault.refresh_keys(&mut lock(&vault.refreshing), None)?;
         let people = vault.people();
         let mut groups = vault.options.groups.names();
         if let Some(both) = groups.find(|group| people.by_name(group.as_str()).is_some()) {
@@ -254,11 +287,12 @@ impl Vault {
         self.identities.iter().map(Identity::fingerprint).collect()
     }
 
-    /// Looks at the whole store and takes in what changed since the last look.
+    /// Looks at the whole store and takes in what changed since the last look: all of it, or, where
+    /// threads are at work in [`Vault::open_files`], what they open at little cost.
     ///
     /// # Errors
-    /// `Io` when a folder cannot be listed or pins cannot be saved. What a single file holds is
-    /// never an error.
+    /// `Io` when no folder can be listed or pins cannot be saved. What a single file or folder
+    /// holds is never an error.
     pub fn refresh(&self) -> Result<()> {
         let asked = self.begun.load(Ordering::SeqCst);
         let mut key_folder = lock(&self.refreshing);
@@ -266,12 +300,7 @@ impl Vault {
             return Ok(()); // A whole refresh began after we were asked.
         }
         self.begun.fetch_add(1, Ordering::SeqCst);
-        self.state().taken.forget_done();
-        self.refresh_keys(&mut key_folder)?;
-        for folder in Folder::ALL {
-            self.refresh_folder(folder)?;
-        }
-        Ok(())
+        self.look_around(&mut key_folder)
     }
 
     /// Takes the documents that changed since the last call; an absent one is gone.
@@ -376,7 +405,8 @@ impl Vault {
             (facts, Arc::clone(&state.certificates))
         };
         let session_key = facts.as_ref().map(|facts| &facts.session_key);
-        let (examined, _) = self.examine(&version.entry, &certificates, session_key)?;
+        let limits = self.limits();
+        let (examined, _) = self.examine(&version.entry, &certificates, &limits, session_key)?;
         if examined.id != version.id {
             let slot = (version.folder(), version.entry.name.clone());
             self.state().forget(&slot);
@@ -421,7 +451,8 @@ impl Vault {
 
     /// Sentences about the state of the store, for `.dds/status`.
     pub fn notices(&self) -> Vec<String> {
-        let mut notices = self.state().key_notices.clone();
+        let mut notices = self.broken_folders();
+        notices.extend(self.state().key_notices.iter().cloned());
         if let Err(error) = self.identities[0].certificate().check_encryption() {
             notices.push(format!(
                 "your own key cannot be written to ({error}): everything can be read, nothing \
@@ -476,11 +507,13 @@ impl Vault {
         &self,
         entry: &Entry,
         certificates: &CertIndex,
+        limits: &Limits,
         session_key: Option<&SessionKey>,
     ) -> Result<(Examined, Stamp)> {
-        let mut file = self.store().open_blob(entry, self.blob_limit())?;
+        let file = self.store().open_blob(entry, self.blob_limit());
+        let mut file = file.map_err(folder_error)?;
         let length = file.stamp().size;
-        let examined = self.examine_from(&mut file, length, certificates, session_key)?;
+        let examined = self.examine_from(&mut file, length, certificates, limits, session_key)?;
         let stamp = match examined.to_its_end {
             true => file.finish()?,
             false => file.stamp(),
@@ -493,10 +526,11 @@ impl Vault {
         file: &mut (dyn Read + Send + Sync),
         length: u64,
         certificates: &CertIndex,
+        limits: &Limits,
         session_key: Option<&SessionKey>,
     ) -> Result<Examined> {
-        let (keyring, limits) = (self.keyring(certificates), self.limits());
-        openpgp::examine(file, length, &keyring, &limits, session_key)
+        let keyring = self.keyring(certificates);
+        openpgp::examine(file, length, &keyring, limits, session_key)
     }
 
     fn limits(&self) -> Limits {
@@ -514,6 +548,15 @@ impl Vault {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+/// Says of a folder of the store that is no directory what is told of a disk that fails: in the view
+/// the directory is one.
+fn folder_error(error: Error) -> Error {
+    match error.kind() {
+        Kind::NotDirectory => Error::new(Kind::Io, error.to_string()),
+        _ => error,
     }
 }
 

@@ -100,7 +100,8 @@ impl Vault {
         let mut file = self.state_dir.history().open_gone(id)?;
         let length = file.metadata();
         let length = length.map_err(|error| Error::io("reading an old version", error))?;
-        let examined = self.examine_from(&mut file, length.len(), certificates, None)?;
+        let examined =
+            self.examine_from(&mut file, length.len(), certificates, &self.limits(), None)?;
         if examined.id != id {
             let sentence = "this version was overwritten";
             return Err(Error::new(Kind::NotFound, sentence));

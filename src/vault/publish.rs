@@ -14,7 +14,7 @@ use crate::vault::copies::Placed;
 use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Head, Version};
 use crate::vault::scan::File;
-use crate::vault::{State, Vault};
+use crate::vault::{State, Vault, folder_error};
 
 /// Superseded blobs that one blob names, direct parents first (DESIGN 3).
 const MAX_REPLACES: usize = 64;
@@ -195,7 +195,8 @@ impl Vault {
             content,
             created: None,
         })?;
-        let (receipt, entry) = self.store().put(kind.folder(), &sealed)?;
+        let placed = self.store().put(kind.folder(), &sealed);
+        let (receipt, entry) = placed.map_err(folder_error)?;
         Ok(Placed {
             receipt,
             entry,

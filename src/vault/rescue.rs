@@ -78,7 +78,8 @@ impl Vault {
         let length = file.metadata();
         let length = length.map_err(|error| Error::io("reading a rescued blob", error))?;
         let certificates = Arc::clone(&self.state().certificates);
-        let examined = self.examine_from(&mut file, length.len(), &certificates, None)?;
+        let limits = self.limits();
+        let examined = self.examine_from(&mut file, length.len(), &certificates, &limits, None)?;
         let Outcome::Opened(opened) = examined.outcome else {
             let damaged = format!("rescued blob {blob} cannot be opened");
             return Err(Error::new(Kind::Damaged, damaged));

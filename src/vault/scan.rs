@@ -1,23 +1,26 @@
-//! Taking in what lies in the store: one listing compared with what is known, new files opened
-//! on all cores, the result applied at once.
+//! Taking in what lies in the store: one listing compared with what is known, new files queued and
+//! opened, the result applied at once.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use crate::error::{Kind, Result, printable};
+use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{Folder, Timestamp};
-use crate::openpgp::{CertIndex, Facts, Outcome, SignatureStatus};
-use crate::store::{Entry, Stamp};
+use crate::openpgp::{CertIndex, Facts, Limits, Outcome, SessionKey, SignatureStatus};
+use crate::store::{Entry, FileName, Stamp};
 use crate::vault::audience::People;
 use crate::vault::describe::{describe, refused};
 use crate::vault::documents::Version;
+use crate::vault::keys::KeyFolder;
+use crate::vault::openings::Opening;
 use crate::vault::{State, Vault, lock, openers};
 
-/// Blobs above this size, and smaller ones that hold more, are opened one at a time, which bounds
-/// memory.
-const LARGE: u64 = 4 << 20;
+/// Processor time that a look at the store may cost while somebody waits for it.
+const LATER: Duration = Duration::from_millis(200);
+/// The same until everything was opened once.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// One file in `messages/` or `notes/`.
 pub(super) struct File {
@@ -88,6 +91,18 @@ impl File {
         }
     }
 
+    /// Describes the blob as it is judged by other pins.
+    fn describe_again(&mut self, people: &People) {
+        if let What::Blob(Blob {
+            facts: Some(facts),
+            version,
+        }) = &mut self.what
+        {
+            let (entry, blob, id) = (version.entry.clone(), version.blob, version.id);
+            *version = Arc::new(describe(entry, blob, id, facts, people));
+        }
+    }
+
     /// Tells whether another set of certificates may change what is known of the blob.
     fn has_unknown_signer(&self) -> bool {
         self.facts().is_some_and(|facts| {
@@ -97,128 +112,249 @@ impl File {
     }
 }
 
+/// What a folder was found to hold.
+struct Listing {
+    folder: Folder,
+    /// What was known before: a file that we publish meanwhile is not missing.
+    known: HashMap<FileName, Stamp>,
+    names: HashSet<FileName>,
+}
+
 impl Vault {
-    /// Brings one folder up to date.
-    pub(super) fn refresh_folder(&self, folder: Folder) -> Result<()> {
-        // What is known before the listing: a file that we publish meanwhile is not missing.
-        let known: HashSet<_> = {
+    /// Looks at every folder of the store once, and takes in what is new. Each stands for itself:
+    /// one that cannot be listed keeps what is known of it, and stops no other.
+    pub(super) fn look_around(&self, keys: &mut KeyFolder) -> Result<()> {
+        if self.openings.is_idle() {
+            self.state().taken.forget_done();
+        }
+        let mut broken = BTreeMap::new();
+        let mut failed = None;
+        let listed = self.store().keys();
+        let listed = listed.map_err(|error| note(&mut broken, "keys", error));
+        let pinned = self.refresh_keys(keys, listed.ok());
+        let mut listings = Vec::new();
+        for folder in Folder::ALL {
+            match self.list(folder) {
+                Ok(listing) => listings.push(listing),
+                Err(error) => {
+                    failed = Some(Error::new(error.kind(), error.to_string()));
+                    note(&mut broken, folder.name(), error);
+                }
+            }
+        }
+        let all_failed = broken.len() > Folder::ALL.len();
+        self.state().broken = broken;
+        self.open_queued();
+        self.take_in_opened(&listings);
+        self.listed.store(true, Ordering::SeqCst);
+        self.note_scanned();
+        pinned?;
+        // The store itself is gone, or everything in it.
+        failed.filter(|_| all_failed).map_or(Ok(()), Err)
+    }
+
+    /// Lists one folder, and queues what is new in it.
+    fn list(&self, folder: Folder) -> Result<Listing> {
+        let known = {
             let state = self.state();
-            let names = state
-                .files
-                .keys()
-                .filter(|(in_folder, _)| *in_folder == folder);
-            names.map(|(_, name)| name.clone()).collect()
+            let files = state.files.iter();
+            let files = files.filter(|((in_folder, _), _)| *in_folder == folder);
+            files
+                .map(|((_, name), file)| (name.clone(), file.stamp))
+                .collect()
         };
         let listed = self.store().list(folder)?;
-        let names: HashSet<_> = listed.iter().map(|entry| &entry.name).collect();
-        let (unknown, people, certificates) = {
-            let mut state = self.state();
-            let listed_or_elsewhere =
-                |slot: &(Folder, _)| slot.0 != folder || names.contains(&slot.1);
-            state.retired.retain(|slot, _| listed_or_elsewhere(slot));
-            for name in known.iter().filter(|name| !names.contains(name)) {
-                state.forget(&(folder, name.clone()));
-            }
-            let unknown: Vec<Entry> = listed
-                .iter()
-                .filter(|entry| state.needs_look(entry))
-                .cloned()
-                .collect();
-            (
-                unknown,
-                Arc::clone(&state.people),
-                Arc::clone(&state.certificates),
-            )
+        let names: HashSet<_> = listed.iter().map(|entry| entry.name.clone()).collect();
+        self.openings.keep_only(folder, &names);
+        let unknown: Vec<Entry> = {
+            let state = self.state();
+            let unknown = listed.into_iter().filter(|entry| state.needs_look(entry));
+            unknown.collect()
         };
-        let mut looked_at = self.look_at(&unknown, &people, &certificates);
+        self.openings.queue(unknown);
+        Ok(Listing {
+            folder,
+            known,
+            names,
+        })
+    }
+
+    /// Opens what is queued: on all cores and to the end, or, where threads are at work that do
+    /// only that, as much as is cheap.
+    fn open_queued(&self) {
+        if self.openings.has_openers() {
+            let scanned = self.scanned.load(Ordering::SeqCst);
+            let all = if scanned { LATER } else { FIRST };
+            return self.openings.wait_while_cheap(all);
+        }
+        let work = || {
+            while let Some(entry) = self.openings.try_next() {
+                self.open_one(entry);
+            }
+        };
+        let threads = openers().min(self.openings.pending());
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+
+    /// Leaves the opening of files to threads that are about to call [`Vault::open_files`]: from now
+    /// on a look at the store waits for them only while that is cheap.
+    pub fn hand_over_opening(&self) {
+        self.openings.hand_over();
+    }
+
+    /// Opens what waits, one file after the other, until [`Vault::stop_opening`]; calls `opened`
+    /// after each.
+    pub fn open_files(&self, opened: impl Fn()) {
+        let _opener = self.openings.enter();
+        while let Some(entry) = self.openings.next() {
+            self.open_one(entry);
+            opened();
+        }
+    }
+
+    /// Ends the opening of files, and every look at the store.
+    pub fn stop_opening(&self) {
+        self.openings.stop();
+    }
+
+    /// Takes in what was opened since the last look.
+    pub fn take_in(&self) {
+        let _keys = lock(&self.refreshing);
+        self.take_in_opened(&[]);
+        self.note_scanned();
+        if self.openings.is_idle() {
+            // What is missing is gone, and not just unopened: the history waits for that.
+            self.state().bell.ring();
+        }
+    }
+
+    fn note_scanned(&self) {
+        let all_opened = self.listed.load(Ordering::SeqCst) && self.openings.is_idle();
+        if all_opened && !self.scanned.swap(true, Ordering::SeqCst) {
+            self.state().bell.ring();
+        }
+    }
+
+    /// Takes in what was opened; in the folders that were listed, forgets what is gone.
+    fn take_in_opened(&self, listings: &[Listing]) {
+        let (people, certificates) = {
+            let state = self.state();
+            (Arc::clone(&state.people), Arc::clone(&state.certificates))
+        };
+        let mut opened = Vec::new();
+        for one in self.openings.take_done() {
+            let Opening { entry, file, .. } = one;
+            let listing = listings.iter().find(|found| found.folder == entry.folder);
+            let there = match listing {
+                Some(listing) => listing.names.contains(&entry.name),
+                // It was listed some time ago.
+                None => self.store().stamp(entry.folder, &entry.name).is_ok(),
+            };
+            let Some(mut file) = file.filter(|_| there) else {
+                continue;
+            };
+            if !Arc::ptr_eq(&one.certificates, &certificates) && file.has_unknown_signer() {
+                self.openings.queue_again(entry.clone());
+            }
+            if !Arc::ptr_eq(&one.people, &people) {
+                file.describe_again(&people);
+            }
+            opened.push((entry, file));
+        }
         {
             let state = self.state();
-            looked_at.retain(|(_, file)| !state.taken.has(file));
+            opened.retain(|(_, file)| !state.taken.has(file));
         }
-        let looked_at = self.without_returned(looked_at);
+        let opened = self.without_returned(opened);
         let mut state = self.state();
-        for (entry, file) in looked_at {
+        for Listing {
+            folder,
+            known,
+            names,
+        } in listings
+        {
+            state
+                .retired
+                .retain(|(of, name), _| of != folder || names.contains(name));
+            for (name, stamp) in known.iter().filter(|(name, _)| !names.contains(*name)) {
+                let slot = (*folder, name.clone());
+                if state
+                    .files
+                    .get(&slot)
+                    .is_some_and(|file| file.stamp == *stamp)
+                {
+                    state.forget(&slot);
+                }
+            }
+        }
+        for (entry, file) in opened {
             state.take_in(entry, file);
         }
-        Ok(())
     }
 
     /// Judges all blobs anew after the pins changed. Blobs whose signer was unknown are opened
     /// again, which their session keys make cheap.
     pub(super) fn rejudge(&self) {
-        let (people, certificates, blobs, again) = {
-            let state = self.state();
-            let mut blobs = Vec::new();
-            let mut again = Vec::new();
-            for file in state.files.values() {
-                let Some(version) = file.version() else {
-                    continue;
-                };
-                if file.has_unknown_signer() {
-                    again.push(version.entry.clone());
-                } else if let Some(facts) = file.facts() {
-                    blobs.push((file.stamp, Arc::clone(facts), Arc::clone(version)));
-                }
-            }
-            (
-                Arc::clone(&state.people),
-                Arc::clone(&state.certificates),
-                blobs,
-                again,
-            )
-        };
-        let opened_again = self.look_at(&again, &people, &certificates);
+        let mut again = Vec::new();
         let mut state = self.state();
-        for (stamp, facts, old) in blobs {
+        let people = Arc::clone(&state.people);
+        let mut judged = Vec::new();
+        for file in state.files.values() {
+            let Some(version) = file.version() else {
+                continue;
+            };
+            if file.has_unknown_signer() {
+                again.push(version.entry.clone());
+            } else if let Some(facts) = file.facts() {
+                judged.push((file.stamp, Arc::clone(facts), Arc::clone(version)));
+            }
+        }
+        for (stamp, facts, old) in judged {
             let version = describe(old.entry.clone(), old.blob, old.id, &facts, &people);
             let entry = version.entry.clone();
             state.take_in(entry, File::of_blob(stamp, facts, Arc::new(version)));
         }
-        for (entry, file) in opened_again {
-            state.take_in(entry, file);
-        }
+        drop(state);
+        self.openings.queue(again);
     }
 
-    /// Opens files on all cores; large ones one at a time.
-    fn look_at(
-        &self,
-        entries: &[Entry],
-        people: &People,
-        certificates: &CertIndex,
-    ) -> Vec<(Entry, File)> {
-        let next = AtomicUsize::new(0);
-        let large = Mutex::new(());
-        let done = Mutex::new(Vec::with_capacity(entries.len()));
-        let work = || {
-            while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let file = self.look_at_one(entry, people, certificates, &large);
-                lock(&done).extend(file.map(|file| (entry.clone(), file)));
-            }
+    /// Opens one file.
+    fn open_one(&self, entry: Entry) {
+        let (people, certificates, facts) = {
+            let state = self.state();
+            let known = state.files.get(&(entry.folder, entry.name.clone()));
+            let facts = known.and_then(File::facts).cloned();
+            let (people, certificates) = (&state.people, &state.certificates);
+            (Arc::clone(people), Arc::clone(certificates), facts)
         };
-        let threads = openers().min(entries.len());
-        if threads < 2 {
-            work();
-        } else {
-            std::thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(work);
-                }
-            });
-        }
-        done.into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        let session_key = facts.as_ref().map(|facts| &facts.session_key);
+        let file = self.look_at(&entry, &people, &certificates, session_key);
+        self.openings.finish(Opening {
+            entry,
+            file,
+            people,
+            certificates,
+        });
     }
 
-    /// Opens one file. `None` if it went away or changed while it was read.
-    fn look_at_one(
+    /// Opens one file. `None` if it went away or changed while it was read, or the work ends.
+    fn look_at(
         &self,
         entry: &Entry,
         people: &People,
         certificates: &CertIndex,
-        large: &Mutex<()>,
+        session_key: Option<&SessionKey>,
     ) -> Option<File> {
-        let alone = (entry.stamp.size > LARGE).then(|| lock(large));
-        let (examined, stamp) = match self.examine(entry, certificates, None) {
+        let limits = Limits {
+            stop: Some(self.openings.stopped()),
+            ..self.limits()
+        };
+        let (examined, stamp) = match self.examine(entry, certificates, &limits, session_key) {
             Ok(read) => read,
             Err(error) => {
                 let what = match error.kind() {
@@ -258,13 +394,39 @@ impl Vault {
             Outcome::Refused(_) | Outcome::Damaged => refused(Kind::Damaged),
             Outcome::TooLarge => refused(Kind::TooLarge),
         };
-        drop(alone);
         let proven = stamp.is_settled(Timestamp::now());
         Some(File {
             stamp,
             proven,
             what,
         })
+    }
+
+    /// Tells whether every file was opened once, as far as it can be.
+    pub fn is_scanned(&self) -> bool {
+        self.scanned.load(Ordering::SeqCst)
+    }
+
+    /// Number of files in the store that are not opened yet.
+    pub fn unopened(&self) -> usize {
+        self.openings.pending()
+    }
+
+    /// Tells whether what is known of the notes is all there is.
+    pub(super) fn knows_all_notes(&self) -> bool {
+        let listed = !self.state().broken.contains_key(Folder::Notes.name());
+        listed && self.is_scanned() && self.openings.is_idle()
+    }
+
+    /// Sentences about folders of the store that cannot be used.
+    pub fn broken_folders(&self) -> Vec<String> {
+        let mut broken: Vec<String> = self.state().broken.values().cloned().collect();
+        if let Err(error) = self.store().software_metadata(&[]) {
+            if error.kind() != Kind::NotFound {
+                broken.push(error.to_string());
+            }
+        }
+        broken
     }
 
     /// Sentences about files that cannot be shown.
@@ -298,6 +460,11 @@ impl Vault {
         notices.sort();
         notices
     }
+}
+
+/// Notes why a folder cannot be listed.
+fn note(broken: &mut BTreeMap<&'static str, String>, folder: &'static str, why: Error) {
+    broken.insert(folder, why.to_string());
 }
 
 impl State {

@@ -35,6 +35,7 @@ const KEEP_CONTENT: Duration = Duration::from_secs(5);
 /// The background work of a view, until this is dropped.
 pub struct Background {
     // In the order in which they end.
+    _readers: Vec<Worker>,
     _attendant: Worker,
     _historian: Worker,
     _settler: Worker,
@@ -52,6 +53,7 @@ impl View {
     /// # Errors
     /// `Io` if no thread can be started.
     pub fn work_in_background(self: &Arc<Self>) -> Result<Background> {
+        let readers = self.read_in_background()?;
         let settler = self.vault.settle_in_background()?;
         let view = Arc::clone(self);
         let historian = self
@@ -77,6 +79,7 @@ impl View {
         };
         let attendant = Worker::start("background", move || view.attend(&woken, watch), stop)?;
         Ok(Background {
+            _readers: readers,
             _attendant: attendant,
             _historian: historian,
             _settler: settler,
@@ -119,9 +122,7 @@ impl View {
             unsure |= looked.elapsed() >= rescan;
             if std::mem::take(&mut unsure) || changes.iter().any(|change| self.is_news(change)) {
                 looked = Instant::now();
-                if let Err(error) = self.refresh() {
-                    tracing::warn!("looking at the store: {error}");
-                }
+                self.look_soon();
             }
             if tidied.elapsed() >= INTERVAL {
                 tidied = Instant::now();

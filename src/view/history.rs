@@ -131,7 +131,7 @@ impl View {
     /// spelled here, too.
     pub(super) fn find_old(&self, path: &str, people: &People) -> Result<(String, Vec<Found>)> {
         let path = canonical(path, people)?;
-        self.refresh()?;
+        self.look()?;
         self.vault.note_gone();
         let here = self.node_at(&path);
         let mut found: Vec<_> = self

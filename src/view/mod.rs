@@ -14,6 +14,7 @@ mod conflict;
 mod file;
 mod history;
 mod links;
+mod looking;
 mod names;
 mod news;
 mod open;
@@ -36,7 +37,7 @@ mod xattr;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use background::Background;
@@ -78,6 +79,9 @@ pub struct View {
     published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
     started: Timestamp,
     last_use: status::LastUse,
+    looks: looking::Looks,
+    /// Everything that was in the store at first is shown.
+    was_read: AtomicBool,
     /// Who is told what others did.
     watcher: OnceLock<Watcher>,
 }
@@ -157,6 +161,8 @@ impl View {
             published: Mutex::default(),
             started: Timestamp::now(),
             last_use: status::LastUse::now(),
+            looks: looking::Looks::default(),
+            was_read: AtomicBool::new(false),
             watcher: OnceLock::new(),
         };
         view.show_changes();
@@ -173,7 +179,7 @@ impl View {
         if let Some(ino) = self.find(parent, name)? {
             return self.getattr(ino);
         }
-        self.refresh()?;
+        self.look()?;
         match self.find(parent, name)? {
             Some(ino) => self.getattr(ino),
             None => Err(not_found()),
@@ -316,7 +322,7 @@ impl View {
     /// # Errors
     /// `NotDirectory`; `NotFound`; `Io` when the store cannot be read.
     pub fn list(&self, ino: Ino) -> Result<Vec<DirEntry>> {
-        self.refresh()?;
+        self.look()?;
         self.refresh_special(ino, None)?;
         let tree = self.tree();
         let dir = tree
@@ -353,7 +359,7 @@ impl View {
         &self.vault
     }
 
-    /// Looks at the store and shows what changed.
+    /// Looks at the whole store and shows what changed.
     ///
     /// # Errors
     /// As [`Vault::refresh`].
@@ -366,6 +372,7 @@ impl View {
     /// Brings the tree up to date with what the vault knows.
     fn show_changes(&self) {
         let people = self.vault.people();
+        let is_read = self.vault.is_scanned();
         let mut tree = self.tree();
         self.begin_news(&mut tree);
         let stale = tree.drop_stale_audiences(&people);
@@ -387,6 +394,7 @@ impl View {
         }
         tree.apply(changes, &people);
         self.tell_news(&mut tree);
+        self.was_read.fetch_or(is_read, Ordering::Relaxed);
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use crate::view::tree::{Ino, Tree};
 use crate::view::{NodeKind, View};
@@ -46,9 +47,10 @@ impl View {
         let _ = self.watcher.set(watcher);
     }
 
-    /// Begins to note what others do, if somebody wants to be told.
+    /// Begins to note what others do, if somebody wants to be told. What was there before this
+    /// mount is no news.
     pub(super) fn begin_news(&self, tree: &mut Tree) {
-        if self.watcher.get().is_some() {
+        if self.watcher.get().is_some() && self.was_read.load(Ordering::Relaxed) {
             tree.begin_news();
         }
     }

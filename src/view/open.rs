@@ -145,7 +145,7 @@ impl View {
             Err(error) => {
                 if error.kind() == Kind::NotFound {
                     // It went since it was listed: show that.
-                    self.refresh()?;
+                    self.look()?;
                 }
                 return Err(error);
             }

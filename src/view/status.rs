@@ -38,6 +38,12 @@ pub struct Status {
     pub identity: String,
     /// When the view was made, as in RFC 3339, in UTC.
     pub mounted_since: String,
+    /// The store is still being read for the first time.
+    #[serde(default)]
+    pub reading: bool,
+    /// Number of files in the store that were not opened yet: they are not shown yet.
+    #[serde(default)]
+    pub unopened: usize,
     /// Everybody whose certificate is pinned.
     pub contacts: Vec<ContactStatus>,
     /// Paths of files whose last words are in memory only.
@@ -94,6 +100,8 @@ impl View {
             surroundings,
             identity: people.me().to_string(),
             mounted_since: utc(self.started, "%Y-%m-%dT%H:%M:%SZ"),
+            reading: !self.vault.is_scanned(),
+            unopened: self.vault.unopened(),
             contacts,
             unsaved: paths(|file| file.draft),
             scratch_files: tree
@@ -147,6 +155,9 @@ impl fmt::Display for Status {
         writeln!(f, "mounted: {}", printable(&since))?;
         writeln!(f, "sandbox: {}", list(&around.sandbox))?;
         writeln!(f, "locked memory: {}", list(&around.locked_memory))?;
+        if self.reading || self.unopened > 0 {
+            writeln!(f, "files not opened yet: {}", self.unopened)?;
+        }
         for contact in &self.contacts {
             let (name, fingerprint) = (printable(&contact.name), printable(&contact.fingerprint));
             writeln!(

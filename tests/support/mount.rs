@@ -94,6 +94,12 @@ impl Drop for Home {
     }
 }
 
+/// Tells whether a mount has opened everything that was in the store when it began.
+pub fn has_read_the_store(mountpoint: &Path) -> bool {
+    let status = std::fs::read_to_string(mountpoint.join(".dds/status"));
+    status.is_ok_and(|status| !status.contains("files not opened yet: "))
+}
+
 /// Lets root remove a bare mountpoint.
 pub fn make_mutable(directory: &Path) {
     let Ok(directory) = std::fs::File::open(directory) else {
@@ -127,8 +133,8 @@ impl Mount {
             .stderr(Stdio::piped());
         let mut daemon = command.spawn().unwrap();
         let begun = Instant::now();
-        // The mount is there before it is served: it answers when the store was read.
-        while !is_mounted(mountpoint) || mountpoint.join(".dds").metadata().is_err() {
+        // The mount is there before it is served, and it is served before the store was read.
+        while !is_mounted(mountpoint) || !has_read_the_store(mountpoint) {
             if let Some(status) = daemon.try_wait().unwrap() {
                 let mut said = String::new();
                 daemon

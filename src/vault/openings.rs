@@ -1,0 +1,270 @@
+//! Files of the store that wait to be opened, and those that are being opened.
+//!
+//! What a file costs is known only when it was opened, and who put it there may be an enemy. So a
+//! look at the store only queues what is new, the newest first; other threads open it, and the
+//! look waits for a file only as long as it is cheap. What is not opened by then is not shown yet,
+//! and is taken in when it is.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::ids::Folder;
+use crate::openpgp::CertIndex;
+use crate::store::{Entry, FileName, Stamp};
+use crate::vault::audience::People;
+use crate::vault::clock::ThreadClock;
+use crate::vault::lock;
+use crate::vault::scan::File;
+
+/// Files above this size are opened one at a time, which bounds memory, and leaves the other
+/// threads to the small ones.
+const LARGE: u64 = 4 << 20;
+/// Processor time that one file may take while somebody waits for it.
+const CHEAP: Duration = Duration::from_millis(20);
+/// Time in which a file must be read while somebody waits: its disk may not answer.
+const PROMPT: Duration = Duration::from_secs(5);
+/// How often the clocks are looked at.
+const TICK: Duration = Duration::from_millis(2);
+
+type Slot = (Folder, FileName);
+
+/// A file that was opened. `None` if it went away or changed while it was read.
+pub(super) struct Opening {
+    pub(super) entry: Entry,
+    pub(super) file: Option<File>,
+    /// By what it was judged.
+    pub(super) people: Arc<People>,
+    pub(super) certificates: Arc<CertIndex>,
+}
+
+/// The queue.
+#[derive(Default)]
+pub(super) struct Openings {
+    desk: Mutex<Desk>,
+    changed: Condvar,
+    /// Nothing is opened any more.
+    stopped: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Desk {
+    /// The newest is the last.
+    waiting: Vec<Entry>,
+    running: HashMap<Slot, Running>,
+    done: Vec<Opening>,
+    /// Threads that open what waits.
+    openers: usize,
+    /// There are such threads, or will be.
+    is_served: bool,
+    /// Processor time of everything that was opened.
+    used: Duration,
+}
+
+struct Running {
+    stamp: Stamp,
+    clock: Option<ThreadClock>,
+    /// What the clock said when the file's turn came.
+    began: Duration,
+    since: Instant,
+}
+
+impl Running {
+    fn used(&self) -> Option<Duration> {
+        let now = self.clock?.read()?;
+        Some(now.saturating_sub(self.began))
+    }
+
+    fn is_slow(&self) -> bool {
+        self.used().is_none_or(|used| used > CHEAP) || self.since.elapsed() > PROMPT
+    }
+}
+
+impl Desk {
+    fn is_large(entry: &Entry) -> bool {
+        entry.stamp.size > LARGE
+    }
+
+    fn next(&mut self) -> Option<Entry> {
+        let large = self.running.values().any(|one| one.stamp.size > LARGE);
+        let free = |entry: &Entry| {
+            let slot = (entry.folder, entry.name.clone());
+            !(large && Self::is_large(entry) || self.running.contains_key(&slot))
+        };
+        let position = self.waiting.iter().rposition(free)?;
+        let entry = self.waiting.remove(position);
+        let clock = ThreadClock::of_this_thread();
+        let running = Running {
+            stamp: entry.stamp,
+            clock,
+            began: clock.and_then(ThreadClock::read).unwrap_or_default(),
+            since: Instant::now(),
+        };
+        self.running
+            .insert((entry.folder, entry.name.clone()), running);
+        Some(entry)
+    }
+
+    /// Processor time of all openings, also of those that are not done.
+    fn used(&self) -> Duration {
+        let running = self.running.values().filter_map(Running::used);
+        self.used + running.sum::<Duration>()
+    }
+}
+
+impl Openings {
+    /// Queues files, unless they are queued, or being opened, as they are.
+    pub(super) fn queue(&self, entries: impl IntoIterator<Item = Entry>) {
+        let mut desk = lock(&self.desk);
+        let known: HashSet<Entry> = {
+            let running = desk.running.iter().map(|((folder, name), one)| Entry {
+                folder: *folder,
+                name: name.clone(),
+                stamp: one.stamp,
+            });
+            let done = desk.done.iter().map(|one| one.entry.clone());
+            desk.waiting
+                .iter()
+                .cloned()
+                .chain(running)
+                .chain(done)
+                .collect()
+        };
+        let mut new: HashMap<Slot, Entry> = entries
+            .into_iter()
+            .filter(|entry| !known.contains(entry))
+            .map(|entry| ((entry.folder, entry.name.clone()), entry))
+            .collect();
+        desk.waiting
+            .retain(|old| !new.contains_key(&(old.folder, old.name.clone())));
+        desk.waiting.extend(new.drain().map(|(_, entry)| entry));
+        desk.waiting.sort_by_key(|entry| entry.stamp.ctime);
+        drop(desk);
+        self.changed.notify_all();
+    }
+
+    /// Queues a file again that was judged by what is no longer so.
+    pub(super) fn queue_again(&self, entry: Entry) {
+        lock(&self.desk).waiting.push(entry);
+        self.changed.notify_all();
+    }
+
+    /// Forgets what waits in a folder and is not there any more.
+    pub(super) fn keep_only(&self, folder: Folder, names: &HashSet<FileName>) {
+        let there = |entry: &Entry| entry.folder != folder || names.contains(&entry.name);
+        lock(&self.desk).waiting.retain(there);
+    }
+
+    /// Takes the next file to be opened, if there is one.
+    pub(super) fn try_next(&self) -> Option<Entry> {
+        lock(&self.desk).next()
+    }
+
+    /// Waits for the next file to be opened. `None` when nothing is opened any more.
+    pub(super) fn next(&self) -> Option<Entry> {
+        let mut desk = lock(&self.desk);
+        loop {
+            if self.is_stopped() {
+                return None;
+            }
+            if let Some(entry) = desk.next() {
+                return Some(entry);
+            }
+            desk = self
+                .changed
+                .wait(desk)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Notes what a file was found to be.
+    pub(super) fn finish(&self, opening: Opening) {
+        let mut desk = lock(&self.desk);
+        let slot = (opening.entry.folder, opening.entry.name.clone());
+        if let Some(running) = desk.running.remove(&slot) {
+            desk.used += running.used().unwrap_or_default();
+        }
+        desk.done.push(opening);
+        drop(desk);
+        self.changed.notify_all();
+    }
+
+    /// Takes what was opened.
+    pub(super) fn take_done(&self) -> Vec<Opening> {
+        std::mem::take(&mut lock(&self.desk).done)
+    }
+
+    /// Tells whether nothing waits, is being opened, or is to be taken in.
+    pub(super) fn is_idle(&self) -> bool {
+        let desk = lock(&self.desk);
+        desk.waiting.is_empty() && desk.running.is_empty() && desk.done.is_empty()
+    }
+
+    /// Number of files that are not opened yet.
+    pub(super) fn pending(&self) -> usize {
+        let desk = lock(&self.desk);
+        desk.waiting.len() + desk.running.len()
+    }
+
+    /// Waits until everything is opened that can be at little cost: a file that costs more is not
+    /// waited for, and all together may cost no more than `all`.
+    pub(super) fn wait_while_cheap(&self, all: Duration) {
+        let mut desk = lock(&self.desk);
+        let before = desk.used();
+        let begun = Instant::now();
+        loop {
+            let busy = desk.running.values().any(|one| !one.is_slow());
+            let stuck = !busy && desk.openers > 0 && desk.running.len() >= desk.openers;
+            let idle = desk.waiting.is_empty() && !busy;
+            let spent = desk.used().saturating_sub(before) > all || begun.elapsed() > PROMPT;
+            if idle || stuck || spent || self.is_stopped() {
+                return;
+            }
+            let waited = self.changed.wait_timeout(desk, TICK);
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Notes that a thread begins to open what waits, until the guard is dropped.
+    pub(super) fn enter(&self) -> Opener<'_> {
+        lock(&self.desk).openers += 1;
+        Opener(self)
+    }
+
+    /// Leaves the opening to threads that are about to begin.
+    pub(super) fn hand_over(&self) {
+        lock(&self.desk).is_served = true;
+    }
+
+    /// Tells whether threads open what waits.
+    pub(super) fn has_openers(&self) -> bool {
+        lock(&self.desk).is_served
+    }
+
+    /// Ends the opening of files, also of those that are being opened.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Who is about to wait sees it, or is woken.
+        drop(lock(&self.desk));
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// What tells those who open a file to give up.
+    pub(super) fn stopped(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopped)
+    }
+}
+
+/// A thread that opens what waits.
+pub(super) struct Opener<'a>(&'a Openings);
+
+impl Drop for Opener<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.desk).openers -= 1;
+    }
+}

@@ -1,0 +1,201 @@
+//! Looks at the store on behalf of whoever asks for a name or a listing.
+//!
+//! Reading the store may take long, whoever put what there. So a mounted view has a thread that
+//! does nothing else, and who asks waits for it only as long as that is cheap, and is then answered
+//! from what is known. A view without such a thread looks by itself, and reads everything.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::vault::{ThreadClock, Worker};
+use crate::view::{View, lock};
+
+/// Processor time that listing the store and reading certificates may take while somebody waits.
+const LISTING: Duration = Duration::from_millis(100);
+/// The same until everything in the store was read once.
+const FIRST_LISTING: Duration = Duration::from_secs(1);
+/// How long anybody waits, whatever for: a disk may not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the clock is looked at.
+const TICK: Duration = Duration::from_millis(2);
+
+/// What is asked of the thread that looks at the store.
+#[derive(Default)]
+pub(super) struct Looks {
+    state: Mutex<Asked>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// There while a thread looks.
+    clock: Option<ThreadClock>,
+    is_served: bool,
+    /// Looks that were asked for, that the thread has begun, and that it has finished.
+    wanted: u64,
+    begun: u64,
+    finished: u64,
+    /// Files were opened that an earlier look did not wait for.
+    opened: bool,
+    /// How the last look ended.
+    failed: Option<(Kind, String)>,
+    stop: bool,
+}
+
+impl Asked {
+    /// Processor time of the thread that looks.
+    fn used(&self) -> Option<Duration> {
+        self.clock?.read()
+    }
+
+    fn outcome(&self) -> Result<()> {
+        match &self.failed {
+            Some((kind, sentence)) => Err(Error::new(*kind, sentence.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl View {
+    /// Looks at the store, as far as that is cheap, and shows what changed.
+    ///
+    /// # Errors
+    /// As [`View::refresh`]; `Io` if the store's disk does not answer, or the mount is being locked:
+    /// what is not known is not said to be missing.
+    pub(super) fn look(&self) -> Result<()> {
+        let mut asked = lock(&self.looks.state);
+        if !asked.is_served {
+            drop(asked);
+            return self.refresh();
+        }
+        asked.wanted += 1;
+        let mine = asked.wanted;
+        let before = asked.used();
+        let begun = Instant::now();
+        let enough = match self.vault.is_scanned() {
+            true => LISTING,
+            false => FIRST_LISTING,
+        };
+        self.looks.changed.notify_all();
+        loop {
+            if asked.finished >= mine {
+                return asked.outcome();
+            }
+            let spent = asked.used().zip(before).map(|(now, then)| now - then);
+            if asked.stop {
+                return Err(Error::new(Kind::Io, "the mount is being locked"));
+            }
+            if begun.elapsed() > PATIENCE {
+                let silent = "the store's disk does not answer: nothing can be said of what is new";
+                return Err(Error::new(Kind::Io, silent));
+            }
+            if spent.is_none_or(|spent| spent > enough) {
+                return Ok(());
+            }
+            let waited = self.looks.changed.wait_timeout(asked, TICK);
+            asked = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Asks for a look at the store, and does not wait for it.
+    pub(super) fn look_soon(&self) {
+        lock(&self.looks.state).wanted += 1;
+        self.looks.changed.notify_all();
+    }
+
+    /// Starts the threads that read the store for this view.
+    ///
+    /// # Errors
+    /// `Io` if one cannot be started.
+    pub(super) fn read_in_background(self: &Arc<Self>) -> Result<Vec<Worker>> {
+        // One large file does not keep the small ones waiting.
+        let openers = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut workers = Vec::new();
+        self.vault.hand_over_opening();
+        for _ in 0..openers.max(2) {
+            let view = Arc::clone(self);
+            let work = move || view.vault.open_files(|| view.looks.note_opened());
+            workers.push(self.reader("opener", work)?);
+        }
+        let view = Arc::clone(self);
+        workers.push(self.reader("scanner", move || view.scan())?);
+        lock(&self.looks.state).is_served = true;
+        Ok(workers)
+    }
+
+    fn reader(
+        self: &Arc<Self>,
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<Worker> {
+        let view = Arc::clone(self);
+        Worker::start(name, work, move || view.stop_looking())
+    }
+
+    /// Ends every look at the store; who waits for one is answered from what is known.
+    pub fn stop_looking(&self) {
+        lock(&self.looks.state).stop = true;
+        self.looks.changed.notify_all();
+        self.vault.stop_opening();
+    }
+
+    /// Waits until everything in the store was read once, or for so long. Returns how many files
+    /// are still to be read, and how the last look ended; `None` if reading ended before.
+    pub fn wait_until_read(&self, patience: Duration) -> Option<(usize, Result<()>)> {
+        let begun = Instant::now();
+        let mut asked = lock(&self.looks.state);
+        loop {
+            if asked.stop {
+                return None;
+            }
+            let is_read = asked.finished > 0 && self.vault.is_scanned();
+            if is_read || begun.elapsed() > patience {
+                return Some((self.vault.unopened(), asked.outcome()));
+            }
+            let waited = self.looks.changed.wait_timeout(asked, TICK);
+            asked = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The life of the thread that looks.
+    fn scan(&self) {
+        let mut asked = lock(&self.looks.state);
+        asked.clock = ThreadClock::of_this_thread();
+        while !asked.stop {
+            let (wanted, opened) = (asked.wanted, std::mem::take(&mut asked.opened));
+            if wanted == asked.begun && !opened {
+                let waited = self.looks.changed.wait(asked);
+                asked = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let is_asked = wanted > asked.begun;
+            asked.begun = wanted;
+            drop(asked);
+            let looked = match is_asked {
+                true => self.refresh(),
+                false => {
+                    self.vault.take_in();
+                    self.show_changes();
+                    Ok(())
+                }
+            };
+            asked = lock(&self.looks.state);
+            if is_asked {
+                asked.finished = wanted;
+                if let Err(error) = &looked {
+                    tracing::warn!("looking at the store: {error}");
+                }
+                asked.failed = looked.err().map(|error| (error.kind(), error.to_string()));
+            }
+            self.looks.changed.notify_all();
+        }
+    }
+}
+
+impl Looks {
+    fn note_opened(&self) {
+        lock(&self.state).opened = true;
+        self.changed.notify_all();
+    }
+}
