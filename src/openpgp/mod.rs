@@ -12,6 +12,7 @@
 
 mod addressees;
 mod armor;
+mod budget;
 mod certificate;
 mod ciphertext;
 mod generate;

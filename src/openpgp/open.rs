@@ -7,28 +7,30 @@ use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
 
+use pgp::packet::header::BodyLength;
 use pgp::packet::{PKESK, Packet, SEIP, Signature, Tag};
 use pgp::parse::buffered_reader::BufferedReader as _;
 use pgp::parse::{Dearmor, PacketParser, PacketParserBuilder, PacketParserResult, Parse as _};
 use pgp::policy::Policy as _;
-use pgp::types::SymmetricAlgorithm;
+use pgp::types::{CompressionAlgorithm, SymmetricAlgorithm};
 use sha2::Digest as _;
 use zeroize::Zeroizing;
 
+use super::budget::Budget;
 use super::outline::{Outline, Refusal};
 use super::signatures::{Judge, SignatureFacts};
 use super::source::Source;
 use super::{CertIndex, Identity, SessionKey, policy, version};
-use crate::error::{Error, Result as Fallible};
+use crate::error::{Error, Kind, Result as Fallible};
 use crate::ids::{BlobId, BlobName, VersionId};
 use crate::plaintext::{Plaintext, SpillArea};
 
 /// Bytes read at once from the content.
 const PIECE: usize = 64 * 1024;
-/// Expansion that is always allowed, in bytes, and as a multiple of the blob's length.
-const EXPANSION: (u64, u64) = (64 << 20, 100);
 /// Largest packet that is read whole (a signature, a session key), in bytes.
-const LARGEST_PACKET: u32 = 1 << 20;
+const LARGEST_PACKET: u32 = 64 << 10;
+/// Operations with my secret keys for one blob.
+const MOST_ATTEMPTS: usize = 256;
 
 /// With which keys blobs are opened and judged.
 pub struct Keyring<'a> {
@@ -155,7 +157,8 @@ pub fn open(
 /// A `session_key` that does not fit is ignored.
 ///
 /// # Errors
-/// What reading `from` gives; `NoSpace` or `Io` if the content cannot be spilled.
+/// What reading `from` gives; `NoSpace` or `Io` if the content cannot be spilled; `Busy` if the work
+/// was to be given up.
 pub fn examine(
     from: &mut (dyn Read + Send + Sync),
     length: u64,
@@ -163,13 +166,12 @@ pub fn examine(
     limits: &Limits,
     session_key: Option<&SessionKey>,
 ) -> Fallible<Examined> {
-    let expansion = EXPANSION.0.max(EXPANSION.1.saturating_mul(length));
     let reader = Reader {
         keyring,
         limits,
         known: session_key,
-        most: limits.max_content.min(expansion),
-        spent: 0,
+        budget: Budget::new(limits, length),
+        piece: Zeroizing::new(vec![0; PIECE]),
         inside: Inside::default(),
     };
     let mut source = Source::while_it_may_be_whole(from, length);
@@ -215,6 +217,9 @@ fn finish(
         Err(Stop::NotMine) => return Ok(Outcome::NotMine),
         Err(Stop::Damaged) => return Ok(Outcome::Damaged),
         Err(Stop::TooLarge) => return Ok(Outcome::TooLarge),
+        Err(Stop::GivenUp) => {
+            return Err(Error::new(Kind::Busy, "reading a blob was given up"));
+        }
         Err(Stop::Failed(error)) => return Err(error),
     };
     let (Some(content), Some(session_key)) = (inside.content, inside.session_key) else {
@@ -252,10 +257,12 @@ fn finish(
 }
 
 /// Why reading ended before the end.
-enum Stop {
+pub(super) enum Stop {
     NotMine,
     Damaged,
     TooLarge,
+    /// Nobody waits for it any more.
+    GivenUp,
     /// The content cannot be kept.
     Failed(Error),
 }
@@ -300,9 +307,9 @@ struct Reader<'a> {
     keyring: &'a Keyring<'a>,
     limits: &'a Limits,
     known: Option<&'a SessionKey>,
-    /// Bytes that may come out of the container.
-    most: u64,
-    spent: u64,
+    budget: Budget<'a>,
+    /// Room for what is read at once.
+    piece: Zeroizing<Vec<u8>>,
     inside: Inside,
 }
 
@@ -347,16 +354,20 @@ impl Reader<'_> {
         if (depth == 0) != (stage == Stage::Keys) || stage == Stage::Ended {
             return Err(Stop::Damaged);
         }
+        match stage {
+            Stage::Keys => self.budget.packet_outside()?,
+            _ => self.budget.packet_inside()?,
+        }
         let tag = packet.packet.tag();
         match (stage, tag) {
-            (Stage::Keys, Tag::PKESK | Tag::SKESK) | (_, Tag::Marker) => Ok(()),
-            (_, Tag::Padding) => self.skip(packet),
+            (Stage::Keys, Tag::PKESK | Tag::SKESK) => self.budget.keep(length(packet)),
+            (_, Tag::Padding | Tag::Marker) => self.skip(packet),
             (Stage::Keys, Tag::SEIP) => self.decrypt(packet, keys),
             (Stage::Container, Tag::CompressedData) => self.compressed(packet),
             (Stage::Container | Stage::Signed, Tag::OnePassSig) => {
                 self.inside.stage = Stage::Signed;
                 self.inside.open_signatures += 1;
-                Ok(())
+                self.skip(packet)
             }
             // A signature in front of what it signs, as old programs wrote it.
             (Stage::Container | Stage::Signed, Tag::Signature) => {
@@ -385,14 +396,23 @@ impl Reader<'_> {
     }
 
     /// Notes a signature that cannot be read; [`Reader::read`] keeps the others.
-    fn signature(&mut self, packet: &PacketParser<'_>) -> Result<(), Stop> {
-        if !matches!(packet.packet, Packet::Signature(_)) {
+    fn signature(&mut self, packet: &mut PacketParser<'_>) -> Result<(), Stop> {
+        if matches!(packet.packet, Packet::Signature(_)) {
+            self.budget.keep(length(packet))?;
+        } else {
             self.inside.signatures.push(None);
         }
-        Ok(())
+        self.skip(packet)
     }
 
     fn compressed(&mut self, packet: &PacketParser<'_>) -> Result<(), Stop> {
+        let is_packed = match &packet.packet {
+            Packet::CompressedData(data) => data.algo() != CompressionAlgorithm::Uncompressed,
+            _ => true,
+        };
+        if is_packed {
+            self.budget.layer(length(packet))?;
+        }
         // At this depth the parser no longer looks inside.
         let deepest = packet.recursion_depth() >= isize::from(self.limits.max_depth);
         if packet.processed() && !deepest {
@@ -436,17 +456,13 @@ impl Reader<'_> {
         packet: &mut PacketParser<'_>,
         mut sink: impl FnMut(&[u8]) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        let mut piece = Zeroizing::new(vec![0; PIECE]);
         loop {
-            let count = packet.read(&mut piece).map_err(damaged)?;
+            let count = packet.read(&mut self.piece).map_err(damaged)?;
             if count == 0 {
                 return Ok(());
             }
-            self.spent += count as u64;
-            if self.spent > self.most {
-                return Err(Stop::TooLarge);
-            }
-            sink(&piece[..count])?;
+            self.budget.bytes(count)?;
+            sink(&self.piece[..count])?;
         }
     }
 
@@ -500,7 +516,7 @@ impl Reader<'_> {
         let mut failure = Stop::NotMine;
         let named = keys.iter().filter(|key| key.recipient().is_some());
         let hidden = keys.iter().filter(|key| key.recipient().is_none());
-        let mut tried = 0;
+        let (mut tried, mut attempts) = (0, 0);
         for packet in named.chain(hidden) {
             let mut counted = false;
             let identities = self.keyring.identities.iter();
@@ -512,9 +528,11 @@ impl Reader<'_> {
                 }
                 tried += usize::from(!counted);
                 counted = true;
-                if tried > self.limits.max_tried {
+                attempts += 1;
+                if tried > self.limits.max_tried || attempts > MOST_ATTEMPTS {
                     return Err(failure);
                 }
+                self.budget.time()?;
                 let Some((found, key)) = packet.decrypt(&mut pair.clone(), cipher) else {
                     continue;
                 };
@@ -526,6 +544,14 @@ impl Reader<'_> {
             }
         }
         Err(failure)
+    }
+}
+
+/// Length of a packet's body, if its header says it.
+fn length(packet: &PacketParser<'_>) -> Option<u32> {
+    match packet.header().length() {
+        BodyLength::Full(length) => Some(*length),
+        BodyLength::Partial(_) | BodyLength::Indeterminate => None,
     }
 }
 

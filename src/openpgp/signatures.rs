@@ -22,6 +22,8 @@ use crate::plaintext::Plaintext;
 
 /// How many signatures of one blob are verified.
 const MOST: usize = 16;
+/// How many times the content of one blob is digested: a salt makes each digest another one.
+const MOST_DIGESTS: usize = 4;
 /// A signature less ahead of our clock than this is not worth a word.
 const NOTEWORTHY: Duration = Duration::from_secs(60);
 
@@ -88,6 +90,7 @@ pub(super) struct Judge<'a> {
     /// Digests of the content that need no salt, computed once.
     digests: HashMap<(HashAlgorithm, bool, u8), Context>,
     judged: usize,
+    digested: usize,
 }
 
 impl<'a> Judge<'a> {
@@ -105,6 +108,7 @@ impl<'a> Judge<'a> {
             failure: None,
             digests: HashMap::new(),
             judged: 0,
+            digested: 0,
         }
     }
 
@@ -208,6 +212,9 @@ impl<'a> Judge<'a> {
         policy
             .signature(signature, Default::default())
             .map_err(weak)?;
+        if (signature.version() >= 6) != (key.key().version() >= 6) {
+            return Err("a signature and a key of different versions".into());
+        }
         let digest = self.digest(signature)?;
         let wrong = |_| "the content is not what was signed".to_owned();
         signature.verify_hash(key.key(), digest).map_err(wrong)
@@ -225,6 +232,10 @@ impl<'a> Judge<'a> {
         let key = (algorithm, text, version);
         if let Some(digest) = self.digests.get(&key) {
             return Ok(digest.clone());
+        }
+        self.digested += 1;
+        if self.digested > MOST_DIGESTS {
+            return Err("too many kinds of signatures".into());
         }
         let unknown = |_| "unknown digest".to_owned();
         let mut digest = algorithm.context().map_err(unknown)?.for_signature(version);
