@@ -165,6 +165,16 @@ impl Fingerprint {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Writes it in groups of four digits, for people who compare it.
+    pub fn in_groups(&self) -> String {
+        let digits = self.to_string();
+        let groups: Vec<&str> = (0..digits.len())
+            .step_by(4)
+            .map(|start| &digits[start..start + 4])
+            .collect();
+        groups.join(" ")
+    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -283,8 +283,6 @@ fn a_wrong_command_line() {
     for (arguments, sentence) in [
         (&["-o", "allow_other"][..], "allow_other is refused"),
         (&["-o", "ro,allow_root"], "allow_root is refused"),
-        (&["-o", "suid"], "suid is refused"),
-        (&["-o", "dev"], "dev is refused"),
         (&["--no-such-flag"], "'--no-such-flag'"),
         (&["-x"], "'-x'"),
         (&["--store"], "--store"),
@@ -307,12 +305,35 @@ fn a_wrong_command_line() {
     let mut command = home.dds();
     command.args(["init", "--no-such-flag"]);
     assert_tells("dds", command, 2, "'--no-such-flag'");
+    for wish in [&["--modern"][..], &["--no-passphrase"], &["--user-id", "x"]] {
+        let mut command = home.dds();
+        command.args(["init", "--key", "x"]).args(wish);
+        assert_tells("dds", command, 2, "cannot be used with");
+    }
     let mut command = home.dds();
-    command.args(["init", "--modern", "--key", "x"]);
-    assert_tells("dds", command, 2, "cannot be used with");
+    command.args(["init", "--key-in-place"]);
+    assert_tells("dds", command, 2, "--key");
     let mut command = home.dds();
     command.arg("destroy");
     assert_tells("dds", command, 2, "'destroy'");
+}
+
+#[test]
+fn a_command_that_others_have_points_to_ours() {
+    let home = Home::new();
+    for (tried, helps) in [
+        ("unlock", "dds-mount MOUNTPOINT"),
+        ("mount", "dds-mount MOUNTPOINT"),
+        ("unmount", "dds lock"),
+        ("umount", "dds lock"),
+        ("trust", "contacts.toml"),
+        ("import", "keys/"),
+    ] {
+        let mut command = home.dds();
+        command.arg(tried);
+        let told = assert_tells("dds", command, 2, tried);
+        assert!(told.contains(helps), "{told}");
+    }
 }
 
 #[test]
@@ -547,9 +568,19 @@ fn init_makes_everything_for_me_alone_and_never_again() {
     }
     assert_eq!(std::fs::read_dir(store.join("keys")).unwrap().count(), 1);
     let before = everything_in(home.dir.path());
-    // Again, and with other wishes: nothing changes.
-    init(&home, None, &[]);
-    init(&home, Some("another"), &["--modern"]);
+    // Again: nothing changes. What could only be heeded in a new identity is refused.
+    let again = run(with(home.dds(), "init"));
+    assert_eq!((again.code, &*again.err), (Some(0), ""), "{}", again.out);
+    for wish in [
+        &["--user-id", "Bob <bob@example.org>"][..],
+        &["--modern"],
+        &["--no-passphrase"],
+        &["--passphrase-command", "echo another"],
+    ] {
+        let mut command = home.dds();
+        command.arg("init").args(wish);
+        assert_tells("dds", command, 2, "is for a new identity");
+    }
     assert!(everything_in(home.dir.path()) == before);
     // A lost key beside its revocation certificate: that is not overwritten either.
     std::fs::remove_file(config.join("identity.asc")).unwrap();
@@ -558,6 +589,316 @@ fn init_makes_everything_for_me_alone_and_never_again() {
     command.args(["init", "--no-passphrase"]);
     assert_tells("dds", command, 3, "identity.rev.asc");
     assert!(everything_in(home.dir.path()) == before);
+}
+
+/// Certificates in the default store's `keys/`.
+fn announced(home: &Home) -> usize {
+    std::fs::read_dir(home.path("documents-btsync/keys"))
+        .unwrap()
+        .count()
+}
+
+#[test]
+fn init_with_a_key_keeps_to_it() {
+    let other = prepared(None);
+    let key = other.path(".config/dds/identity.asc");
+    let with_key = |home: &Home, key: &Path, more: &[&str]| {
+        let mut command = home.dds();
+        command.args(["init", "--key"]).arg(key).args(more);
+        command
+    };
+    // A copy: the file may go. Another init finds it, and makes nothing.
+    let home = Home::new();
+    let given = home.path("export.asc");
+    std::fs::copy(&key, &given).unwrap();
+    let made = run(with_key(&home, &given, &[]));
+    assert_eq!((made.code, &*made.err), (Some(0), ""));
+    let copy = home.path(".config/dds/identity.asc");
+    assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&key).unwrap());
+    assert_eq!(mode(&copy), 0o600);
+    std::fs::remove_file(&given).unwrap();
+    let before = everything_in(home.dir.path());
+    for again in [with(home.dds(), "init"), with_key(&home, &key, &[])] {
+        let again = run(again);
+        assert_eq!((again.code, &*again.err), (Some(0), ""));
+    }
+    assert!(everything_in(home.dir.path()) == before);
+    // Somebody else's key is not mine all of a sudden.
+    let third = prepared(None);
+    let stranger = third.path(".config/dds/identity.asc");
+    let command = with_key(&home, &stranger, &[]);
+    assert_tells("dds", command, 3, "there is another identity");
+    assert!(everything_in(home.dir.path()) == before);
+    // In place: the configuration names the file, and the next init goes by it.
+    let home = Home::new();
+    let made = run(with_key(&home, &key, &["--key-in-place"]));
+    assert_eq!((made.code, &*made.err), (Some(0), ""));
+    assert!(!home.path(".config/dds/identity.asc").exists());
+    let before = everything_in(home.dir.path());
+    let again = run(with(home.dds(), "init"));
+    assert_eq!((again.code, &*again.err), (Some(0), ""));
+    let mut command = home.dds();
+    command.args(["init", "--no-passphrase"]);
+    assert_tells("dds", command, 2, "is for a new identity");
+    let command = with_key(&home, &stranger, &[]);
+    assert_tells("dds", command, 3, "there is another identity");
+    assert!(everything_in(home.dir.path()) == before);
+    assert_eq!(announced(&home), 1);
+    // The file went: nothing takes its place.
+    std::fs::remove_file(&key).unwrap();
+    let command = with(home.dds(), "init");
+    assert_tells("dds", command, 3, "identity.asc: ");
+    assert!(everything_in(home.dir.path()) == before);
+    // A configuration that names no key is not changed.
+    let home = Home::new();
+    std::fs::create_dir_all(home.path(".config/dds")).unwrap();
+    std::fs::write(home.path(".config/dds/config.toml"), "").unwrap();
+    let command = with_key(&home, &stranger, &["--key-in-place"]);
+    let told = assert_tells("dds", command, 3, "names no key");
+    assert!(told.contains("keys = ["), "{told}");
+}
+
+#[test]
+fn init_says_what_is_wrong_with_an_export_before_it_makes_anything() {
+    let home = Home::new();
+    let public = prepared(None);
+    let keys = std::fs::read_dir(public.path("documents-btsync/keys")).unwrap();
+    let certificate = keys.map(|entry| entry.unwrap().path()).next().unwrap();
+    let export = home.path("export.asc");
+    for (bytes, sentence, helps) in [
+        (Vec::new(), "is empty: nothing was exported", "export again"),
+        (
+            b"\n".to_vec(),
+            "is empty: nothing was exported",
+            "export again",
+        ),
+        (
+            b"gpg: no key\n".to_vec(),
+            "not a secret key",
+            "export-secret-keys",
+        ),
+        (
+            std::fs::read(&certificate).unwrap(),
+            "no secret key in it",
+            "only the certificate",
+        ),
+    ] {
+        std::fs::write(&export, bytes).unwrap();
+        let before = everything_in(home.dir.path());
+        let mut command = home.dds();
+        command.args(["init", "--key"]).arg(&export);
+        let told = assert_tells("dds", command, 3, sentence);
+        assert!(told.contains(helps), "{told}");
+        assert!(everything_in(home.dir.path()) == before);
+    }
+    // The same where the identity would be.
+    std::fs::create_dir_all(home.path(".config/dds")).unwrap();
+    std::fs::write(home.path(".config/dds/identity.asc"), "").unwrap();
+    let identity = home.path(".config/dds/identity.asc");
+    std::fs::set_permissions(identity, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let command = with(home.dds(), "init");
+    assert_tells("dds", command, 3, "identity.asc: the file is empty");
+    assert!(!home.path("documents-btsync").exists());
+}
+
+#[test]
+fn init_warns_of_a_user_id_without_a_mail_address() {
+    for (user_id, warned) in [
+        ("Alice", true),
+        ("Alice (at home)", true),
+        ("Alice <alice@example.org>", false),
+        ("alice@example.org", false),
+    ] {
+        let home = Home::new();
+        let mut command = home.dds();
+        command.args(["init", "--no-passphrase", "--user-id", user_id]);
+        let made = run(command);
+        assert_eq!(made.code, Some(0), "{}", made.err);
+        assert_eq!(made.err.contains("no mail address"), warned, "{}", made.err);
+        assert_eq!(made.err.contains("hint: "), warned, "{}", made.err);
+    }
+}
+
+/// Answers the questions of `dds init` in a terminal of its own, which `script` gives it.
+fn typed(home: &Home, answers: &[&str]) -> Ended {
+    let mut command = home.command("script");
+    let program = env!("CARGO_BIN_EXE_dds");
+    let init = format!("{program} init --user-id 'Alice <alice@example.org>'");
+    command.args(["--quiet", "--return", "--command"]);
+    command.arg(init).arg("/dev/null");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut typing, mut shown) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut out, mut answers) = (String::new(), answers.iter());
+    let mut answered = 0;
+    let mut some = [0; 4096];
+    loop {
+        let read = shown.read(&mut some).unwrap();
+        if read == 0 {
+            break;
+        }
+        out += &String::from_utf8_lossy(&some[..read]);
+        let questions = ["? [Y/n] ", "the new key: ", "the same again: "];
+        let is_question = questions.iter().any(|question| out.ends_with(question));
+        if is_question && out.len() > answered {
+            answered = out.len();
+            let answer = answers
+                .next()
+                .unwrap_or_else(|| panic!("too much is asked: {out}"));
+            writeln!(typing, "{answer}").unwrap();
+        }
+    }
+    Ended {
+        code: child.wait().unwrap().code(),
+        out,
+        err: String::new(),
+    }
+}
+
+#[test]
+fn two_passphrases_that_differ_are_asked_for_again() {
+    if !installed("script") {
+        return;
+    }
+    let home = Home::new();
+    let said = typed(&home, &["y", "first", "second", "third", "third"]);
+    assert_eq!(said.code, Some(0), "{}", said.out);
+    assert_eq!(
+        said.out.matches("the two differ").count(),
+        1,
+        "{}",
+        said.out
+    );
+    assert!(home.path(".config/dds/identity.asc").exists());
+    // Not for ever.
+    let home = Home::new();
+    let said = typed(&home, &["y", "a", "b", "c", "d", "e", "f"]);
+    assert_eq!(said.code, Some(4), "{}", said.out);
+    assert!(
+        said.out.contains("the two passphrases differ"),
+        "{}",
+        said.out
+    );
+    assert!(!home.path(".config/dds/identity.asc").exists());
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused() {
+    let home = prepared(None);
+    let key = home.path(".config/dds/identity.asc");
+    let permit = |key: &Path, mode| {
+        std::fs::set_permissions(key, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refused = || {
+        let init = with(home.dds(), "init");
+        let told = assert_tells("dds", init, 3, "others can read it");
+        assert!(told.contains("hint: chmod 600 "), "{told}");
+        if can_mount() {
+            let command = with(home.dds_mount(), home.path("secure"));
+            assert_refused(&home, command, 3, "others can read it");
+        }
+    };
+    for open in [0o644, 0o640, 0o604, 0o620, 0o666] {
+        permit(&key, open);
+        refused();
+    }
+    permit(&key, 0o400);
+    assert_eq!(run(with(home.dds(), "init")).code, Some(0));
+    // One that the configuration names, and by a link.
+    let elsewhere = home.path("my key.asc");
+    std::fs::rename(&key, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &key).unwrap();
+    permit(&elsewhere, 0o640);
+    refused();
+    std::fs::remove_file(&key).unwrap();
+    let config = home.path(".config/dds/config.toml");
+    std::fs::write(&config, "keys = [\"~/my key.asc\"]\n").unwrap();
+    refused();
+    permit(&elsewhere, 0o600);
+    assert_eq!(run(with(home.dds(), "init")).code, Some(0));
+}
+
+#[test]
+fn a_store_that_is_mounted_is_named_before_a_passphrase_is_asked_for() {
+    if !can_mount() {
+        return;
+    }
+    let home = prepared(Some(PASSPHRASE));
+    let place = home.path("here");
+    let mut command = home.dds_mount();
+    command
+        .args(["--passphrase-fd", "0"])
+        .stdin(piped(PASSPHRASE));
+    let mount = Mount::start(command, &place);
+    let asked = home.path("asked");
+    let mut command = home.dds_mount();
+    command.arg("--passphrase-command");
+    command.arg(format!("touch {}", asked.display()));
+    let command = with(command, home.path("elsewhere"));
+    let sentence = format!("it is mounted on {} already", place.display());
+    let told = assert_tells("dds-mount", command, 1, &sentence);
+    assert!(told.contains("hint: dds lock "), "{told}");
+    assert!(!asked.exists() && !home.path("elsewhere").exists());
+    mount.unmount();
+    // What is left of a mount that is gone keeps nobody.
+    let mut command = home.dds_mount();
+    command
+        .args(["--passphrase-fd", "0"])
+        .stdin(piped(PASSPHRASE));
+    Mount::start(command, &home.path("elsewhere")).unmount();
+}
+
+#[test]
+fn every_failure_has_a_second_line() {
+    let home = prepared(None);
+    let pins = |text: &str| {
+        let store = home.path("documents-btsync").canonicalize().unwrap();
+        let digest = dds_store_name(&store);
+        let dir = home.path(".config/dds").join(digest);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("contacts.toml"), text).unwrap();
+    };
+    let fingerprint = "0123456789ABCDEF0123456789ABCDEF01234567";
+    let one =
+        |name: &str| format!("[[contact]]\nname = \"{name}\"\nfingerprint = \"{fingerprint}\"\n");
+    if can_mount() {
+        for (text, sentence) in [
+            (one("bob") + &one("carol"), "is here twice"),
+            (one("bob") + &one("bob"), "a second contact is called bob"),
+            ("nonsense".to_owned(), "contacts.toml, line 1"),
+        ] {
+            pins(&text);
+            let command = with(home.dds_mount(), home.path("secure"));
+            assert_refused(&home, command, 3, sentence);
+        }
+    }
+    let key = home.path(".config/dds/identity.asc");
+    std::fs::write(&key, "no key").unwrap();
+    let command = with(home.dds(), "init");
+    assert_tells("dds", command, 3, "not a secret key");
+    let home = Home::new();
+    std::fs::write(home.path("file"), "").unwrap();
+    let mut command = home.dds();
+    command.args(["init", "--no-passphrase", "--store"]);
+    let command = with(command, home.path("file"));
+    let ended = run(command);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    let lines: Vec<_> = ended.err.lines().collect();
+    assert!(lines[0].starts_with("dds: store "), "{lines:?}");
+    assert!(
+        lines[1].starts_with("dds: hint: ") && lines.len() == 2,
+        "{lines:?}"
+    );
+}
+
+/// Names a store as its directories are named.
+fn dds_store_name(store: &Path) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(store.as_os_str().as_encoded_bytes());
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[test]

@@ -48,7 +48,9 @@ impl Desk {
         for store in ["documents-btsync", "second"] {
             let store = desk.path(store);
             let store = store.to_str().unwrap();
-            let made = desk.dds(&["init", "--no-passphrase", "--store", store]);
+            let new = ["--no-passphrase"];
+            let new = &new[..usize::from(!desk.path(".config/dds").exists())];
+            let made = desk.dds(&[&["init", "--store", store], new].concat());
             assert_eq!(made.code, Some(0), "{}", made.err);
         }
         desk

@@ -182,3 +182,85 @@ kill "$daemon"; until_gone"#
     let expected = "mine\nhidden memory\nhidden environment\nhidden files\nlocked\n";
     assert_eq!(said, expected);
 }
+
+#[test]
+fn mount_8_mounts_what_fstab_says_for_an_ordinary_user_and_for_root() {
+    let Some(home) = prepared() else {
+        return;
+    };
+    if !rustix::process::geteuid().is_root() || !Path::new("/sbin/mount.fuse3").exists() {
+        skipped("mount(8) and /etc/fstab: needs root and mount.fuse3");
+        return;
+    }
+    // The whole of it in a mount namespace of its own, where the password database knows the user
+    // and mount.fuse3 finds the program.
+    let script = format!(
+        r#"set -eu
+        cd {home}
+        mknod fuse c 10 229; chmod 666 fuse; mount --bind fuse /dev/fuse
+        grep -v ':{USER}:' /etc/passwd > passwd; echo "ordinary:x:{USER}:{USER}::{home}:/bin/sh" >> passwd
+        mount --bind passwd /etc/passwd
+        mkdir programs; cp dds-mount programs; mount --bind programs /usr/local/bin
+        mkdir -p .config/dds secure; cp key.asc .config/dds/identity.asc; chmod 600 .config/dds/identity.asc
+        chown -R {USER}:{USER} .config secure
+        mkdir root root/.config root/.config/dds; cp key.asc root/.config/dds/identity.asc
+        chmod 600 root/.config/dds/identity.asc
+        : > fstab; mount --bind fstab /etc/fstab
+        as_user() {{ setpriv --reuid {USER} --regid {USER} --clear-groups env -i "$@"; }}
+        try() {{ # AS OPTIONS
+            echo "{home}/store {home}/secure fuse.dds-mount $2 0 0" > fstab
+            $1 mount {home}/secure
+            [ -d secure/notes/me ] || as_user test -d {home}/secure/notes/me
+            grep " {home}/secure " /proc/self/mountinfo | cut -d ' ' -f 6 | sed "s/^/$2: /"
+            umount {home}/secure
+            chattr -i secure 2>/dev/null || true
+            for try in $(seq 500); do pgrep -f "^dds-mount {home}/store" >/dev/null || break; sleep 0.02; done
+        }}
+        for options in noauto,user user,exec user,suid,dev users,noexec,relatime user,ro,nofail; do
+            try "as_user HOME={home} PATH=/usr/bin:/bin" $options
+        done
+        try "as_user" noauto,user,x-systemd.automount
+        # Root's home: mount(8) passes no HOME on.
+        chown -R 0:0 secure store
+        mount --bind root /root
+        for options in defaults noexec,nosuid,nodev,relatime exec,dev,suid ro,strictatime,_netdev; do
+            try "" $options
+        done
+        echo done"#,
+        home = home.dir.path().display()
+    );
+    let mut command = home.command("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-c", &script]);
+    let ended = command.current_dir("/").output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}\n{complaint}");
+    let flags = |options: &str| -> Vec<String> {
+        let line = said
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{options}: ")));
+        let line = line.unwrap_or_else(|| panic!("{options}: {said}\n{complaint}"));
+        line.split(',').map(str::to_owned).collect()
+    };
+    for (options, there, not_there) in [
+        ("noauto,user", &["noexec", "nosuid", "nodev"][..], "ro"),
+        ("user,exec", &["rw", "nosuid", "nodev"], "noexec"),
+        ("user,suid,dev", &["nosuid", "nodev", "noexec"], "ro"),
+        ("users,noexec,relatime", &["noexec"], "ro"),
+        ("user,ro,nofail", &["ro", "noexec"], "rw"),
+        ("noauto,user,x-systemd.automount", &["noexec"], "ro"),
+        ("defaults", &["rw", "nosuid", "nodev"], "noexec"),
+        ("noexec,nosuid,nodev,relatime", &["noexec", "nosuid"], "ro"),
+        ("exec,dev,suid", &["nosuid", "nodev"], "noexec"),
+        ("ro,strictatime,_netdev", &["ro"], "noexec"),
+    ] {
+        let flags = flags(options);
+        for flag in there {
+            assert!(flags.iter().any(|f| f == flag), "{options}: {flags:?}");
+        }
+        assert!(
+            !flags.iter().any(|f| f == not_there),
+            "{options}: {flags:?}"
+        );
+    }
+}

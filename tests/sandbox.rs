@@ -268,6 +268,7 @@ fn where_the_kernel_lacks_a_layer_it_mounts_and_says_so_or_insists() {
     for (call, sentence) in lesser {
         let home = prepared();
         let mut command = home.dds_mount();
+        command.arg("--allow-unconfined");
         without(&mut command, call);
         let mount = Mount::start(command, &home.path("secure"));
         let status = std::fs::read_to_string(mount.path(".dds/status")).unwrap();
@@ -290,6 +291,38 @@ fn where_the_kernel_lacks_a_layer_it_mounts_and_says_so_or_insists() {
         );
         assert!(said.contains("\ndds-mount: hint: "), "{said}");
         assert!(!home.path("secure").exists(), "what was made is gone again");
+    }
+}
+
+#[test]
+fn root_does_not_mount_where_the_kernel_cannot_confine_it_to_its_files() {
+    if !can_mount() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        skipped("root without landlock: needs root");
+        return;
+    }
+    let home = prepared();
+    let asked = home.path("asked");
+    for background in [true, false] {
+        let mut command = home.dds_mount();
+        without(&mut command, libc::SYS_landlock_create_ruleset);
+        if !background {
+            command.arg("--foreground");
+        }
+        command.arg("--passphrase-command");
+        command.arg(format!("touch {}", asked.display()));
+        let ended = command.arg(home.path("secure")).output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let mut lines = said.lines();
+        assert!(lines.next().unwrap().contains("has no landlock"), "{said}");
+        assert!(
+            lines.next().unwrap().contains("--allow-unconfined"),
+            "{said}"
+        );
+        assert!(!home.path("secure").exists() && !asked.exists());
     }
 }
 

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{Exit, Failure, Outcome, paths};
 use crate::error::Error;
 use crate::fuse::Locker;
+use crate::process::mounts::{self, Entry};
 use crate::view::{OldNote, Restored, Status, Unsaved, View};
 
 /// What a client may ask: one line.
@@ -48,6 +49,8 @@ pub(super) enum Request {
 pub(super) enum Reply {
     /// How things stand.
     Status(Box<Status>),
+    /// How things stood: the mount is gone, and what is left is being saved.
+    Leaving(Box<Status>),
     /// Notes with their versions.
     History(Vec<OldNote>),
     /// So many versions were dropped.
@@ -163,12 +166,18 @@ impl Door {
     }
 
     /// Begins to answer.
-    pub(super) fn serve(self, view: Arc<View>, locker: Locker) -> Outcome<Control> {
+    pub(super) fn serve(
+        self,
+        view: Arc<View>,
+        mountpoint: &Path,
+        locker: Locker,
+    ) -> Outcome<Control> {
         let failed = |error| Failure::from(Error::io("the control socket", error));
         let listener = self.listener.try_clone().map_err(failed)?;
         let desk = Arc::new(Desk {
             view: Arc::downgrade(&view),
             locker,
+            mount: mounts::at(mountpoint).ok().flatten(),
             waiting: Mutex::default(),
             ended: AtomicBool::new(false),
         });
@@ -226,6 +235,8 @@ struct Desk {
     /// Gone when the mount is.
     view: Weak<View>,
     locker: Locker,
+    /// The mount in the kernel's table, as it was when it was served.
+    mount: Option<Entry>,
     waiting: Mutex<Waiting>,
     /// The mount is being locked: nothing of it is told or changed any more.
     ended: AtomicBool,
@@ -308,8 +319,18 @@ impl Desk {
         }
     }
 
+    /// Tells how things stand. That the mount is gone shows in the kernel's table before anybody
+    /// here has noticed.
     fn status(&self) -> Reply {
-        self.answer_by(|view| Ok(Reply::Status(Box::new(view.status()))))
+        let mounted = self.mount.as_ref();
+        let gone = mounted.is_some_and(|mount| matches!(mounts::again(mount), Ok(None)));
+        self.answer_by(|view| {
+            let status = Box::new(view.status());
+            Ok(match gone || self.ended.load(Ordering::Relaxed) {
+                true => Reply::Leaving(status),
+                false => Reply::Status(status),
+            })
+        })
     }
 
     /// Answers from the view, while it is there.

@@ -95,6 +95,25 @@ pub(super) fn end(process: &OwnedFd) -> Outcome<()> {
     Err(Failure::new(Exit::Failure, why).hint("it is locked now"))
 }
 
+/// Tells where the store of this user that is in use is mounted; `None` if its mount is gone.
+pub(super) fn place_of(store: &Path) -> Outcome<Option<String>> {
+    let me = rustix::process::geteuid().as_raw();
+    let source = format!("{}{}", mounts::SOURCE, paths::store_name(store));
+    let is_one = |entry: &Entry| {
+        entry.kind == mounts::TYPE && entry.source == source && entry.user == Some(me)
+    };
+    let places: Vec<_> = mounts::all()?.into_iter().filter(is_one).collect();
+    if let [one] = places.as_slice() {
+        return Ok(Some(crate::error::printable(&one.path.to_string_lossy())));
+    }
+    // Several homes of one user may have mounted it: only ours is at this socket.
+    let daemons = all()?.daemons.into_iter();
+    let mut ours = daemons.filter(|daemon| Path::new(&daemon.status.surroundings.store) == store);
+    Ok(ours
+        .find(|daemon| !daemon.is_leaving)
+        .map(|daemon| daemon.mountpoint()))
+}
+
 /// What is told if there is no mount to talk to.
 pub(super) fn none_running(unreachable: &[Entry]) -> Failure {
     let Some(entry) = unreachable.first() else {
@@ -131,6 +150,8 @@ pub(super) struct Daemon {
     process: Option<OwnedFd>,
     /// `None` if it is not mounted where we can see it.
     mount: Option<Entry>,
+    /// Its mount is gone, and it saves what is left.
+    pub(super) is_leaving: bool,
     pub(super) status: Status,
 }
 
@@ -200,15 +221,18 @@ impl Daemon {
         let pid = peer(&stream).ok().and_then(|peer| Pid::from_raw(peer.pid));
         // Before it is asked for anything, so that it is the process that was connected to.
         let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        match ask(&mut stream, &Request::Status, PATIENCE) {
-            Ok(Reply::Status(status)) => Answer::Given(Box::new(Daemon {
-                stream,
-                process,
-                mount: mounted_at(&status),
-                status: *status,
-            })),
-            Ok(_) | Err(_) => Answer::None(process),
-        }
+        let (status, is_leaving) = match ask(&mut stream, &Request::Status, PATIENCE) {
+            Ok(Reply::Status(status)) => (*status, false),
+            Ok(Reply::Leaving(status)) => (*status, true),
+            Ok(_) | Err(_) => return Answer::None(process),
+        };
+        Answer::Given(Box::new(Daemon {
+            stream,
+            process,
+            mount: mounted_at(&status),
+            is_leaving,
+            status,
+        }))
     }
 
     /// Its mountpoint, for people.

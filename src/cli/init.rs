@@ -1,7 +1,7 @@
 //! `dds init`: an identity, a store, a configuration. Never overwrites anything.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 
 use super::config::{Config, find_store};
 use super::passphrase::Source;
+use super::unlock::{configured, must_be_private, read_key_file, unusable};
 use super::{Exit, Failure, Outcome, paths};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, printable};
 use crate::openpgp::{self, Certificate, Identity, Profile};
 use crate::store::{DirStore, FileName, Store as _};
 
@@ -26,16 +27,19 @@ pub struct Arguments {
     #[arg(short, long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// Who you are: "Name <mail>" [default: the login name]
-    #[arg(long, value_name = "USER ID")]
+    #[arg(long, value_name = "USER ID", conflicts_with = "key")]
     user_id: Option<String>,
-    /// Use this secret key instead of making one
+    /// Use a copy of this secret key instead of making one
     #[arg(short, long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Use the file of --key where it is; do not copy it
+    #[arg(long, requires = "key")]
+    key_in_place: bool,
     /// Make a key for SEIPDv2 (AEAD), which GnuPG 2.2 cannot write to
     #[arg(long, conflicts_with = "key")]
     modern: bool,
     /// Leave the secret key without a passphrase
-    #[arg(long, conflicts_with_all = ["passphrase_command", "passphrase_fd"])]
+    #[arg(long, conflicts_with_all = ["key", "passphrase_command", "passphrase_fd"])]
     no_passphrase: bool,
     #[command(flatten)]
     passphrase: Source,
@@ -48,57 +52,75 @@ const EXAMPLES: &str = "Examples:
   dds init --user-id 'Alice <alice@example.org>'
   dds init --store ~/sync --key ~/my-secret-key.asc";
 
+/// Where my identity comes from.
+enum Origin {
+    /// It is made, with this user id.
+    New(String),
+    /// It is there already.
+    Kept(Certificate),
+    /// It is in a file that is copied.
+    Copied(Certificate, Zeroizing<Vec<u8>>),
+    /// It is in a file that the configuration shall name.
+    InPlace(Certificate),
+}
+
+/// What is to be done, as far as it was found out without changing anything.
+struct Plan {
+    store: PathBuf,
+    /// The file that holds my identity, or will.
+    identity: PathBuf,
+    origin: Origin,
+    config_file: PathBuf,
+}
+
 /// Runs `dds init`.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
     crate::process::memory::conceal()?;
     let config = Config::load(None)?;
-    let config_dir = paths::config_dir()?;
-    let store = find_store(arguments.store.as_deref(), &config)?;
-    let store = std::path::absolute(&store).map_err(|e| Error::io("the store's path", e))?;
-    let key_file = match &arguments.key {
-        Some(file) => std::path::absolute(file).map_err(|e| Error::io("the key's path", e))?,
-        None => config_dir.join("identity.asc"),
-    };
-    let makes_key = arguments.key.is_none() && !exists(&key_file);
-    let user_id = arguments.user_id.clone().unwrap_or_else(login_name);
-    if !confirmed(arguments, &store, &key_file, makes_key.then_some(&user_id))? {
+    let plan = Plan::new(arguments, &config)?;
+    let asks = !arguments.yes && std::io::stdin().is_terminal();
+    if asks && !plan.is_confirmed()? {
         return Err(
             Failure::new(Exit::Failure, "nothing was done").hint("dds init again, when you like")
         );
     }
+    let config_dir = paths::config_dir()?;
     if !exists(&config_dir) {
         let mut make = fs::DirBuilder::new();
         let made = make.recursive(true).mode(0o700).create(&config_dir);
         made.map_err(|error| Error::io(&config_dir.display().to_string(), error))?;
     }
-    let certificate = if makes_key {
-        make_identity(arguments, &key_file, &user_id)?
-    } else {
-        if arguments.user_id.is_some() {
-            println!("using the identity in {} as it is", key_file.display());
+    let identity = plan.identity.display();
+    let (certificate, in_place) = match &plan.origin {
+        Origin::New(user_id) => (make_identity(arguments, &plan.identity, user_id)?, None),
+        Origin::Kept(certificate) => (certificate.clone(), None),
+        Origin::InPlace(certificate) => (certificate.clone(), Some(&*plan.identity)),
+        Origin::Copied(certificate, secret) => {
+            write_new(&plan.identity, secret)?;
+            println!("secret key: copied to {identity}");
+            (certificate.clone(), None)
         }
-        certificate_of(&key_file)?
     };
-    let store = make_store(&store)?;
+    let store = make_store(&plan.store)?;
     add_certificate(&store, &certificate)?;
-    let config_file = config_dir.join("config.toml");
-    if exists(&config_file) {
-        println!("configuration: {} is kept as it is", config_file.display());
+    let config_file = plan.config_file.display();
+    let mut other_store = None;
+    if exists(&plan.config_file) {
+        println!("configuration: {config_file} is kept as it is");
+        other_store = Some(store.path()).filter(|path| !is_configured(path, &config));
     } else {
-        write_config(
-            &config_file,
-            store.path(),
-            arguments.key.as_ref().map(|_| &*key_file),
-        )?;
-        println!("configuration: {}", config_file.display());
+        write_config(&plan.config_file, store.path(), in_place)?;
+        println!("configuration: {config_file}");
     }
     println!("store: {}", store.path().display());
     println!("identity: {}", certificate.fingerprint());
-    if makes_key {
+    if !asks {
+        plan.warn();
+    }
+    if let Origin::New(_) = plan.origin {
         println!();
         println!(
-            "back up {} on paper or a stick: without it",
-            key_file.display()
+            "back up {identity} on paper or a stick, and its passphrase with it: without both"
         );
         println!("nothing here can be read again. The revocation certificate beside it is for the");
         println!("day when the key is lost or stolen; keep a copy of it apart from the key.");
@@ -108,8 +130,190 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         "next: share {} with the others by your syncer, then",
         store.path().display()
     );
-    println!("  dds-mount ~/secure");
+    match other_store {
+        Some(path) => println!("  dds-mount --store {} ~/secure", path.display()),
+        None => println!("  dds-mount ~/secure"),
+    }
     Ok(())
+}
+
+/// Tells whether `dds-mount` finds a store without being told.
+fn is_configured(store: &Path, config: &Config) -> bool {
+    let found = find_store(None, config).ok();
+    found.and_then(|found| found.canonicalize().ok()).as_deref() == Some(store)
+}
+
+impl Plan {
+    /// Looks at what is there, and refuses what cannot be done or would not be heeded.
+    fn new(arguments: &Arguments, config: &Config) -> Outcome<Plan> {
+        let config_dir = paths::config_dir()?;
+        let config_file = config_dir.join("config.toml");
+        let store = find_store(arguments.store.as_deref(), config)?;
+        let store = std::path::absolute(&store).map_err(|e| Error::io("the store's path", e))?;
+        // The identity is what dds-mount uses: the configured file, else identity.asc.
+        let mine = configured(config)?.swap_remove(0);
+        let is_there = exists(&mine) || !config.keys.is_empty();
+        let (identity, origin) = match &arguments.key {
+            None if is_there => {
+                arguments.refuse_wishes(&mine)?;
+                must_be_private(&mine)?;
+                let (certificate, _) = read_identity(&mine)?;
+                (mine, Origin::Kept(certificate))
+            }
+            None => {
+                let user_id = arguments.user_id.clone().unwrap_or_else(login_name);
+                (mine, Origin::New(user_id))
+            }
+            Some(_) if arguments.passphrase.is_given() => {
+                let why = "a passphrase is for a new identity; --key keeps that of its key";
+                return Err(Failure::new(Exit::Usage, why).hint("leave it out"));
+            }
+            Some(given) => {
+                let given =
+                    std::path::absolute(given).map_err(|e| Error::io("the key's path", e))?;
+                let (certificate, secret) = read_identity(&given)?;
+                if is_there {
+                    let (kept, known) = read_identity(&mine)?;
+                    refuse_another(&mine, &kept, &certificate)?;
+                    if known != secret {
+                        println!(
+                            "{} is kept as it is, though {} differs from it",
+                            mine.display(),
+                            given.display()
+                        );
+                    }
+                    (mine, Origin::Kept(kept))
+                } else if !arguments.key_in_place {
+                    (mine, Origin::Copied(certificate, secret))
+                } else if exists(&config_file) {
+                    let why = format!("{} exists and names no key", config_file.display());
+                    let line = format!("add the line keys = [\"{}\"] to it", given.display());
+                    return Err(Failure::new(Exit::Setup, why).hint(line));
+                } else {
+                    must_be_private(&given)?;
+                    (given, Origin::InPlace(certificate))
+                }
+            }
+        };
+        Ok(Plan {
+            store,
+            identity,
+            origin,
+            config_file,
+        })
+    }
+
+    /// The user ids that others will see, the first one first.
+    fn user_ids(&self) -> Vec<(String, bool)> {
+        match &self.origin {
+            Origin::New(user_id) => {
+                let email = openpgp::email_of(user_id);
+                vec![(user_id.clone(), email.is_some())]
+            }
+            Origin::Kept(certificate)
+            | Origin::Copied(certificate, _)
+            | Origin::InPlace(certificate) => certificate
+                .user_ids()
+                .into_iter()
+                .map(|user_id| (user_id.text, user_id.email.is_some()))
+                .collect(),
+        }
+    }
+
+    /// Warns of what others will stumble over.
+    fn warn(&self) {
+        let user_ids = self.user_ids();
+        if user_ids.iter().any(|(_, has_email)| *has_email) {
+            return;
+        }
+        let who = match user_ids.first() {
+            Some((user_id, _)) => format!("{:?} has", printable(user_id)),
+            None => "this key has".to_owned(),
+        };
+        eprintln!(
+            "dds: warning: {who} no mail address, by which others find a key and tell two apart"
+        );
+        eprintln!(
+            "dds: hint: --user-id 'Name <mail>' names one; for a key of gpg, gpg --quick-add-uid"
+        );
+    }
+
+    /// Asks on the terminal before anything is made.
+    fn is_confirmed(&self) -> Outcome<bool> {
+        self.warn();
+        let identity = self.identity.display();
+        let user_ids = self.user_ids();
+        let user_id = user_ids.first().map_or("", |(user_id, _)| user_id);
+        let user_id = printable(user_id);
+        match &self.origin {
+            Origin::New(_) => println!("new identity {user_id:?} in {identity}"),
+            Origin::Kept(certificate) => {
+                println!("identity {user_id:?} in {identity}, as it is");
+                println!("  {}", certificate.fingerprint().in_groups());
+            }
+            Origin::Copied(certificate, _) => {
+                println!("identity {user_id:?}: the secret key is copied to {identity}");
+                println!("  {}", certificate.fingerprint().in_groups());
+            }
+            Origin::InPlace(certificate) => {
+                println!("identity {user_id:?} in {identity}, where it stays");
+                println!("  {}", certificate.fingerprint().in_groups());
+            }
+        }
+        println!("store in {}", self.store.display());
+        print!("go on? [Y/n] ");
+        let io = |error| Failure::from(Error::io("terminal", error));
+        std::io::stdout().flush().map_err(io)?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(io)?;
+        Ok(matches!(
+            answer.trim().to_lowercase().as_str(),
+            "" | "y" | "yes"
+        ))
+    }
+}
+
+impl Arguments {
+    /// Refuses what can only be wished for a new identity.
+    fn refuse_wishes(&self, identity: &Path) -> Outcome<()> {
+        let wishes = [
+            ("--user-id", self.user_id.is_some()),
+            ("--modern", self.modern),
+            ("--no-passphrase", self.no_passphrase),
+            ("the passphrase", self.passphrase.is_given()),
+        ];
+        let Some((wish, _)) = wishes.iter().find(|(_, wished)| *wished) else {
+            return Ok(());
+        };
+        let why = format!(
+            "{wish} is for a new identity, and there is one in {}",
+            identity.display()
+        );
+        Err(Failure::new(Exit::Usage, why)
+            .hint("dds init without it uses that one; to begin anew, move ~/.config/dds away"))
+    }
+}
+
+/// Refuses to change who I am.
+fn refuse_another(mine: &Path, kept: &Certificate, given: &Certificate) -> Outcome<()> {
+    if kept.fingerprint() == given.fingerprint() {
+        return Ok(());
+    }
+    let why = format!(
+        "there is another identity in {}: {}",
+        mine.display(),
+        kept.fingerprint().in_groups()
+    );
+    Err(Failure::new(Exit::Setup, why)
+        .hint("dds init never overwrites; to become somebody else, move ~/.config/dds away first"))
+}
+
+/// Reads a secret key file, and the certificate in it.
+fn read_identity(file: &Path) -> Outcome<(Certificate, Zeroizing<Vec<u8>>)> {
+    let bytes = read_key_file(file)?;
+    let certificate =
+        Identity::certificate_of(&bytes).map_err(|error| unusable(file, &bytes, &error))?;
+    Ok((certificate, bytes))
 }
 
 fn exists(path: &Path) -> bool {
@@ -121,33 +325,6 @@ fn login_name() -> String {
         .into_iter()
         .find_map(|variable| std::env::var(variable).ok().filter(|name| !name.is_empty()))
         .unwrap_or_else(|| "me".to_owned())
-}
-
-/// Asks on the terminal before anything is made. Without one, `--yes` is implied.
-fn confirmed(
-    arguments: &Arguments,
-    store: &Path,
-    key_file: &Path,
-    new_user_id: Option<&String>,
-) -> Outcome<bool> {
-    use std::io::IsTerminal as _;
-    if arguments.yes || !std::io::stdin().is_terminal() {
-        return Ok(true);
-    }
-    match new_user_id {
-        Some(user_id) => println!("new identity {user_id:?} in {}", key_file.display()),
-        None => println!("identity in {}", key_file.display()),
-    }
-    println!("store in {}", store.display());
-    print!("go on? [Y/n] ");
-    let io = |error| Failure::from(Error::io("terminal", error));
-    std::io::stdout().flush().map_err(io)?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(io)?;
-    Ok(matches!(
-        answer.trim().to_lowercase().as_str(),
-        "" | "y" | "yes"
-    ))
 }
 
 fn make_identity(arguments: &Arguments, file: &Path, user_id: &str) -> Outcome<Certificate> {
@@ -182,17 +359,11 @@ fn make_identity(arguments: &Arguments, file: &Path, user_id: &str) -> Outcome<C
     Ok(new.certificate)
 }
 
-fn certificate_of(file: &Path) -> Outcome<Certificate> {
-    let failed =
-        |error: Error| Failure::new(Exit::Setup, format!("key {}: {error}", file.display()));
-    let bytes = fs::read(file).map(Zeroizing::new);
-    let bytes = bytes.map_err(|error| failed(Error::io("cannot be read", error)))?;
-    Identity::certificate_of(&bytes).map_err(failed)
-}
-
 fn make_store(path: &Path) -> Outcome<DirStore> {
-    let failed =
-        |error: Error| Failure::new(Exit::Setup, format!("store {}: {error}", path.display()));
+    let failed = |error: Error| {
+        Failure::new(Exit::Setup, format!("store {}: {error}", path.display()))
+            .hint("--store DIR names a folder of yours, or a new one in such a folder")
+    };
     if let Some(parent) = path.parent() {
         let made = fs::create_dir_all(parent);
         made.map_err(|error| failed(Error::io("its parent directory", error)))?;

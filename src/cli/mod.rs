@@ -13,6 +13,7 @@ pub mod lock;
 mod log;
 pub mod mount;
 mod mountpoint;
+mod options;
 mod passphrase;
 mod paths;
 pub mod restore;
@@ -45,6 +46,21 @@ pub enum Exit {
     Fuse = 6,
 }
 
+impl Exit {
+    /// What helps where nothing is known beyond the reason to end.
+    fn hint(self) -> &'static str {
+        match self {
+            Exit::Ok => "nothing is wrong",
+            Exit::Failure => "dds-mount --foreground tells more, with DDS_LOG=debug still more",
+            Exit::Usage => "--help shows how it is called",
+            Exit::Setup => "dds-mount(1) describes the configuration and its files",
+            Exit::Passphrase => "--passphrase-command 'CMD' or --passphrase-fd N",
+            Exit::Mountpoint => "choose a directory of your own, such as ~/secure",
+            Exit::Fuse => "apt install fuse3, and modprobe fuse as root",
+        }
+    }
+}
+
 /// A failure as it is told: one line, a hint, an exit code.
 #[derive(Debug)]
 pub struct Failure {
@@ -70,9 +86,8 @@ impl Failure {
     /// Prints the failure as `program` says it and returns the exit code.
     fn tell(&self, program: &str) -> ExitCode {
         eprintln!("{program}: {}", self.sentence);
-        if let Some(hint) = &self.hint {
-            eprintln!("{program}: hint: {hint}");
-        }
+        let hint = self.hint.as_deref().unwrap_or(self.exit.hint());
+        eprintln!("{program}: hint: {hint}");
         ExitCode::from(self.exit as u8)
     }
 }
@@ -84,7 +99,25 @@ impl From<Error> for Failure {
             Kind::WrongPassphrase => Exit::Passphrase,
             _ => Exit::Failure,
         };
-        Failure::new(exit, error.to_string())
+        let failure = Failure::new(exit, error.to_string());
+        let Some(hint) = hint(error.kind()) else {
+            return failure;
+        };
+        failure.hint(hint)
+    }
+}
+
+/// What helps against an error of the library that the caller has no better words for.
+fn hint(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::BadConfig => Some("mend the file that is named; dds-mount(1) describes it"),
+        Kind::NoSpace => Some("make room on that disk, then try again"),
+        Kind::ReadOnlyFile | Kind::Forbidden => {
+            Some("it must belong to you, and be writable for you; ls -ld shows whether it is")
+        }
+        Kind::ReadOnlyTree => Some("the disk is mounted read-only; mount shows it"),
+        Kind::Busy => Some("another program uses it; dds status shows the mounts that run"),
+        _ => None,
     }
 }
 
@@ -92,7 +125,7 @@ type Outcome<T> = std::result::Result<T, Failure>;
 
 /// Parses a command line; prints help, version or what is wrong with it.
 fn parse<T: clap::Parser>(program: &str) -> std::result::Result<T, ExitCode> {
-    use clap::error::ErrorKind;
+    use clap::error::{ContextKind, ErrorKind};
     T::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // If even the terminal is gone there is nobody left to tell.
@@ -103,7 +136,35 @@ fn parse<T: clap::Parser>(program: &str) -> std::result::Result<T, ExitCode> {
             let _ = error.print();
             ExitCode::from(Exit::Usage as u8)
         }
+        ErrorKind::InvalidSubcommand => {
+            let failure = usage(program, &error.to_string());
+            let tried = error.get(ContextKind::InvalidSubcommand);
+            match tried.and_then(|tried| instead_of(&tried.to_string())) {
+                Some(hint) => failure.hint(hint).tell(program),
+                None => failure.tell(program),
+            }
+        }
         _ => usage(program, &error.to_string()).tell(program),
+    })
+}
+
+/// What does what somebody expects of a command that there is not.
+fn instead_of(command: &str) -> Option<&'static str> {
+    Some(match command {
+        "mount" | "unlock" | "open" | "start" => {
+            "dds-mount MOUNTPOINT unlocks the store and mounts it"
+        }
+        "umount" | "unmount" | "close" | "stop" | "quit" => "dds lock, or umount MOUNTPOINT",
+        "contacts" | "people" | "list" | "ls" => "dds status lists the contacts",
+        "trust" | "verify-contact" | "rename" | "forget" => {
+            "edit contacts.toml, which dds status names; it may be done while mounted"
+        }
+        "import" | "add" | "invite" => "cp CERTIFICATE MOUNTPOINT/keys/ adds a person",
+        "export" => "your certificate is in MOUNTPOINT/keys/, as FINGERPRINT.gpg",
+        "remove" | "rm" | "delete" => "rm MOUNTPOINT/messages/NAME/FILE removes a message",
+        "doctor" | "check" | "fsck" => "dds status tells of problems, dds verify checks a store",
+        "setup" | "create" | "new" | "keygen" => "dds init makes an identity and a store",
+        _ => return None,
     })
 }
 

@@ -15,9 +15,11 @@ use signal_hook::iterator::Signals;
 
 use super::config::{Config, find_store, open_store};
 use super::control::{Control, Door, told};
+use super::daemons;
 use super::idle;
 use super::log;
 use super::mountpoint::Mountpoint;
+use super::options::mount_options;
 use super::passphrase::Source;
 use super::unlock::unlock;
 use super::{Exit, Failure, Outcome, parse, paths};
@@ -60,6 +62,9 @@ struct Arguments {
     /// Do not mount where the kernel cannot confine the daemon in every way
     #[arg(long)]
     require_sandbox: bool,
+    /// As root, mount also where the kernel cannot confine the daemon to its own files
+    #[arg(long, conflicts_with = "require_sandbox")]
+    allow_unconfined: bool,
     /// Mount options, as for mount(8); allow_other and allow_root are refused
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
@@ -126,7 +131,13 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     store.clean_leftovers()?;
     let store_path = store.path().to_owned();
     fuse_available()?;
+    let may_be_unconfined = arguments.allow_unconfined || arguments.require_sandbox;
+    if !may_be_unconfined && !sandbox::confines_files() {
+        refuse_unconfined_root()?;
+    }
     let mountpoint = Mountpoint::prepare(&arguments.mountpoint, &store_path)?;
+    // Before a passphrase is asked for in vain.
+    refuse_second_mount(&store_path).inspect_err(|_| mountpoint.undo())?;
     // Before any secret is there that it would have a copy of.
     let keeper = start_keeper(occasions).inspect_err(|_| mountpoint.undo())?;
     let identities = unlock(&arguments.keys, &arguments.passphrase, &config)
@@ -140,6 +151,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         options,
         keeper,
         require_sandbox: arguments.require_sandbox,
+        allow_unconfined: arguments.allow_unconfined,
         idle: arguments.idle,
     };
     if arguments.foreground {
@@ -147,29 +159,6 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     } else {
         serve_in_background(job)
     }
-}
-
-/// Refuses options that would let others see the view; drops those that only mount(8) reads.
-fn mount_options(given: &[String]) -> Outcome<Vec<String>> {
-    const HANDLED: [&str; 8] = [
-        "rw", "nodev", "nosuid", "noatime", "auto", "noauto", "user", "_netdev",
-    ];
-    let mut options = Vec::new();
-    for option in given.iter().filter(|option| !option.is_empty()) {
-        match option.as_str() {
-            "allow_other" | "allow_root" => {
-                let refused = format!("option {option} is refused: the view is for you alone");
-                return Err(Failure::new(Exit::Usage, refused).hint("leave it out"));
-            }
-            "dev" | "suid" => {
-                let refused = format!("option {option} is refused: files here come from others");
-                return Err(Failure::new(Exit::Usage, refused).hint("leave it out"));
-            }
-            handled if HANDLED.contains(&handled) || handled.starts_with("x-") => {}
-            other => options.push(other.to_owned()),
-        }
-    }
-    Ok(options)
 }
 
 /// When logind shall lock the mount.
@@ -209,6 +198,41 @@ fn fuse_available() -> Outcome<()> {
     })
 }
 
+/// Refuses to go on where nothing would keep root's process from any file of the machine, as root
+/// passes over all permissions. The process reads what strangers wrote.
+fn refuse_unconfined_root() -> Outcome<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let why = "this kernel has no landlock, so as root the daemon could open every file of the \
+               machine";
+    Err(Failure::new(Exit::Failure, why)
+        .hint("mount as an ordinary user; --allow-unconfined mounts all the same"))
+}
+
+/// Refuses to mount a store that this user has mounted already, and says where. A daemon that was
+/// just unmounted gets the time to end.
+fn refuse_second_mount(store: &Path) -> Outcome<()> {
+    let state = paths::state_dir(store)?;
+    let begun = Instant::now();
+    while State::is_in_use(&state) {
+        if let Some(place) = daemons::place_of(store)? {
+            let why = format!(
+                "store {}: it is mounted on {place} already",
+                store.display()
+            );
+            return Err(Failure::new(Exit::Failure, why).hint(format!(
+                "dds lock {place} locks it; each store has one mount of a user"
+            )));
+        }
+        if begun.elapsed() > LEAVING {
+            break; // Opening the state tells.
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 /// Makes the directory in which large drafts spill, encrypted: a cache, of this machine only.
 fn spill_area(store: &Path) -> Outcome<Arc<SpillArea>> {
     let dir = paths::cache_dir(store)?;
@@ -240,6 +264,7 @@ struct Job<'a> {
     options: Vec<String>,
     keeper: Keeper,
     require_sandbox: bool,
+    allow_unconfined: bool,
     idle: Option<Duration>,
 }
 
@@ -289,6 +314,12 @@ impl Job<'_> {
             return Err(Failure::new(Exit::Failure, why)
                 .hint("leave out --require-sandbox to mount with less, or use a newer kernel"));
         }
+        if !self.allow_unconfined && !sandbox.confines_files() {
+            if let Err(refused) = refuse_unconfined_root() {
+                mounted.give_up();
+                return Err(refused);
+            }
+        }
         if !sandbox.is_complete() {
             tracing::warn!("the sandbox is {sandbox}");
         }
@@ -315,7 +346,7 @@ impl Job<'_> {
                     let watched = idle::lock_after(idle, &view, serving.locker());
                     watched.map_err(|error| Error::io("starting a thread", error))?;
                 }
-                let control = door.serve(Arc::clone(&view), serving.locker())?;
+                let control = door.serve(Arc::clone(&view), path, serving.locker())?;
                 Ok(Running {
                     view,
                     serving,
@@ -422,7 +453,8 @@ fn serve(running: Running) -> Outcome<()> {
     control.finish(lost);
     match served {
         Ok(lost) if lost.iter().all(|file| file.rescued) => Ok(()),
-        Ok(_) => Err(Failure::new(Exit::Failure, "not everything could be saved")),
+        Ok(_) => Err(Failure::new(Exit::Failure, "not everything could be saved")
+            .hint("is the disk of ~/.local/state full? what was kept is in .dds/rescued/")),
         Err((error, _)) => Err(error.into()),
     }
 }
@@ -493,7 +525,8 @@ fn serve_in_background(job: Job<'_>) -> Outcome<()> {
                 Err(_) => {
                     mountpoint.undo();
                     let ended = "the mount ended before it was usable";
-                    Err(Failure::new(Exit::Failure, ended))
+                    Err(Failure::new(Exit::Failure, ended)
+                        .hint("dds-mount --foreground shows what happens"))
                 }
             }
         }

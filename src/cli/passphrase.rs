@@ -43,17 +43,20 @@ impl Source {
         if let Some(fd) = self.passphrase_fd {
             return from_descriptor(fd);
         }
-        let first = from_terminal(prompt)?;
-        if new {
-            let again = from_terminal("the same again: ")?;
-            if first.expose() != again.expose() {
-                return Err(Failure::new(Exit::Passphrase, "the two passphrases differ")
-                    .hint("nothing was made; try again"));
+        for _ in 0..ATTEMPTS {
+            let first = from_terminal(prompt)?;
+            if !new || first.expose() == from_terminal("the same again: ")?.expose() {
+                return Ok(first);
             }
+            on_terminal("the two differ; once more\n")?;
         }
-        Ok(first)
+        Err(Failure::new(Exit::Passphrase, "the two passphrases differ")
+            .hint("nothing was made; --passphrase-command 'CMD' takes it from a program"))
     }
 }
+
+/// How often a new passphrase is asked for.
+const ATTEMPTS: usize = 3;
 
 fn from_command(command: &str) -> Outcome<Passphrase> {
     let failed = |why: String| {
@@ -105,7 +108,8 @@ fn from_descriptor(fd: i32) -> Outcome<Passphrase> {
     line
 }
 
-fn from_terminal(prompt: &str) -> Outcome<Passphrase> {
+/// Opens the terminal and says something there.
+fn on_terminal(words: &str) -> Outcome<File> {
     let open = File::options().read(true).write(true).open("/dev/tty");
     let no_terminal = || {
         Failure::new(
@@ -115,17 +119,25 @@ fn from_terminal(prompt: &str) -> Outcome<Passphrase> {
         .hint("--passphrase-command 'CMD' or --passphrase-fd N")
     };
     let mut terminal = open.map_err(|_| no_terminal())?;
-    let failed = |error: std::io::Error| {
-        Failure::new(Exit::Passphrase, format!("terminal: {error}"))
-            .hint("--passphrase-command 'CMD' or --passphrase-fd N")
-    };
-    write!(terminal, "{prompt}").map_err(failed)?;
-    terminal.flush().map_err(failed)?;
+    let said = write!(terminal, "{words}").and_then(|()| terminal.flush());
+    said.map_err(terminal_failed)?;
+    Ok(terminal)
+}
+
+fn terminal_failed(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Passphrase, format!("terminal: {error}"))
+        .hint("--passphrase-command 'CMD' or --passphrase-fd N")
+}
+
+fn from_terminal(prompt: &str) -> Outcome<Passphrase> {
+    let mut terminal = on_terminal("")?;
     let line = {
-        let _silent = NoEcho::begin(&terminal).map_err(failed)?;
-        read_line(&terminal).map_err(failed)?
+        // Before it is asked for: what is typed at once is neither shown nor thrown away.
+        let _silent = NoEcho::begin(&terminal).map_err(terminal_failed)?;
+        on_terminal(prompt)?;
+        read_line(&terminal).map_err(terminal_failed)?
     };
-    writeln!(terminal).map_err(failed)?;
+    writeln!(terminal).map_err(terminal_failed)?;
     Ok(line)
 }
 

@@ -7,11 +7,26 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::{Exit, Failure, Outcome};
+use crate::process::account;
 
-/// The user's home directory.
+/// The user's home directory: `HOME`, unless it is missing or somebody else's, as under `mount(8)`,
+/// whose helper sets that of root, and under `sudo`; then what the password database says.
 pub(super) fn home() -> Outcome<PathBuf> {
-    absolute("HOME")
+    let set = absolute("HOME");
+    set.clone()
+        .filter(|home| !is_somebody_elses(home))
+        .or_else(account::home_directory)
+        .or(set)
         .ok_or_else(|| Failure::new(Exit::Setup, "HOME is not set").hint("export HOME=/home/you"))
+}
+
+/// Tells whether a directory belongs to another user, or lies where this one may not look. One
+/// that does not exist yet may be made.
+fn is_somebody_elses(home: &Path) -> bool {
+    match std::fs::metadata(home) {
+        Ok(directory) => directory.uid() != rustix::process::geteuid().as_raw(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 /// `$XDG_CONFIG_HOME/dds`, by default `~/.config/dds`.

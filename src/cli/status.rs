@@ -24,7 +24,9 @@ pub struct Arguments {
 /// Runs `dds status`.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
     let found = arguments.choice.find()?;
-    let daemons = found.daemons;
+    let mut daemons = found.daemons;
+    // Of what is gone nothing is told.
+    daemons.retain(|daemon| !daemon.is_leaving);
     if daemons.is_empty() {
         return Err(none_running(&found.unreachable));
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -18,22 +19,44 @@ pub(super) fn unlock(
     passphrase: &Source,
     config: &Config,
 ) -> Outcome<Vec<Identity>> {
-    let mut files = keys.to_vec();
-    if files.is_empty() {
-        files = config
-            .keys
-            .iter()
-            .map(|file| paths::expand(file))
-            .collect::<Outcome<_>>()?;
-    }
-    if files.is_empty() {
-        files.push(paths::config_dir()?.join("identity.asc"));
-    }
     let mut given = None;
+    if keys.is_empty() {
+        let files = configured(config)?.into_iter();
+        return files
+            .map(|file| {
+                must_be_private(&file)?;
+                unlock_one(&file, passphrase, &mut given)
+            })
+            .collect();
+    }
+    let files = keys.iter();
     files
-        .iter()
         .map(|file| unlock_one(file, passphrase, &mut given))
         .collect()
+}
+
+/// The key files without `--key`: those of the configuration, else `identity.asc` beside it.
+pub(super) fn configured(config: &Config) -> Outcome<Vec<PathBuf>> {
+    if config.keys.is_empty() {
+        return Ok(vec![paths::config_dir()?.join("identity.asc")]);
+    }
+    let files = config.keys.iter();
+    files.map(|file| paths::expand(file)).collect()
+}
+
+/// Refuses a key of mine that others can read, as ssh does. One that is not there, or is somebody
+/// else's, is told or used by whoever opens it.
+pub(super) fn must_be_private(file: &Path) -> Outcome<()> {
+    let Ok(found) = std::fs::metadata(file) else {
+        return Ok(());
+    };
+    let mode = found.mode() & 0o777;
+    if found.uid() != rustix::process::geteuid().as_raw() || mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let shown = file.display();
+    let why = format!("key {shown}: others can read it, its mode is {mode:04o}");
+    Err(Failure::new(Exit::Setup, why).hint(format!("chmod 600 {shown}")))
 }
 
 /// Unlocks one key file. `given` is the passphrase of `--passphrase-command` or
@@ -44,14 +67,8 @@ fn unlock_one(
     given: &mut Option<crate::plaintext::Passphrase>,
 ) -> Outcome<Identity> {
     let shown = file.display();
-    let bytes = read_key_file(file).map_err(|error| {
-        Failure::new(Exit::Setup, format!("key {shown}: {error}"))
-            .hint("dds init makes an identity; --key FILE names another")
-    })?;
-    let unreadable = |error: Error| {
-        Failure::new(Exit::Setup, format!("key {shown}: {error}"))
-            .hint("--key FILE takes a secret key, such as gpg --export-secret-keys writes")
-    };
+    let bytes = read_key_file(file)?;
+    let unreadable = |error: Error| unusable(file, &bytes, &error);
     if !Identity::is_locked(&bytes).map_err(unreadable)? {
         return Identity::unlock(&bytes, None).map_err(unreadable);
     }
@@ -77,13 +94,40 @@ fn unlock_one(
 /// Bytes in the largest key file that is read.
 const KEY_FILE_LIMIT: u64 = 1 << 20;
 
-fn read_key_file(file: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+/// Reads a key file.
+pub(super) fn read_key_file(file: &Path) -> Outcome<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(16 << 10));
-    File::open(file)?
-        .take(KEY_FILE_LIMIT + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > KEY_FILE_LIMIT {
-        return Err(std::io::Error::other("larger than any key"));
+    let read =
+        File::open(file).and_then(|opened| opened.take(KEY_FILE_LIMIT + 1).read_to_end(&mut bytes));
+    let failed = |why: String| {
+        Failure::new(Exit::Setup, format!("key {}: {why}", file.display()))
+            .hint("dds init makes an identity; --key FILE names another")
+    };
+    match read {
+        Err(error) => Err(failed(error.to_string())),
+        Ok(_) if bytes.len() as u64 > KEY_FILE_LIMIT => {
+            Err(failed("larger than any key".to_owned()))
+        }
+        Ok(_) => Ok(bytes),
     }
-    Ok(bytes)
+}
+
+/// Says why the bytes of a key file cannot be used, and what makes them usable.
+pub(super) fn unusable(file: &Path, bytes: &[u8], error: &Error) -> Failure {
+    let blank = bytes.iter().all(u8::is_ascii_whitespace);
+    let (why, hint) = match (error.kind(), blank) {
+        (_, true) => (
+            "the file is empty: nothing was exported into it".to_owned(),
+            "gpg --list-secret-keys shows what gpg has; remove the file, and export again",
+        ),
+        (Kind::NoKey, false) => (
+            error.to_string(),
+            "gpg --export-secret-keys writes a secret key; gpg --export only the certificate",
+        ),
+        _ => (
+            error.to_string(),
+            "it must hold one secret key, such as gpg --export-secret-keys writes",
+        ),
+    };
+    Failure::new(Exit::Setup, format!("key {}: {why}", file.display())).hint(hint)
 }

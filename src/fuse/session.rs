@@ -103,8 +103,8 @@ pub fn mount(
         MountOption::NoSuid,
         MountOption::NoAtime,
     ];
-    let custom = options.iter().cloned().map(MountOption::CUSTOM);
-    config.mount_options.extend(custom);
+    let asked = options.iter().map(|option| mount_option(option));
+    config.mount_options.extend(asked);
     keeper.expect(mountpoint)?;
     let mounted = Session::new(adapter, mountpoint, &config);
     let session = mounted.map_err(|error| Error::io("mounting", error))?;
@@ -122,6 +122,18 @@ pub fn mount(
         keeper: Arc::new(keeper),
         endings: mpsc::channel(),
     })
+}
+
+/// Converts an option. What are flags of mount(2) must not stand among the options of the
+/// filesystem, which the kernel refuses there.
+fn mount_option(option: &str) -> MountOption {
+    match option {
+        "ro" => MountOption::RO,
+        "noexec" => MountOption::NoExec,
+        "sync" => MountOption::Sync,
+        "dirsync" => MountOption::DirSync,
+        other => MountOption::CUSTOM(other.to_owned()),
+    }
 }
 
 impl Mounted {
@@ -297,7 +309,8 @@ pub fn check_available() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    // mount(8) sets none for an ordinary user; programs are then looked for in the usual places.
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     let found = std::env::split_paths(&path).any(|dir| dir.join("fusermount3").exists());
     match found {
         true => Ok(()),

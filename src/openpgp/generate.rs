@@ -129,3 +129,9 @@ fn lock_key<R: KeyRole>(
     let secret = secret.encrypt_with(&public, s2k, cipher, None, password)?;
     Ok(public.add_secret(secret).0)
 }
+
+/// Finds the mail address in a user id, as certificates are searched for it.
+pub fn email_of(user_id: &str) -> Option<String> {
+    let user_id = pgp::packet::UserID::from(user_id);
+    user_id.email().ok().flatten().map(str::to_owned)
+}

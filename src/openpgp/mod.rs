@@ -33,7 +33,7 @@ mod version;
 
 pub use certificate::{CertIndex, Certificate, UserId, holds_secret_key};
 pub use ciphertext::{Ciphertext, Rereadable};
-pub use generate::{NewIdentity, Profile, generate};
+pub use generate::{NewIdentity, Profile, email_of, generate};
 pub use identity::Identity;
 pub use notations::{Notations, RESERVED};
 pub use open::{Examined, Facts, Keyring, Limits, Opened, Outcome, examine, open};

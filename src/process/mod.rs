@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of files, keys or documents.
 
+pub mod account;
 mod calls;
 pub mod keeper;
 pub mod logind;

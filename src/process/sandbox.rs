@@ -60,10 +60,28 @@ pub struct Sandbox {
     layers: [Layer; 3],
 }
 
+/// Which of the layers limits files.
+const LANDLOCK: usize = 1;
+
+/// Tells whether this kernel can limit files at all.
+pub fn confines_files() -> bool {
+    const VERSION: libc::c_uint = 1;
+    let nothing: *const libc::c_void = std::ptr::null();
+    // SAFETY: with this flag the kernel looks at no memory, and only says what it offers.
+    let abi =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, VERSION) };
+    abi > 0
+}
+
 impl Sandbox {
     /// Tells whether everything that was asked for is enforced.
     pub fn is_complete(&self) -> bool {
         self.layers.iter().all(Result::is_ok)
+    }
+
+    /// Tells whether all files but the process's own are out of reach.
+    pub fn confines_files(&self) -> bool {
+        self.layers[LANDLOCK].is_ok()
     }
 }
 

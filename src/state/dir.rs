@@ -297,6 +297,16 @@ impl Dir {
 /// all processes that inherited its descriptors are gone.
 pub(super) struct Lock(#[allow(dead_code, reason = "held, never looked at")] OwnedFd);
 
+/// Tells whether some process has taken a directory. One that is not there nobody has.
+pub(super) fn is_locked(dir: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(dir.join(LOCK), flags, Mode::empty());
+    file.is_ok_and(|file| {
+        let taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+        taken == Err(Errno::WOULDBLOCK)
+    })
+}
+
 /// A file without its name yet, unlinked when dropped.
 pub(super) struct Temporary<'a> {
     dir: &'a Dir,

@@ -187,6 +187,11 @@ enum Records {
 }
 
 impl State {
+    /// Tells whether a process uses a directory at this moment. Changes nothing there.
+    pub fn is_in_use(dir: &Path) -> bool {
+        dir::is_locked(dir)
+    }
+
     /// Opens the directory, making it if there is none.
     ///
     /// If there is no key yet and mine cannot be used for one (it is expired, say), everything

@@ -1,0 +1,35 @@
+//! What the password database says of the user whose process this is.
+
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+/// Bytes of the longest entry that is read.
+const LONGEST: usize = 64 << 10;
+
+/// Returns the home directory of the user as whom this process acts; `None` if the database does
+/// not know the user, or knows no absolute path.
+pub fn home_directory() -> Option<PathBuf> {
+    // SAFETY: a passwd of null pointers and zeros is valid, and is only read once it was filled.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut text = vec![0_u8; LONGEST];
+    let mut found: *mut libc::passwd = std::ptr::null_mut();
+    let user = rustix::process::geteuid().as_raw();
+    // SAFETY: all pointers are valid for the call, and `text` is as long as is said.
+    let failed = unsafe {
+        libc::getpwuid_r(
+            user,
+            &raw mut entry,
+            text.as_mut_ptr().cast(),
+            text.len(),
+            &raw mut found,
+        )
+    };
+    if failed != 0 || found.is_null() || entry.pw_dir.is_null() {
+        return None;
+    }
+    // SAFETY: the entry was found, so this is a string with an end, inside `text`.
+    let home = unsafe { CStr::from_ptr(entry.pw_dir) };
+    let home = PathBuf::from(OsStr::from_bytes(home.to_bytes()));
+    home.is_absolute().then_some(home)
+}
