@@ -183,6 +183,31 @@ fn what_the_kernel_had_no_room_to_tell_is_looked_for() {
     });
 }
 
+#[test]
+fn what_takes_long_to_be_opened_shows_when_it_is() {
+    if !can_mount() {
+        return;
+    }
+    let cast = Cast::new();
+    let rig = Mounted::new(&cast, "");
+    let to = [&cast.me, &cast.bob];
+    let long = b"a long story ".repeat(3 << 20);
+    let told = Watch::new(&rig.mount().path("messages/bob"));
+    Blob::new(BlobKind::Message, &cast.bob, &to, "long.txt")
+        .content(&long)
+        .deliver(rig.store(), Folder::Messages);
+    // What comes meanwhile is there at once.
+    Blob::new(BlobKind::Message, &cast.bob, &to, "short.txt")
+        .content(b"short")
+        .deliver(rig.store(), Folder::Messages);
+    assert_eq!(rig.read("messages/bob/short.txt").unwrap(), b"short");
+    wait_for("those who watch are told", || {
+        told.appeared().iter().any(|name| name == "long.txt")
+    });
+    assert_eq!(rig.read("messages/bob/long.txt").unwrap(), long);
+    assert!(!status(&rig).contains("files not opened yet"));
+}
+
 /// Puts something that is no directory in a folder's place.
 fn replace_folder(folder: &Path, what: &str) {
     match what {
@@ -211,6 +236,11 @@ fn read_others(rig: &Mounted, broken: &str, how: &str) {
     }
     if broken != "keys" {
         assert!(rig.list("keys").unwrap().contains(&"two.gpg".to_owned()));
+    } else if how != "missing" {
+        assert_eq!(rig.list("keys"), Err(libc::EIO), "keys/ is {how}");
+    }
+    if broken == "software" && how != "missing" {
+        assert_eq!(rig.list("software"), Err(libc::EIO), "software/ is {how}");
     }
     for (folder, file) in [
         ("notes", "notes/bob/new.txt"),

@@ -461,13 +461,7 @@ fn serve(running: Running) -> Outcome<()> {
 
 fn serve_in_foreground(job: Job<'_>) -> Outcome<()> {
     log::to_stderr();
-    let running = job.mount()?;
-    when_read(&running.view, |warnings| {
-        for warning in warnings.into_iter().flatten() {
-            tracing::warn!("{warning}");
-        }
-    });
-    serve(running)
+    serve(job.mount()?)
 }
 
 /// Calls `then` from a thread of its own when the store was read, or when that takes long, with

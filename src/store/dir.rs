@@ -175,6 +175,11 @@ impl DirStore {
                 );
                 Err(Error::new(Kind::NotDirectory, sentence))
             }
+            Err(errno @ (Errno::ACCESS | Errno::PERM)) => {
+                let error = failed_listing(folder, errno);
+                let sentence = format!("{error}: chmod u+rwx lets you use it again");
+                Err(Error::new(error.kind(), sentence))
+            }
             Err(errno) => Err(failed_listing(folder, errno)),
         }
     }

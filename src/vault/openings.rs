@@ -37,6 +37,8 @@ pub(super) struct Opening {
     /// By what it was judged.
     pub(super) people: Arc<People>,
     pub(super) certificates: Arc<CertIndex>,
+    /// It took longer than anybody waits.
+    pub(super) was_dear: bool,
 }
 
 /// The queue.
@@ -179,11 +181,12 @@ impl Openings {
     }
 
     /// Notes what a file was found to be.
-    pub(super) fn finish(&self, opening: Opening) {
+    pub(super) fn finish(&self, mut opening: Opening) {
         let mut desk = lock(&self.desk);
         let slot = (opening.entry.folder, opening.entry.name.clone());
         if let Some(running) = desk.running.remove(&slot) {
             desk.used += running.used().unwrap_or_default();
+            opening.was_dear = running.is_slow();
         }
         desk.done.push(opening);
         drop(desk);

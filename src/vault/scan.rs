@@ -27,6 +27,8 @@ pub(super) struct File {
     stamp: Stamp,
     /// The stamp was old enough when the file was read: an equal one means an unchanged file.
     proven: bool,
+    /// It took long to be opened: that is done again only when it is certain to tell something.
+    dear: bool,
     what: What,
 }
 
@@ -68,6 +70,7 @@ impl File {
         File {
             stamp,
             proven: true,
+            dear: false,
             what: What::Blob(Blob { facts, version }),
         }
     }
@@ -76,6 +79,7 @@ impl File {
         File {
             stamp,
             proven: true,
+            dear: false,
             what: What::Hidden,
         }
     }
@@ -261,6 +265,7 @@ impl Vault {
             if !Arc::ptr_eq(&one.certificates, &certificates) && file.has_unknown_signer() {
                 self.openings.queue_again(entry.clone());
             }
+            file.dear = one.was_dear;
             if !Arc::ptr_eq(&one.people, &people) {
                 file.describe_again(&people);
             }
@@ -339,6 +344,7 @@ impl Vault {
             file,
             people,
             certificates,
+            was_dear: false,
         });
     }
 
@@ -364,6 +370,7 @@ impl Vault {
                 return Some(File {
                     stamp: entry.stamp,
                     proven: false,
+                    dear: false,
                     what,
                 });
             }
@@ -398,6 +405,7 @@ impl Vault {
         Some(File {
             stamp,
             proven,
+            dear: false,
             what,
         })
     }
@@ -484,7 +492,9 @@ impl State {
                 file.proven
             }
         };
-        !sure || file.stamp != entry.stamp
+        let is_settled = || entry.stamp.is_settled(Timestamp::now());
+        let look_again = !sure && (!file.dear || is_settled());
+        look_again || file.stamp != entry.stamp
     }
 
     /// Takes in what a file was found to be.

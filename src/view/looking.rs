@@ -12,11 +12,13 @@ use crate::vault::{ThreadClock, Worker};
 use crate::view::{View, lock};
 
 /// Processor time that listing the store and reading certificates may take while somebody waits.
-const LISTING: Duration = Duration::from_millis(100);
+const LISTING: Duration = Duration::from_millis(50);
 /// The same until everything in the store was read once.
 const FIRST_LISTING: Duration = Duration::from_secs(1);
 /// How long anybody waits, whatever for: a disk may not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long files that were opened late are gathered.
+const GATHER: Duration = Duration::from_millis(20);
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -160,16 +162,22 @@ impl View {
 
     /// The life of the thread that looks.
     fn scan(&self) {
+        let mut broken = Vec::new();
         let mut asked = lock(&self.looks.state);
         asked.clock = ThreadClock::of_this_thread();
         while !asked.stop {
-            let (wanted, opened) = (asked.wanted, std::mem::take(&mut asked.opened));
-            if wanted == asked.begun && !opened {
+            if asked.wanted == asked.begun && !asked.opened {
                 let waited = self.looks.changed.wait(asked);
                 asked = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
+            // Who asks does not wait for more.
+            let alone = |asked: &mut Asked| asked.wanted == asked.begun && !asked.stop;
+            let waited = self.looks.changed.wait_timeout_while(asked, GATHER, alone);
+            asked = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let wanted = asked.wanted;
             let is_asked = wanted > asked.begun;
+            asked.opened = false;
             asked.begun = wanted;
             drop(asked);
             let looked = match is_asked {
@@ -180,6 +188,13 @@ impl View {
                     Ok(())
                 }
             };
+            if is_asked {
+                let now = self.vault.broken_folders();
+                for sentence in now.iter().filter(|sentence| !broken.contains(*sentence)) {
+                    tracing::warn!("{sentence}");
+                }
+                broken = now;
+            }
             asked = lock(&self.looks.state);
             if is_asked {
                 asked.finished = wanted;

@@ -46,11 +46,12 @@ impl View {
             None => return Ok(()),
         };
         let found = match &role {
-            Role::Keys => self.find_keys()?,
+            Role::Keys => self.find_keys().map_err(folder_error)?,
             Role::Software(path) => match self.find_software(path) {
                 Ok(found) => found,
                 // The directory went: it shows nothing.
                 Err(error) if error.kind() == Kind::NotFound => Vec::new(),
+                Err(error) if path.is_empty() => return Err(folder_error(error)),
                 Err(error) => return Err(error),
             },
             Role::Root
@@ -168,6 +169,14 @@ impl View {
             | FileRole::Backup(..)
             | FileRole::Key(_) => Ok(None),
         }
+    }
+}
+
+/// Says that the store cannot be read, where the directory itself is one in the view.
+fn folder_error(error: Error) -> Error {
+    match error.kind() {
+        Kind::NotDirectory => Error::new(Kind::Io, error.to_string()),
+        _ => error,
     }
 }
 
