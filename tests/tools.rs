@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use dds::ids::{BlobKind, Folder};
-use support::mount::can_mount;
+use support::mount::{can_mount, wait_for};
 use support::people::{Blob, blobs};
 use support::programs::{assert_only_blobs, assert_quiet, attempt, installed, run};
 use support::rig::{Cast, Mounted, Rig as _};
@@ -598,13 +598,17 @@ fn modes_and_times_are_kept() {
         "umask 022; echo a > usual; umask 177; echo b > narrow; umask 777; echo c > none; umask 077
          echo d > mode; chmod 755 mode; chmod u-w,go=rwx usual; chmod 4700 narrow
          touch -d '1980-01-01 00:00:01.5' mode; touch -d '2100-01-01' usual; touch -r mode narrow
-         touch -a none; touch new; touch -d @0 epoch; touch -d @-1 before",
+         touch -a none; touch new; touch -d @0 epoch; touch -d @-1 before
+         echo e > old; touch -d '1969-12-31 23:59:58.25' old; touch -d '1901-12-14 12:00:00.9' new",
     );
     let facts = world.run("stat -c '%n %a %y %s' *");
     for line in [
         "mode 700 1980-01-01 00:00:01.500000000 +0000 2",
         "usual 400 2100-01-01 00:00:00.000000000 +0000 2",
         "narrow 700 1980-01-01 00:00:01.500000000 +0000 2",
+        "old 600 1969-12-31 23:59:58.250000000 +0000 2",
+        "new 600 1901-12-14 12:00:00.900000000 +0000 0",
+        "before 600 1969-12-31 23:59:59.000000000 +0000 0",
     ] {
         assert!(facts.lines().any(|said| said == line), "{line}: {facts}");
     }
@@ -631,6 +635,41 @@ fn modes_and_times_are_kept() {
     world.run("touch ../../messages/bob/hi.txt; chmod 400 ../../messages/bob/hi.txt");
     world.rig.settle();
     assert_eq!(blobs(world.rig.store(), Folder::Messages), before);
+}
+
+#[test]
+fn a_message_keeps_the_time_that_it_is_given_before_it_is_sent() {
+    let Some(mut world) = World::with(&["cp", "mv", "tar", "rsync", "touch", "stat"]) else {
+        return;
+    };
+    let sent = Watch::new(&world.rig.store().join("messages"));
+    world.run(
+        "echo photo > $OUT/p; chmod 400 $OUT/p; touch -d '2001-02-03 04:05:06.75' $OUT/p
+         to=../../messages/bob
+         cp -p $OUT/p $to/cp; cp -a $OUT/p $to/archive; cp $OUT/p $OUT/q; touch -r $OUT/p $OUT/q
+         mv $OUT/q $to/mv; cp -p $OUT/p mine; mv mine $to/note
+         cp -p $OUT/p $OUT/tar; tar -C $OUT --format=posix -cf $OUT/t.tar tar; tar -C $to -xf $OUT/t.tar
+         rsync -a $OUT/p $to/rsync
+         touch -r $OUT/p $to/empty",
+    );
+    let mut open = File::create(world.path("messages/bob/open")).unwrap();
+    open.write_all(b"x").unwrap();
+    let photo = std::fs::metadata(world.rig.home.path("elsewhere/p")).unwrap();
+    open.set_modified(photo.modified().unwrap()).unwrap();
+    drop(open);
+    let count = 8;
+    wait_for("the empty message, which nobody closes", || {
+        blobs(world.rig.store(), Folder::Messages).len() == count
+    });
+    assert_eq!(sent.appeared().len(), count, "each is sent once");
+    let before = blobs(world.rig.store(), Folder::Messages);
+    world.run("touch -d '1999-09-09' ../../messages/bob/*");
+    assert_eq!(blobs(world.rig.store(), Folder::Messages), before);
+    world.holds(&format!(
+        "[[ $(stat -c %y ../../messages/bob/* | sort -u) == '2001-02-03 04:05:06.750000000 +0000' ]]
+         [[ $(ls ../../messages/bob | wc -l) == {count} ]]"
+    ));
+    assert!(sent.appeared().is_empty());
 }
 
 #[test]

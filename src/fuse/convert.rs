@@ -1,5 +1,7 @@
 //! Words of the kernel and of the view for the same things, and answers.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use fuser::{
     FileHandle, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, ReplyEmpty, ReplyOpen,
     ReplyXattr, TimeOrNow,
@@ -40,8 +42,21 @@ pub(super) fn access(flags: OpenFlags) -> Access {
 
 pub(super) fn timestamp(time: TimeOrNow) -> Timestamp {
     match time {
-        TimeOrNow::SpecificTime(time) => time.into(),
+        TimeOrNow::SpecificTime(time) => told(time),
         TimeOrNow::Now => Timestamp::now(),
+    }
+}
+
+/// Returns the time that the kernel told: fuser takes the fraction off a time before 1970 where it
+/// belongs onto it.
+fn told(time: SystemTime) -> Timestamp {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(_) => time.into(),
+        Err(before) => {
+            let before = before.duration();
+            let seconds = i64::try_from(before.as_secs()).map_or(i64::MIN, |seconds| -seconds);
+            Timestamp::new(seconds, before.subsec_nanos()).expect("a fraction of a second")
+        }
     }
 }
 

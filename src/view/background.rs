@@ -32,6 +32,10 @@ const PAUSE: u32 = 32;
 /// How long content that was opened is kept for whoever reads it next.
 const KEEP_CONTENT: Duration = Duration::from_secs(5);
 
+/// How long a file that may have been somebody's temporary one has to stay to be a file like any
+/// other. Programs rename or remove theirs at once.
+const STAYS: Duration = Duration::from_secs(10);
+
 /// The background work of a view, until this is dropped.
 pub struct Background {
     // In the order in which they end.
@@ -127,6 +131,7 @@ impl View {
             if tidied.elapsed() >= INTERVAL {
                 tidied = Instant::now();
                 self.vault.forget_contents(KEEP_CONTENT);
+                self.save_what_stays(STAYS);
                 passed += 1;
                 if passed >= pause {
                     passed = 0;

@@ -4,6 +4,7 @@
 //! kept beside the content, so that listing a directory does not wait for a publication.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
 
 use zeroize::Zeroizing;
 
@@ -11,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, DocId, Timestamp};
 use crate::plaintext::Plaintext;
 use crate::vault::{Audience, Version};
+use crate::view::scratch::Hold;
 
 /// One inode's content while it is open or unsaved.
 pub(super) struct OpenFile {
@@ -66,6 +68,10 @@ pub(super) struct Body {
     pub(super) unlinked: bool,
     /// Something was saved, and so not kept, since it was unlinked.
     missed: bool,
+    /// Its name and the way in which it was made say that it may be a program's temporary file.
+    pub(super) hold: Hold,
+    /// When it was closed, while it is held back, unless it was written since.
+    pub(super) left: Option<Instant>,
     pub(super) mtime: Timestamp,
     /// Owner's permission bits (0..=7).
     pub(super) mode: u32,
@@ -124,6 +130,8 @@ impl OpenFile {
                 settles: Vec::new(),
                 unlinked: false,
                 missed: false,
+                hold: Hold::No,
+                left: None,
                 mtime: stat.mtime,
                 mode: stat.mode,
             }),
@@ -198,6 +206,26 @@ impl Body {
     /// Tells whether something would be lost if the file went now.
     pub(super) fn is_dirty(&self) -> bool {
         self.written || self.fresh || self.touched || self.moved
+    }
+
+    /// Tells whether it is not published yet, though it may be closed and synced.
+    pub(super) fn is_held(&self) -> bool {
+        match self.hold {
+            Hold::No => false,
+            Hold::WhileEmpty => self.content().is_empty(),
+            Hold::UntilRenamed => true,
+        }
+    }
+
+    /// Tells whether it goes to other people and not among notes.
+    pub(super) fn is_message(&self) -> bool {
+        matches!(
+            self.target,
+            Target::Document {
+                kind: BlobKind::Message,
+                ..
+            }
+        )
     }
 
     /// Tells whether the bytes are no longer those that were published.
@@ -346,6 +374,7 @@ impl Body {
 
     fn changed(&mut self) {
         self.written = true;
+        self.left = None;
         self.failed = None;
         self.mtime = Timestamp::now();
     }

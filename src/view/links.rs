@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::view::file::{OpenFile, Target};
-use crate::view::names;
 use crate::view::open::{check_new_name, check_path, exists};
+use crate::view::scratch::is_scratch;
 use crate::view::tree::{FileRole, Ino, What};
 use crate::view::{Attr, Caller, View, not_found};
 
@@ -71,7 +71,7 @@ impl View {
             }
             second
         };
-        if !names::is_scratch(name) {
+        if !is_scratch(name) {
             if let Err(error) = self.publish_as(second, &to, None, caller) {
                 self.tree().detach(second);
                 return Err(error);
@@ -93,7 +93,7 @@ impl View {
     fn symlink_quietly(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
         self.spot(parent, name)?;
         let name = check_new_name(name)?;
-        if !names::is_scratch(name) {
+        if !is_scratch(name) {
             let rule = "only editors' locks may be symbolic links";
             return Err(Error::new(Kind::Forbidden, rule));
         }

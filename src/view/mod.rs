@@ -27,6 +27,7 @@ mod rename_tree;
 mod report;
 mod rescue;
 mod restore;
+mod scratch;
 mod seen;
 mod special;
 mod status;

@@ -1,4 +1,4 @@
-//! Names: what a program may use, what is scratch, and how hostile ones are made safe.
+//! Names: what a program may use, and how hostile ones are made safe.
 
 use sha2::{Digest as _, Sha256};
 
@@ -92,142 +92,9 @@ pub(super) fn is_trash(name: &str) -> bool {
     name.starts_with(".Trash")
 }
 
-/// Tells whether a name is an editor's or tool's scratch, which stays in RAM (DESIGN 5).
-pub(super) fn is_scratch(name: &str) -> bool {
-    // Databases put data that they need again under these names.
-    if name.ends_with("-journal") || name.ends_with("-wal") {
-        return false;
-    }
-    let between = |start: &str, end: &str| {
-        name.len() > start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
-    };
-    let starts = [
-        ".#",
-        ".goutputstream-",
-        "~$",
-        "tmp_obj_",
-        ".nfs",
-        ".fuse_hidden",
-        "._",
-    ];
-    name == ".DS_Store"
-        || is_vim_probe(name)
-        || is_vim_swap(name)
-        || is_sed_temporary(name)
-        || is_rsync_temporary(name)
-        || (name.len() > 1 && name.ends_with('~'))
-        || starts
-            .iter()
-            .any(|start| name.len() > start.len() && name.starts_with(start))
-        || between("#", "#")
-        || between(".~lock.", "#")
-        || between("lu", ".tmp")
-        || between("", ".kate-swp")
-        || between("", ".part")
-        || between("", ".crdownload")
-}
-
-/// `4913` and its successors (each 123 more), with which vim tests whether it may create files.
-fn is_vim_probe(name: &str) -> bool {
-    let digits = name.len() <= 5 && name.bytes().all(|byte| byte.is_ascii_digit());
-    digits
-        && name
-            .parse::<u32>()
-            .is_ok_and(|n| n >= 4913 && (n - 4913) % 123 == 0)
-}
-
-/// `.NAME.swp`, `.NAME.swo` and so on.
-fn is_vim_swap(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    match bytes {
-        [b'.', middle @ .., b'.', b's', b'a'..=b'z', b'a'..=b'z'] => {
-            let swap = bytes[bytes.len() - 2] == b'w';
-            !middle.is_empty() && swap
-        }
-        _ => false,
-    }
-}
-
-fn is_sed_temporary(name: &str) -> bool {
-    name.len() == 9 && name.starts_with("sed") && is_random(&name[3..])
-}
-
-/// `.NAME.XXXXXX`, as mkstemp makes it for rsync and others.
-fn is_rsync_temporary(name: &str) -> bool {
-    let Some((stem, random)) = name.rsplit_once('.') else {
-        return false;
-    };
-    stem.len() > 1 && stem.starts_with('.') && random.len() == 6 && is_random(random)
-}
-
-/// Six characters of mkstemp's alphabet that no word or extension looks like: with a digit or an
-/// upper-case letter among them.
-fn is_random(text: &str) -> bool {
-    let random = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric()) && text.bytes().any(random)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scratch_is_known_by_name() {
-        for name in [
-            ".plan.md.swp",
-            ".plan.md.swo",
-            ".x.swx",
-            "4913",
-            "5036",
-            "plan.md~",
-            "#plan.md#",
-            ".#plan.md",
-            ".goutputstream-Q1W2E3",
-            ".~lock.a.odt#",
-            "lu1234.tmp",
-            "~$a.docx",
-            ".a.kate-swp",
-            "sedAbC123",
-            ".a.txt.Xy12Zw",
-            "tmp_obj_abc",
-            "a.iso.part",
-            "a.crdownload",
-            ".nfs000123",
-            ".fuse_hidden0001",
-            "._a",
-            ".DS_Store",
-        ] {
-            assert!(is_scratch(name), "{name}");
-        }
-        for name in [
-            "plan.md",
-            "a-journal",
-            "a.db-wal",
-            ".db~-wal",
-            "~",
-            "#",
-            "##",
-            "4914",
-            "4913.txt",
-            ".vimrc",
-            ".swp",
-            "swap.swp",
-            "sediment",
-            "sed",
-            ".bashrc",
-            "lu.txt",
-            "a.tmp",
-            "a.bak",
-            "a.lock",
-            "lost+found",
-            "49130",
-            ".bashrc.backup",
-            ".env.sample",
-            "sedatives",
-        ] {
-            assert!(!is_scratch(name), "{name}");
-        }
-    }
 
     #[test]
     fn hostile_names_become_safe_and_stay_different() {

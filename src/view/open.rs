@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder};
@@ -11,6 +12,7 @@ use crate::vault::{Audience, DocKey, Head, Version};
 use crate::view::file::{OpenFile, Stat, Target};
 use crate::view::names::{self, NAME_MAX};
 use crate::view::place::join;
+use crate::view::scratch::Birth;
 use crate::view::takeover::Takeover;
 use crate::view::tree::{FileRole, Ino, Role, Shown};
 use crate::view::{
@@ -267,10 +269,15 @@ impl View {
             return Ok((self.getattr(ino)?, handle));
         }
         let role = self.tree().dir(parent).ok_or_else(not_found)?.role.clone();
+        let birth = Birth::of(name, access, mode);
         let mode = (mode >> 6) & 0o7;
-        let (file_role, target, settles) = self.new_file(parent, &role, name, caller)?;
+        let (file_role, target, settles) = self.new_file(parent, &role, name, birth, caller)?;
         let file = Arc::new(OpenFile::fresh(self.vault.new_content(), target, mode));
-        file.lock().settles = settles;
+        {
+            let mut body = file.lock();
+            body.settles = settles;
+            body.hold = birth.hold();
+        }
         let ino = {
             let mut tree = self.tree();
             if tree.child(parent, name).is_some() {
@@ -305,6 +312,7 @@ impl View {
         parent: Ino,
         role: &Role,
         name: &OsStr,
+        birth: Birth,
         caller: Caller,
     ) -> Result<(FileRole, Target, Vec<Arc<Version>>)> {
         let (folder, audience, directory) = match role {
@@ -326,7 +334,7 @@ impl View {
             other => return Err(no_files_here(other)),
         };
         let name = check_new_name(name)?;
-        if names::is_scratch(name) {
+        if let Birth::Scratch = birth {
             return Ok((FileRole::Scratch, Target::Scratch, Vec::new()));
         }
         let kind = file_kind(folder);
@@ -382,6 +390,7 @@ impl View {
         if access.write && !self.has_writer(*ino) {
             let mut body = file.lock();
             if body.is_dirty() && body.failed.is_none() {
+                body.left = Some(Instant::now());
                 let published = self.publish(*ino, &mut body);
                 drop(body);
                 self.made(*opener, *ino);

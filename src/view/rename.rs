@@ -5,16 +5,17 @@
 //! is a backup: its blob stays until a replacement is published, and it comes back if none is.
 
 use std::ffi::OsStr;
+use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder};
 use crate::vault::{Audience, DocKey};
 use crate::view::file::{Body, OpenFile, Stat, Target, Unfinished};
-use crate::view::names;
 use crate::view::open::{
     check_new_name, check_path, exists, file_kind, no_files_here, writable_version,
 };
 use crate::view::place::join;
+use crate::view::scratch::{Hold, is_scratch};
 use crate::view::takeover::Takeover;
 use crate::view::tree::{FileRole, Ino, Role, Shown, Tree, What};
 use crate::view::{Caller, View, document_mode, not_found};
@@ -191,7 +192,7 @@ impl View {
             What::File(file) => Some(file.role.clone()),
             What::Dir(_) | What::Alias(_) => None,
         };
-        let scratch = names::is_scratch(&to.name);
+        let scratch = is_scratch(&to.name);
         match role {
             // An editor's lock.
             None => {
@@ -248,13 +249,12 @@ impl View {
     /// under way, as that of a file just closed, ends first.
     fn make_scratch(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> bool {
         let open = self.tree().file(ino).and_then(|file| file.open.clone());
-        let mut unsaved = false;
         if let Some(open) = open {
             let mut body = open.lock();
             if self.tree().is_published(ino) {
                 return false;
             }
-            unsaved = body.is_dirty();
+            body.hold = Hold::No;
             body.target = Target::Scratch;
             body.saved();
         }
@@ -262,9 +262,6 @@ impl View {
         let mut tree = self.tree();
         tree.set_role(ino, FileRole::Scratch);
         tree.drop_draft(ino);
-        if let Some(file) = tree.file_mut(ino) {
-            file.rescue |= unsaved;
-        }
         true
     }
 
@@ -285,9 +282,6 @@ impl View {
             self.vault.show_again(&shown.key);
             let mut tree = self.tree();
             tree.set_backup(ino, shown, from.parent, OsStr::new(&from.name));
-            if let Some(file) = tree.file_mut(ino) {
-                file.rescue = true;
-            }
             tree.drop_draft(ino);
         });
         self.let_go(ino);
@@ -343,14 +337,26 @@ impl View {
             let mut body = file.lock();
             let splits = takeover.is_none() && self.is_one_of_several(ino);
             self.retarget(&mut body, to, takeover, backup, splits);
-            if self.has_writer(ino) && self.nothing_to_move(ino) {
-                // Still being written: it is published under its new name when it is closed.
+            let hold = Hold::under(&to.name);
+            let held = hold != Hold::No && victim.is_none() && !self.tree().is_published(ino);
+            // The end of a close comes a moment after its program goes on.
+            let closed = body.is_held() && body.left.is_some();
+            if held || (self.has_writer(ino) && self.nothing_to_move(ino) && !closed) {
+                // Still being written, or not under its last name yet: it is published under its
+                // new name when it is closed.
                 body.accept_target();
+                body.hold = hold;
+                body.left = Some(Instant::now());
                 drop(body);
                 self.retarget_node(ino, to, victim, &file);
+                self.note_draft(ino, &file);
                 return Ok(());
             }
-            self.publish_moved(ino, &mut body, Some((to, victim)))
+            let published = self.publish_moved(ino, &mut body, Some((to, victim)));
+            if published.is_ok() {
+                body.hold = Hold::No;
+            }
+            published
         });
         self.let_go(ino);
         published

@@ -8,6 +8,7 @@ use crate::vault::Rescued;
 use crate::view::View;
 use crate::view::file::{Body, Stat, Target};
 use crate::view::names::{safe, with_remark};
+use crate::view::scratch::{Hold, is_leftover};
 use crate::view::tree::{FileRole, Ino, Role, Tree};
 
 /// A file that was not saved where it belongs when the mount ended.
@@ -48,24 +49,24 @@ impl View {
             let held = tree
                 .files()
                 .filter(|(_, file)| file.draft || file.role.is_scratch());
-            held.filter_map(|(ino, file)| Some((ino, file.open.clone()?, file.rescue)))
+            held.filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
                 .collect()
         };
         // There is an end to the time for it: many small ones before a large one.
-        open.sort_by_key(|(_, file, _)| file.stat().size);
+        open.sort_by_key(|(_, file)| file.stat().size);
         let mut unsaved = Vec::new();
-        open.retain(|(ino, file, renamed_away)| {
+        open.retain(|(ino, file)| {
             let Some(mut body) = file.try_lock() else {
                 return true; // Just being published.
             };
             let later = self.may_publish(*ino, &body);
             if !later {
-                unsaved.extend(self.close_file(*ino, &mut body, *renamed_away));
+                unsaved.extend(self.close_file(*ino, &mut body));
             }
             later
         });
-        for (ino, file, renamed_away) in open {
-            unsaved.extend(self.close_file(ino, &mut file.lock(), renamed_away));
+        for (ino, file) in open {
+            unsaved.extend(self.close_file(ino, &mut file.lock()));
         }
         if let Err(error) = self.vault.close() {
             unsaved.push(Unsaved {
@@ -77,11 +78,13 @@ impl View {
     }
 
     /// Tells whether a draft may go where it belongs: what is still being written is nobody's
-    /// finished word, and what failed needs its writer's consent to go out.
+    /// finished word, and what failed needs its writer's consent to go out, as does a message that
+    /// looks like a temporary file.
     fn may_publish(&self, ino: Ino, body: &Body) -> bool {
         matches!(body.target, Target::Document { .. })
             && body.failed.is_none()
             && !self.has_writer(ino)
+            && !(body.is_held() && body.is_message())
     }
 
     /// All files that anybody may still have open.
@@ -89,27 +92,41 @@ impl View {
         self.tree().files().map(|(ino, _)| ino).collect()
     }
 
-    fn close_file(&self, ino: Ino, body: &mut Body, renamed_away: bool) -> Option<Unsaved> {
+    fn close_file(&self, ino: Ino, body: &mut Body) -> Option<Unsaved> {
         if body.unlinked {
             return None;
         }
         match &body.target {
-            // Editors' scratch goes, but not what was a document before.
+            // What nobody has renamed or removed may be all that there is of somebody's work.
             Target::Scratch => {
                 let role = self.tree().file(ino).map(|file| file.role.clone())?;
                 let unchanged = !body.changed_since_published();
                 let comes_back = matches!(role, FileRole::Backup(..)) && unchanged;
-                let wanted = renamed_away && !comes_back;
+                let wanted = !comes_back && !self.is_nobody_s_work(ino, body);
                 wanted.then(|| self.rescue(ino, body))
             }
             Target::Key(_) | Target::Nowhere => None,
             Target::Document { .. } => {
-                if self.may_publish(ino, body) && self.publish(ino, body).is_ok() {
-                    return None;
+                if self.may_publish(ino, body) {
+                    // It was not a temporary file after all.
+                    body.hold = Hold::No;
+                    if self.publish(ino, body).is_ok() {
+                        return None;
+                    }
                 }
-                body.is_dirty().then(|| self.rescue(ino, body))
+                let nothing = body.is_held() && body.content().is_empty();
+                (body.is_dirty() && !nothing).then(|| self.rescue(ino, body))
             }
         }
+    }
+
+    fn is_nobody_s_work(&self, ino: Ino, body: &Body) -> bool {
+        let size = body.content().len();
+        let name = self.tree().get(ino).map(|node| node.name.clone());
+        let name = name.as_deref().and_then(OsStr::to_str).unwrap_or_default();
+        // What cannot be read now is rescued as far as it goes.
+        let start = body.read(0, 16).unwrap_or_default();
+        size == 0 || is_leftover(name, size, &start)
     }
 
     fn rescue(&self, ino: Ino, body: &Body) -> Unsaved {

@@ -73,8 +73,6 @@ pub(super) struct File {
     pub(super) handles: usize,
     /// Holds something unsaved: what arrives meanwhile does not take its place.
     pub(super) draft: bool,
-    /// It was a document before it was renamed to a scratch name: not lost when the mount ends.
-    pub(super) rescue: bool,
     /// What the store says of a file of `keys/` or `software/`.
     pub(super) stat: Option<Stat>,
 }
@@ -291,7 +289,6 @@ impl Tree {
             open: None,
             handles: 0,
             draft: false,
-            rescue: false,
             stat: None,
         };
         let ino = self.attach(parent, name, What::File(file));

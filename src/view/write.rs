@@ -1,6 +1,7 @@
 //! Writing: drafts, and when they are published (DESIGN 5).
 
 use std::ffi::OsStr;
+use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder, Timestamp};
@@ -12,9 +13,6 @@ use crate::view::place::join;
 use crate::view::rename::Spot;
 use crate::view::tree::{Dir, FileRole, Ino, Role, Shown, What};
 use crate::view::{Attr, Caller, HandleId, View, lock, not_found};
-
-/// Bytes that all scratch together may take.
-const SCRATCH_LIMIT: u64 = 512 << 20;
 
 /// What `chmod`, `truncate`, `utimens` and `chown` ask for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,20 +71,6 @@ impl View {
         };
         if first {
             self.note_draft(ino, file);
-        }
-        Ok(())
-    }
-
-    /// Checks that scratch may take `more` bytes.
-    pub(super) fn check_scratch(&self, more: u64) -> Result<()> {
-        let tree = self.tree();
-        let scratch = tree.files().filter(|(_, file)| file.role.is_scratch());
-        let used: u64 = scratch.map(|(_, file)| self.file_stat(file).size).sum();
-        if used.saturating_add(more) > SCRATCH_LIMIT {
-            return Err(Error::new(
-                Kind::NoSpace,
-                "editors' scratch takes too much memory",
-            ));
         }
         Ok(())
     }
@@ -209,15 +193,12 @@ impl View {
             }
             body.set_len(size, self.vault.options().max_file_size)?;
         }
-        // Touching a message never sends it again: its time and mode are not kept.
-        let is_message = matches!(
-            body.target,
-            Target::Document {
-                kind: BlobKind::Message,
-                ..
+        if body.is_message() {
+            // What was sent is never sent again for a time. What was not sent yet keeps the one
+            // that it is given, and is sent when it is closed, not for that.
+            if let Some(mtime) = set.mtime.filter(|_| body.is_dirty()) {
+                body.mtime = mtime;
             }
-        );
-        if is_message {
             return Ok(());
         }
         if let Some(mode) = set.mode {
@@ -262,6 +243,7 @@ impl View {
             return Ok(());
         }
         let published = self.publish(*ino, &mut body);
+        body.left = Some(Instant::now());
         drop(body);
         self.reported(*ino, published)
     }
@@ -305,6 +287,9 @@ impl View {
         if body.unlinked {
             body.miss_save();
             return Ok(());
+        }
+        if place.is_none() && body.is_held() {
+            return Ok(()); // It stays a draft.
         }
         let saved = match &body.target {
             Target::Scratch | Target::Nowhere => Ok(()),
