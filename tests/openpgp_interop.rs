@@ -277,6 +277,81 @@ fn what_gpg_makes_is_opened() {
     }
 }
 
+/// What gpg can generate, for signing and for encryption. Elgamal and secp256k1 are not read.
+const ALGORITHMS: &[(&str, &str)] = &[
+    ("rsa2048", "rsa2048"),
+    ("dsa2048", "rsa2048"),
+    ("ed25519", "cv25519"),
+    ("nistp256", "nistp256"),
+    ("nistp384", "nistp384"),
+    ("nistp521", "nistp521"),
+    ("brainpoolP256r1", "brainpoolP256r1"),
+    ("brainpoolP384r1", "brainpoolP384r1"),
+    ("brainpoolP512r1", "brainpoolP512r1"),
+];
+
+#[test]
+fn gpg_and_we_read_each_other_with_every_algorithm() {
+    let Some(gpg) = Gpg::new() else { return };
+    let content = gpg.file("lunch.txt", b"at noon\n");
+    for (signing, encryption) in ALGORITHMS {
+        let user = format!("{signing} <{signing}@example.org>");
+        gpg.run(&[
+            "--passphrase",
+            "",
+            "--quick-gen-key",
+            &user,
+            signing,
+            "sign",
+            "never",
+        ]);
+        let listed = gpg.run(&["--with-colons", "--list-keys", &user]).stdout;
+        let listed = String::from_utf8(listed).unwrap();
+        let fingerprint = listed
+            .lines()
+            .find(|line| line.starts_with("fpr:"))
+            .unwrap();
+        let fingerprint = fingerprint.split(':').nth(9).unwrap();
+        gpg.run(&[
+            "--passphrase",
+            "",
+            "--quick-add-key",
+            fingerprint,
+            encryption,
+            "encr",
+            "never",
+        ]);
+        let secret = gpg
+            .run(&["--passphrase", "", "--export-secret-keys", fingerprint])
+            .stdout;
+        let me = Identity::unlock(&secret, None).unwrap();
+
+        let blob = seal(&me, &[&me], b"at one\n", true);
+        let blob = gpg.file("blob.asc", &blob);
+        let out = gpg.run(&["--decrypt", &blob]);
+        let told = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.stdout, b"at one\n", "{signing}: {told}");
+        let good = format!("Good signature from \"{user}\"");
+        assert!(told.contains(&good), "{signing}: {told}");
+
+        let make = [
+            "-u",
+            fingerprint,
+            "-r",
+            fingerprint,
+            "--sign",
+            "--encrypt",
+            "-o",
+            "-",
+        ];
+        let blob = gpg.run(&[&make[..], &[&content]].concat()).stdout;
+        let opened = open_with(&blob, &[me], &[]).unwrap_or_else(|| panic!("{signing}"));
+        assert_eq!(text(&opened), b"at noon\n", "{signing}");
+        let signature = &opened.facts.signatures[0];
+        assert_eq!(signature.status, SignatureStatus::Good, "{signing}");
+    }
+}
+
 #[test]
 fn sq_and_we_read_each_other() {
     if version("sq").is_none() {

@@ -5,8 +5,7 @@ use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
 
-use pgp::crypto::KeyPair;
-use pgp::crypto::Signer as _;
+use pgp::crypto::{KeyPair, mpi};
 use pgp::packet::one_pass_sig::{OnePassSig3, OnePassSig6};
 use pgp::packet::signature::SignatureBuilder;
 use pgp::packet::{Packet, Signature};
@@ -306,6 +305,25 @@ fn sign(request: &SealRequest<'_, '_>, created: SystemTime) -> Result<(Packets, 
     Ok((before, signatures))
 }
 
+/// Returns the digest that a key signs: at least as long as its curve, or its prime, is, as
+/// RFC 9580 (5.2.3.2 to 5.2.3.5) and every verifier want it.
+fn hash_for(key: &PublicKey) -> HashAlgorithm {
+    let curve_bits = match key.mpis() {
+        mpi::PublicKey::ECDSA { curve, .. } | mpi::PublicKey::EdDSA { curve, .. } => {
+            curve.bits().unwrap_or(512)
+        }
+        mpi::PublicKey::DSA { q, .. } => q.bits(),
+        mpi::PublicKey::RSA { .. } | mpi::PublicKey::Ed25519 { .. } => 256,
+        // Ed448 and what is stronger.
+        _ => 512,
+    };
+    match curve_bits {
+        0..=256 => HashAlgorithm::SHA256,
+        257..=384 => HashAlgorithm::SHA384,
+        _ => HashAlgorithm::SHA512,
+    }
+}
+
 /// Returns one signature's two packets.
 fn sign_by(
     signer: &mut KeyPair,
@@ -313,12 +331,7 @@ fn sign_by(
     created: SystemTime,
     last: bool,
 ) -> pgp::Result<(Packets, Signature)> {
-    let accepted = signer.acceptable_hashes();
-    let algorithm = if accepted.is_empty() || accepted.contains(&HashAlgorithm::SHA256) {
-        HashAlgorithm::SHA256
-    } else {
-        accepted[0]
-    };
+    let algorithm = hash_for(signer.public());
     let version = signer.public().version();
     let mut hash = algorithm.context()?.for_signature(version);
     let mut signature = SignatureBuilder::new(SignatureType::Binary).set_hash_algo(algorithm);
