@@ -169,6 +169,16 @@ fn every_refused_kind_stands_unverified_and_shows_no_byte() {
     assert_eq!(names(&mount.path("messages/bob")).len(), 1);
     let told = std::fs::read_to_string(mount.path(".dds/errors")).unwrap();
     assert!(told.contains("messages/unverified/"), "{told}");
+    for sentence in [
+        "is encrypted with a passphrase only; nothing of it is shown: ask for it again",
+        "is only signed, not encrypted",
+        "is not encrypted",
+        "is encrypted without integrity protection (packet type 9)",
+        "is a key, not a message",
+        "is damaged or not authenticated",
+    ] {
+        assert!(told.contains(sentence), "{sentence}: {told}");
+    }
     listed(&mount.mountpoint);
     assert_memory_below(&mount, 256);
     assert_eq!(mount.unmount(), (Some(0), String::new()));

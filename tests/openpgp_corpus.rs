@@ -96,11 +96,21 @@ const TABLE: &[(&str, &str, Expected)] = &[
     ("alice", "compressed.asc", Refused(Refusal::Compressed)),
     ("alice", "alice.cert.asc", Refused(Refusal::KeyFile)),
     ("alice", "bob.key.asc", Refused(Refusal::KeyFile)),
+    // GnuPG's own container (packet type 20), as GnuPG 2.4 writes it.
+    ("alice", "ocb.asc", Opens(BOB, 1)),
+    ("alice", "ocb-hidden.asc", Opens(BOB, 2)),
+    ("bob", "ocb-rsa.asc", Opens(BOB, 1)),
+    ("alice", "ocb-rsa.asc", NotMine),
+    ("alice", "ocb-not-mine.asc", NotMine),
+    ("alice", "ocb-aes128.asc", Opens(BOB, 1)),
+    ("alice", "ocb-chunks.gpg", Opens(BOB, 1)),
+    ("alice", "ocb-chunk.gpg", Opens(BOB, 1)),
     ("alice", "cut.gpg", Incomplete),
     ("alice", "cut.asc", Incomplete),
     ("alice", "empty.asc", Incomplete),
     ("alice", "lunch.txt", Incomplete),
     ("alice", "made-by.txt", Incomplete),
+    ("alice", "made-by-ocb.txt", Incomplete),
 ];
 
 #[test]
@@ -278,4 +288,120 @@ fn damaged_keys_never_panic_and_never_pass_as_public() {
     }
     let cut = &file("alice.key.asc")[60..];
     assert!(holds_secret_key(&file("alice.key.asc")[..100]) && !holds_secret_key(&cut[..100]));
+}
+
+#[test]
+fn a_session_key_opens_gnupg_s_own_container_again() {
+    let alice = [identity("alice", None)];
+    let known = CertIndex::new([certificate("bob")]);
+    let mine = Keyring {
+        identities: &alice,
+        certificates: &known,
+    };
+    let nobody = Keyring {
+        identities: &[],
+        certificates: &known,
+    };
+    for name in ["ocb.asc", "ocb-chunks.gpg"] {
+        let bytes = file(name);
+        let Outcome::Opened(first) = open(&bytes, &mine, &Limits::default(), None) else {
+            panic!("{name} is not opened");
+        };
+        let key = first.facts.session_key.to_bytes();
+        let key = SessionKey::from_bytes(&key).unwrap();
+        let Outcome::Opened(again) = open(&bytes, &nobody, &Limits::default(), Some(&key)) else {
+            panic!("{name} is not opened by its session key");
+        };
+        assert_eq!(again.facts.digest, first.facts.digest);
+        assert_eq!(again.facts.signatures[0].status, SignatureStatus::Good);
+        let other = file("ocb-aes128.asc");
+        let outcome = open(&other, &nobody, &Limits::default(), Some(&key));
+        assert!(matches!(outcome, Outcome::NotMine));
+    }
+}
+
+/// Every octet of GnuPG's own container counts, and so does its end.
+#[test]
+fn a_changed_or_shortened_container_of_gnupg_shows_nothing() {
+    let alice = [identity("alice", None)];
+    let keyring = Keyring {
+        identities: &alice,
+        certificates: &CertIndex::default(),
+    };
+    let read = |bytes: &[u8]| open(bytes, &keyring, &Limits::default(), None);
+    let whole = file("ocb-chunks.gpg");
+    let (pkesk, body) = split(&whole);
+    let again = |body: &[u8]| [pkesk, &packet(20, body)].concat();
+    assert!(matches!(read(&again(&body)), Outcome::Opened(_)));
+    for at in 0..body.len() {
+        let mut bad = body.clone();
+        bad[at] ^= 1;
+        match read(&again(&bad)) {
+            Outcome::Damaged => {}
+            // The version, the cipher, which the key packet has to fit, and the mode.
+            Outcome::Refused(Refusal::UnknownEncryption) if at == 0 => {}
+            Outcome::NotMine | Outcome::Refused(Refusal::Cipher(_)) if at == 1 => {}
+            Outcome::Refused(Refusal::Mode("unknown")) if at == 2 => {}
+            _ => panic!("octet {at}"),
+        }
+    }
+    // Cut off after any octet, after whole chunks with or without the final tag, too.
+    let (head, tag) = (4 + 15, 16);
+    let chunk = 64 + tag;
+    let chunks = (body.len() - head - tag) / chunk;
+    for end in 0..body.len() {
+        assert!(
+            !matches!(read(&again(&body[..end])), Outcome::Opened(_)),
+            "{end} octets"
+        );
+    }
+    let last = &body[body.len() - tag..];
+    for count in 0..chunks {
+        let shorter = [&body[..head + count * chunk], last].concat();
+        assert!(
+            !matches!(read(&again(&shorter)), Outcome::Opened(_)),
+            "{count} chunks"
+        );
+    }
+    // Chunks exchanged, repeated, or from elsewhere.
+    let at = |index: usize| &body[head + index * chunk..head + (index + 1) * chunk];
+    let rest = &body[head + 2 * chunk..];
+    for parts in [[at(1), at(0)], [at(0), at(0)], [at(0), at(2)]] {
+        let exchanged = [&body[..head], parts[0], parts[1], rest].concat();
+        assert!(matches!(read(&again(&exchanged)), Outcome::Damaged));
+    }
+    let more = [&body[..], &[0; 16]].concat();
+    assert!(matches!(read(&again(&more)), Outcome::Damaged));
+}
+
+fn packet(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    [&[0xC0 | tag, 255], &length[..], body].concat()
+}
+
+/// Splits a message of gpg into its first packet, of the old format and less than 256 octets, and
+/// the body of its second, which may come in parts.
+fn split(message: &[u8]) -> (&[u8], Vec<u8>) {
+    assert_eq!(message[0], 0x84, "a key packet with a length of one octet");
+    let (first, mut rest) = message.split_at(2 + usize::from(message[1]));
+    assert_eq!(rest[0], 0xD4, "a container of type 20");
+    rest = &rest[1..];
+    let mut body = Vec::new();
+    loop {
+        let (length, octets, last) = match rest[0] {
+            short @ 0..=191 => (usize::from(short), 1, true),
+            high @ 192..=223 => {
+                let high = usize::from(high - 192) << 8;
+                (high + usize::from(rest[1]) + 192, 2, true)
+            }
+            255 => panic!("a long one"),
+            part => (1 << (part & 31), 1, false),
+        };
+        body.extend_from_slice(&rest[octets..octets + length]);
+        rest = &rest[octets + length..];
+        if last {
+            assert!(rest.is_empty());
+            return (first, body);
+        }
+    }
 }

@@ -261,7 +261,7 @@ fn judge(name: &FileName, inspected: &Inspected) -> Option<(Problem, String)> {
     let structure = match inspected.outline {
         Outline::Message { .. } => None,
         Outline::Incomplete => Some((Problem::Incomplete, INCOMPLETE)),
-        Outline::Refused(refusal) => Some(refused(refusal)),
+        Outline::Refused(refusal) => return Some(refused(refusal)),
     };
     if let Some((problem, sentence)) = structure {
         return Some((problem, sentence.to_owned()));
@@ -283,16 +283,16 @@ fn claimed(name: &FileName) -> Option<BlobName> {
     name.strip_suffix(".asc")?.parse().ok()
 }
 
-fn refused(refusal: Refusal) -> (Problem, &'static str) {
-    use Problem::{Malformed, NotAMessage, NotEncrypted, RefusedEncryption};
-    match refusal {
-        Refusal::SymmetricOnly => (RefusedEncryption, "encrypted with a passphrase only"),
-        Refusal::NoIntegrity => (RefusedEncryption, "encrypted without integrity protection"),
-        Refusal::UnknownEncryption => (RefusedEncryption, "encrypted in an unknown way"),
-        Refusal::NoRecipient => (RefusedEncryption, "encrypted for nobody"),
-        Refusal::SignedOnly | Refusal::CleartextSigned => (NotEncrypted, SIGNED_ONLY),
-        Refusal::Literal | Refusal::Compressed => (NotEncrypted, PLAIN),
-        Refusal::KeyFile => (NotAMessage, "a certificate, which belongs into keys/"),
-        Refusal::Malformed => (Malformed, "OpenPGP packets that do not make a message"),
-    }
+fn refused(refusal: Refusal) -> (Problem, String) {
+    let (problem, sentence) = match refusal {
+        Refusal::SignedOnly | Refusal::CleartextSigned => (Problem::NotEncrypted, SIGNED_ONLY),
+        Refusal::Literal | Refusal::Compressed => (Problem::NotEncrypted, PLAIN),
+        Refusal::KeyFile => (
+            Problem::NotAMessage,
+            "a certificate, which belongs into keys/",
+        ),
+        Refusal::Malformed => return (Problem::Malformed, refusal.to_string()),
+        _ => return (Problem::RefusedEncryption, refusal.to_string()),
+    };
+    (problem, sentence.to_owned())
 }

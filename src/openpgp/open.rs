@@ -11,16 +11,18 @@ use pgp::packet::header::BodyLength;
 use pgp::packet::{PKESK, Packet, SEIP, Signature, Tag};
 use pgp::parse::buffered_reader::BufferedReader as _;
 use pgp::parse::{Dearmor, PacketParser, PacketParserBuilder, PacketParserResult, Parse as _};
-use pgp::policy::Policy as _;
 use pgp::types::{CompressionAlgorithm, SymmetricAlgorithm};
 use sha2::Digest as _;
 use zeroize::Zeroizing;
 
 use super::budget::Budget;
-use super::outline::{Outline, Refusal};
+use super::chunks::{self, Header};
+use super::key_search::{KeySearch, Misfit};
+use super::outline::Outline;
+use super::refusal::Refusal;
 use super::signatures::{Judge, SignatureFacts};
 use super::source::Source;
-use super::{CertIndex, Identity, SessionKey, policy, version};
+use super::{CertIndex, Identity, SessionKey, version};
 use crate::error::{Error, Kind, Result as Fallible};
 use crate::ids::{BlobId, BlobName, VersionId};
 use crate::plaintext::{Plaintext, SpillArea};
@@ -29,8 +31,6 @@ use crate::plaintext::{Plaintext, SpillArea};
 const PIECE: usize = 64 * 1024;
 /// Largest packet that is read whole (a signature, a session key), in bytes.
 const LARGEST_PACKET: u32 = 64 << 10;
-/// Operations with my secret keys for one blob.
-const MOST_ATTEMPTS: usize = 256;
 
 /// With which keys blobs are opened and judged.
 pub struct Keyring<'a> {
@@ -167,9 +167,12 @@ pub fn examine(
     session_key: Option<&SessionKey>,
 ) -> Fallible<Examined> {
     let reader = Reader {
-        keyring,
         limits,
-        known: session_key,
+        search: KeySearch {
+            identities: keyring.identities,
+            most: limits.max_tried,
+            known: session_key,
+        },
         budget: Budget::new(limits, length),
         piece: Zeroizing::new(vec![0; PIECE]),
         inside: Inside::default(),
@@ -216,6 +219,7 @@ fn finish(
         Ok(inside) => inside,
         Err(Stop::NotMine) => return Ok(Outcome::NotMine),
         Err(Stop::Damaged) => return Ok(Outcome::Damaged),
+        Err(Stop::Refused(refusal)) => return Ok(Outcome::Refused(refusal)),
         Err(Stop::TooLarge) => return Ok(Outcome::TooLarge),
         Err(Stop::GivenUp) => {
             return Err(Error::new(Kind::Busy, "reading a blob was given up"));
@@ -260,6 +264,8 @@ fn finish(
 pub(super) enum Stop {
     NotMine,
     Damaged,
+    /// For me, but of a kind that is not read.
+    Refused(Refusal),
     TooLarge,
     /// Nobody waits for it any more.
     GivenUp,
@@ -304,9 +310,8 @@ struct Inside {
 }
 
 struct Reader<'a> {
-    keyring: &'a Keyring<'a>,
     limits: &'a Limits,
-    known: Option<&'a SessionKey>,
+    search: KeySearch<'a>,
     budget: Budget<'a>,
     /// Room for what is read at once.
     piece: Zeroizing<Vec<u8>>,
@@ -316,24 +321,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads all packets; the session key packets among them are added to `keys`.
     fn read(mut self, packets: &mut Source<'_>, keys: &mut Vec<PKESK>) -> Result<Inside, Stop> {
-        let parser = PacketParserBuilder::from_reader(packets).map_err(damaged)?;
-        let parser = parser
-            .dearmor(Dearmor::Disabled)
-            // Signatures are verified over the content afterwards.
-            .automatic_hashing(false)
-            .max_recursion_depth(self.limits.max_depth)
-            .max_packet_size(LARGEST_PACKET);
-        let mut next = parser.build().map_err(damaged)?;
-        while let PacketParserResult::Some(mut packet) = next {
-            self.packet(&mut packet, keys)?;
-            let (packet, following) = packet.recurse().map_err(damaged)?;
-            match packet {
-                Packet::PKESK(key) => keys.push(key),
-                Packet::Signature(signature) => self.inside.signatures.push(Some(signature)),
-                _ => {}
-            }
-            next = following;
-        }
+        self.walk(packets, 0, keys)?;
         let inside = self.inside;
         let end = if inside.needs_digest {
             Stage::Ended
@@ -347,9 +335,42 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads packets that are in so many containers already, to their end.
+    fn walk(
+        &mut self,
+        packets: impl Read + Send + Sync,
+        above: u8,
+        keys: &mut Vec<PKESK>,
+    ) -> Result<(), Stop> {
+        let parser = PacketParserBuilder::from_reader(packets).map_err(damaged)?;
+        let parser = parser
+            .dearmor(Dearmor::Disabled)
+            // Signatures are verified over the content afterwards.
+            .automatic_hashing(false)
+            .max_recursion_depth(self.limits.max_depth.saturating_sub(above))
+            .max_packet_size(LARGEST_PACKET);
+        let mut next = parser.build().map_err(damaged)?;
+        while let PacketParserResult::Some(mut packet) = next {
+            self.packet(&mut packet, above, keys)?;
+            let (packet, following) = packet.recurse().map_err(damaged)?;
+            match packet {
+                Packet::PKESK(key) => keys.push(key),
+                Packet::Signature(signature) => self.inside.signatures.push(Some(signature)),
+                _ => {}
+            }
+            next = following;
+        }
+        Ok(())
+    }
+
     /// Checks that a packet may be here, and consumes containers and content.
-    fn packet(&mut self, packet: &mut PacketParser<'_>, keys: &[PKESK]) -> Result<(), Stop> {
-        let depth = packet.recursion_depth();
+    fn packet(
+        &mut self,
+        packet: &mut PacketParser<'_>,
+        above: u8,
+        keys: &[PKESK],
+    ) -> Result<(), Stop> {
+        let depth = packet.recursion_depth() + isize::from(above);
         let stage = self.inside.stage;
         if (depth == 0) != (stage == Stage::Keys) || stage == Stage::Ended {
             return Err(Stop::Damaged);
@@ -363,7 +384,8 @@ impl Reader<'_> {
             (Stage::Keys, Tag::PKESK | Tag::SKESK) => self.budget.keep(length(packet)),
             (_, Tag::Padding | Tag::Marker) => self.skip(packet),
             (Stage::Keys, Tag::SEIP) => self.decrypt(packet, keys),
-            (Stage::Container, Tag::CompressedData) => self.compressed(packet),
+            (Stage::Keys, Tag::AED) => self.decrypt_chunks(packet, keys),
+            (Stage::Container, Tag::CompressedData) => self.compressed(packet, depth),
             (Stage::Container | Stage::Signed, Tag::OnePassSig) => {
                 self.inside.stage = Stage::Signed;
                 self.inside.open_signatures += 1;
@@ -374,7 +396,7 @@ impl Reader<'_> {
                 self.inside.stage = Stage::Signed;
                 self.signature(packet)
             }
-            (Stage::Container | Stage::Signed, Tag::Literal) => self.literal(packet),
+            (Stage::Container | Stage::Signed, Tag::Literal) => self.literal(packet, depth),
             (Stage::After, Tag::Signature)
                 if depth == self.inside.literal_depth && self.inside.open_signatures > 0 =>
             {
@@ -405,7 +427,7 @@ impl Reader<'_> {
         self.skip(packet)
     }
 
-    fn compressed(&mut self, packet: &PacketParser<'_>) -> Result<(), Stop> {
+    fn compressed(&mut self, packet: &PacketParser<'_>, depth: isize) -> Result<(), Stop> {
         let is_packed = match &packet.packet {
             Packet::CompressedData(data) => data.algo() != CompressionAlgorithm::Uncompressed,
             _ => true,
@@ -414,7 +436,7 @@ impl Reader<'_> {
             self.budget.layer(length(packet))?;
         }
         // At this depth the parser no longer looks inside.
-        let deepest = packet.recursion_depth() >= isize::from(self.limits.max_depth);
+        let deepest = depth >= isize::from(self.limits.max_depth);
         if packet.processed() && !deepest {
             Ok(())
         } else {
@@ -422,12 +444,12 @@ impl Reader<'_> {
         }
     }
 
-    fn literal(&mut self, packet: &mut PacketParser<'_>) -> Result<(), Stop> {
+    fn literal(&mut self, packet: &mut PacketParser<'_>, depth: isize) -> Result<(), Stop> {
         let Packet::Literal(literal) = &packet.packet else {
             return Err(Stop::Damaged);
         };
         self.inside.stage = Stage::After;
-        self.inside.literal_depth = packet.recursion_depth();
+        self.inside.literal_depth = depth;
         self.inside.format = literal.format().into();
         self.inside.name = literal.filename().map(<[u8]>::to_vec);
         let date = literal
@@ -467,83 +489,73 @@ impl Reader<'_> {
     }
 
     fn decrypt(&mut self, packet: &mut PacketParser<'_>, keys: &[PKESK]) -> Result<(), Stop> {
-        let policy = policy();
-        let cipher = match &packet.packet {
-            Packet::SEIP(SEIP::V1(_)) => None,
+        let (cipher, refusal) = match &packet.packet {
+            Packet::SEIP(SEIP::V1(_)) => (None, None),
             Packet::SEIP(SEIP::V2(container)) => {
-                policy.aead_algorithm(container.aead()).map_err(damaged)?;
-                Some(container.symmetric_algo())
+                let cipher = container.symmetric_algo();
+                let refusal = Refusal::of_mode(container.aead());
+                (
+                    Some(cipher),
+                    refusal.or_else(|| Refusal::of_aead_cipher(cipher)),
+                )
             }
             _ => return Err(Stop::Damaged),
         };
         let version_1 = cipher.is_none();
-        let mut attempt = |found: Option<SymmetricAlgorithm>, key: &pgp::crypto::SessionKey| {
-            let cipher = cipher.or(found)?;
-            policy.symmetric_algorithm(cipher).ok()?;
+        let attempt = |found: Option<SymmetricAlgorithm>, key: &pgp::crypto::SessionKey| {
+            let cipher = cipher.or(found).ok_or(Misfit::Wrong)?;
+            if let Some(refusal) = refusal.or_else(|| Refusal::of_cipher(cipher)) {
+                return Err(Misfit::Refused(refusal));
+            }
             if version_1 {
                 // Less than a block, its repeated end and the digest: the library would panic.
-                let least = cipher.block_size().ok()? + 2 + 22;
-                packet.data_hard(least).ok()?;
+                let block = cipher.block_size().map_err(|_| Misfit::Wrong)?;
+                let least = packet.data_hard(block + 2 + 22).map(drop);
+                least.map_err(|_| Misfit::Wrong)?;
             }
-            packet.decrypt(cipher, key).ok()?;
-            Some(cipher)
+            packet
+                .decrypt(cipher, key)
+                .map_err(|_| Misfit::Wrong)
+                .map(|()| cipher)
         };
-        let known = self.known.and_then(|known| {
-            let key = known.key();
-            Some((attempt(known.cipher, &key)?, key))
-        });
-        let (used, key) = match known {
-            Some(known) => known,
-            None => self.try_keys(keys, cipher, attempt)?,
-        };
-        self.inside.needs_digest = cipher.is_none();
+        let (used, key) = self.search.find(keys, cipher, &self.budget, attempt)?;
+        self.inside.needs_digest = version_1;
         self.inside.stage = Stage::Container;
-        let used = cipher.is_none().then_some(used);
-        self.inside.session_key = Some(SessionKey::new(used, &key));
+        self.inside.session_key = Some(SessionKey::new(version_1.then_some(used), &key));
         Ok(())
     }
 
-    /// Tries my keys: first on what names them, then on what names nobody.
-    fn try_keys(
-        &self,
+    /// Decrypts and reads GnuPG's own container, which the parser does not know.
+    fn decrypt_chunks(
+        &mut self,
+        packet: &mut PacketParser<'_>,
         keys: &[PKESK],
-        cipher: Option<SymmetricAlgorithm>,
-        mut attempt: impl FnMut(
-            Option<SymmetricAlgorithm>,
-            &pgp::crypto::SessionKey,
-        ) -> Option<SymmetricAlgorithm>,
-    ) -> Result<(SymmetricAlgorithm, pgp::crypto::SessionKey), Stop> {
-        let mut failure = Stop::NotMine;
-        let named = keys.iter().filter(|key| key.recipient().is_some());
-        let hidden = keys.iter().filter(|key| key.recipient().is_none());
-        let (mut tried, mut attempts) = (0, 0);
-        for packet in named.chain(hidden) {
-            let mut counted = false;
-            let identities = self.keyring.identities.iter();
-            for pair in identities.flat_map(Identity::decryption_keys) {
-                let handle = pgp::KeyHandle::from(pair.public().fingerprint());
-                let for_me = packet.recipient().is_none_or(|to| to.aliases(&handle));
-                if !for_me || packet.pk_algo() != pair.public().pk_algo() {
-                    continue;
-                }
-                tried += usize::from(!counted);
-                counted = true;
-                attempts += 1;
-                if tried > self.limits.max_tried || attempts > MOST_ATTEMPTS {
-                    return Err(failure);
-                }
-                self.budget.time()?;
-                let Some((found, key)) = packet.decrypt(&mut pair.clone(), cipher) else {
-                    continue;
-                };
-                if let Some(used) = attempt(found, &key) {
-                    return Ok((used, key));
-                }
-                // The session key was meant for me, so the container must be broken.
-                failure = Stop::Damaged;
+    ) -> Result<(), Stop> {
+        let mut chunks = match chunks::header(packet).map_err(damaged)? {
+            Header::Readable(chunks) => chunks,
+            Header::Unsupported(cipher, refusal) => {
+                // It is refused if it is for me, which only a key can tell.
+                let refused =
+                    |_: Option<_>, _: &pgp::crypto::SessionKey| Err(Misfit::Refused(refusal));
+                let found = self.search.find(keys, Some(cipher), &self.budget, refused);
+                return found.map(drop);
             }
+        };
+        let cipher = chunks.cipher();
+        let attempt = |_, key: &pgp::crypto::SessionKey| match chunks.try_key(key) {
+            true => Ok(cipher),
+            false => Err(Misfit::Wrong),
+        };
+        let (_, key) = self
+            .search
+            .find(keys, Some(cipher), &self.budget, attempt)?;
+        self.inside.stage = Stage::Container;
+        self.inside.session_key = Some(SessionKey::new(None, &key));
+        self.walk(&mut chunks, 1, &mut Vec::new())?;
+        match chunks.is_at_its_end() {
+            true => Ok(()),
+            false => Err(Stop::Damaged),
         }
-        Err(failure)
     }
 }
 

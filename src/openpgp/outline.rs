@@ -4,34 +4,10 @@ use std::io::Read;
 
 use super::addressees::Addressees;
 use super::packets::{Frame, Step, Walker, tag};
+use super::refusal::Refusal;
 use super::source::Source;
 use crate::error::Result;
 use crate::ids::BlobName;
-
-/// Why a whole OpenPGP file is refused without trying any key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// Encrypted for passphrases only.
-    SymmetricOnly,
-    /// Signed, not encrypted; also a detached signature.
-    SignedOnly,
-    /// A cleartext signature.
-    CleartextSigned,
-    /// A bare literal data packet.
-    Literal,
-    /// A bare compressed data packet.
-    Compressed,
-    /// Encrypted without integrity protection (packet type 9).
-    NoIntegrity,
-    /// Encrypted in a way that is not offered: packet type 20, or an unknown version.
-    UnknownEncryption,
-    /// An encrypted container without any recipient.
-    NoRecipient,
-    /// A certificate or a secret key.
-    KeyFile,
-    /// Packets that do not make a message.
-    Malformed,
-}
 
 /// What the outside of a file tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,16 +147,16 @@ impl Seen {
                 return Outline::Incomplete;
             }
             tag::SEIPD if !matches!(container.version, Some(1 | 2)) => Refusal::UnknownEncryption,
-            tag::SEIPD if self.more => Refusal::Malformed,
-            tag::SEIPD if self.public > 0 => {
+            tag::AEAD if container.version != Some(1) => Refusal::UnknownEncryption,
+            tag::SEIPD | tag::AEAD if self.more => Refusal::Malformed,
+            tag::SEIPD | tag::AEAD if self.public > 0 => {
                 return Outline::Message {
                     recipients: self.public,
                 };
             }
-            tag::SEIPD if self.passphrases > 0 => Refusal::SymmetricOnly,
-            tag::SEIPD => Refusal::NoRecipient,
+            tag::SEIPD | tag::AEAD if self.passphrases > 0 => Refusal::SymmetricOnly,
+            tag::SEIPD | tag::AEAD => Refusal::NoRecipient,
             tag::SED => Refusal::NoIntegrity,
-            tag::AEAD => Refusal::UnknownEncryption,
             _ if self.public + self.passphrases > 0 => Refusal::Malformed,
             tag::SIGNATURE | tag::ONE_PASS => Refusal::SignedOnly,
             tag::LITERAL => Refusal::Literal,
@@ -224,6 +200,10 @@ mod tests {
             outline(&with(&pkesk, 1)),
             Outline::Message { recipients: 1 }
         );
+        assert_eq!(
+            outline(&[&pkesk[..], &[0xD4, 1, 1]].concat()),
+            Outline::Message { recipients: 1 }
+        );
         for (bytes, refusal) in [
             (with(&skesk, 1), Refusal::SymmetricOnly),
             (with(&[], 2), Refusal::NoRecipient),
@@ -231,9 +211,10 @@ mod tests {
             ([with(&pkesk, 1), pkesk.into()].concat(), Refusal::Malformed),
             ([&pkesk[..], &[0xC9, 1, 1]].concat(), Refusal::NoIntegrity),
             (
-                [&pkesk[..], &[0xD4, 1, 1]].concat(),
+                [&pkesk[..], &[0xD4, 1, 2]].concat(),
                 Refusal::UnknownEncryption,
             ),
+            ([&skesk[..], &[0xD4, 1, 1]].concat(), Refusal::SymmetricOnly),
             ([&pkesk[..], &[0xCB, 1, 1]].concat(), Refusal::Malformed),
             (vec![0xC6, 1, 4], Refusal::KeyFile),
         ] {

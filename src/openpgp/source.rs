@@ -9,7 +9,8 @@ use sha1::Digest as _;
 
 use super::addressees::Addressees;
 use super::armor::{self, Label, Stream};
-use super::outline::{Outline, Outside, Refusal};
+use super::outline::{Outline, Outside};
+use super::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::ids::{BlobId, BlobName};
 

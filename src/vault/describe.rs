@@ -1,12 +1,11 @@
 //! What a blob is called and where it belongs: derived from the facts that are inside it and from
 //! the pins.
 
-use crate::error::Kind;
 use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp};
 use crate::openpgp::{Facts, Notations};
 use crate::store::Entry;
 use crate::vault::audience::{People, Who};
-use crate::vault::documents::{DocKey, Version};
+use crate::vault::documents::{DocKey, Unreadable, Version};
 use crate::vault::judge::{Judgement, Place, Vouched, judge};
 
 /// Derives a version from facts and pins.
@@ -105,7 +104,7 @@ pub(super) fn refused(
     blob: BlobName,
     id: BlobId,
     recipients: usize,
-    why: Kind,
+    why: Unreadable,
 ) -> Version {
     Version {
         key: DocKey::Single(entry.folder, id),

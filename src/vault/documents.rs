@@ -1,10 +1,12 @@
 //! Versions, the documents that they belong to, and which versions are heads.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Kind;
 use crate::ids::{BlobId, BlobKind, BlobName, DocId, Fingerprint, Folder, Timestamp};
+use crate::openpgp::Refusal;
 use crate::store::Entry;
 use crate::vault::audience::Audience;
 use crate::vault::judge::{Place, Vouched};
@@ -75,8 +77,45 @@ pub struct Version {
     pub mine: bool,
     /// A readable note, and no message in the wrong folder: the history keeps it when it goes.
     pub keepable: bool,
-    /// Why its content cannot be shown, if it cannot: `Damaged` or `TooLarge`.
-    pub unreadable: Option<Kind>,
+    /// Why its content cannot be shown, if it cannot.
+    pub unreadable: Option<Unreadable>,
+}
+
+/// Why nothing of a whole blob is shown. Displayed as a sentence whose subject is the blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Damaged inside, or not authenticated.
+    Damaged,
+    /// Larger than the limit, or expands beyond it.
+    TooLarge,
+    /// Of a kind that is not opened.
+    Refused(Refusal),
+}
+
+impl Unreadable {
+    /// The kind of error with which opening it fails.
+    pub fn kind(self) -> Kind {
+        match self {
+            Unreadable::Damaged | Unreadable::Refused(_) => Kind::Damaged,
+            Unreadable::TooLarge => Kind::TooLarge,
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::Damaged => {
+                f.write_str("is damaged or not authenticated; nothing of it is shown")
+            }
+            Unreadable::TooLarge => f.write_str("expands beyond the limit; nothing of it is shown"),
+            Unreadable::Refused(refusal) => write!(
+                f,
+                "is {refusal}; nothing of it is shown: {}",
+                refusal.remedy()
+            ),
+        }
+    }
 }
 
 impl Version {

@@ -37,7 +37,7 @@ use lru::LruCache;
 
 pub use audience::{Audience, Groups, People, Who};
 pub use clock::ThreadClock;
-pub use documents::{DocKey, Document, Head, Version};
+pub use documents::{DocKey, Document, Head, Unreadable, Version};
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
 pub use past::Past;
@@ -390,8 +390,8 @@ impl Vault {
     /// `NotFound` if the blob is gone or replaced, `Damaged` or `TooLarge` if it cannot be shown,
     /// `Io` if it cannot be read.
     pub fn content(&self, version: &Version) -> Result<Arc<Plaintext>> {
-        if let Some(kind) = version.unreadable {
-            return Err(self.unreadable(version, kind));
+        if let Some(why) = version.unreadable {
+            return Err(unreadable(version, why));
         }
         if let Some(content) = lock(&self.contents).get(&version.id) {
             return Ok(content);
@@ -419,20 +419,10 @@ impl Vault {
                 self.remember(version.id, &content);
                 Ok(content)
             }
-            Outcome::TooLarge => Err(self.unreadable(version, Kind::TooLarge)),
-            _ => Err(self.unreadable(version, Kind::Damaged)),
+            Outcome::TooLarge => Err(unreadable(version, Unreadable::TooLarge)),
+            Outcome::Refused(why) => Err(unreadable(version, Unreadable::Refused(why))),
+            _ => Err(unreadable(version, Unreadable::Damaged)),
         }
-    }
-
-    fn unreadable(&self, version: &Version, kind: Kind) -> Error {
-        let why = match kind {
-            Kind::TooLarge => "expands beyond the limit",
-            _ => "is damaged, not authenticated or of a refused kind",
-        };
-        Error::new(
-            kind,
-            format!("blob {} {why}; nothing of it is shown", version.blob),
-        )
     }
 
     fn remember(&self, id: BlobId, content: &Arc<Plaintext>) {
@@ -558,6 +548,11 @@ fn folder_error(error: Error) -> Error {
         Kind::NotDirectory => Error::new(Kind::Io, error.to_string()),
         _ => error,
     }
+}
+
+/// Says why nothing of a version is shown.
+fn unreadable(version: &Version, why: Unreadable) -> Error {
+    Error::new(why.kind(), format!("blob {} {why}", version.blob))
 }
 
 /// Locks, also after a panic elsewhere: the states here are valid between any two statements.

@@ -12,8 +12,8 @@ use crate::openpgp::{CertIndex, Examined, Facts, Outcome};
 use crate::plaintext::Plaintext;
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::describe::describe;
-use crate::vault::documents::Version;
-use crate::vault::{Vault, lock, openers};
+use crate::vault::documents::{Unreadable, Version};
+use crate::vault::{Vault, lock, openers, unreadable};
 
 /// A version of a note that is no longer in the store.
 #[derive(Clone, Debug)]
@@ -118,8 +118,9 @@ impl Vault {
         let examined = self.examine_past(version.id, &certificates)?;
         match examined.outcome {
             Outcome::Opened(opened) => Ok(opened.content),
-            Outcome::TooLarge => Err(self.unreadable(version, Kind::TooLarge)),
-            _ => Err(self.unreadable(version, Kind::Damaged)),
+            Outcome::TooLarge => Err(unreadable(version, Unreadable::TooLarge)),
+            Outcome::Refused(why) => Err(unreadable(version, Unreadable::Refused(why))),
+            _ => Err(unreadable(version, Unreadable::Damaged)),
         }
     }
 

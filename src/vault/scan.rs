@@ -12,7 +12,7 @@ use crate::openpgp::{CertIndex, Facts, Limits, Outcome, SessionKey, SignatureSta
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::audience::People;
 use crate::vault::describe::{describe, refused};
-use crate::vault::documents::Version;
+use crate::vault::documents::{Unreadable, Version};
 use crate::vault::keys::KeyFolder;
 use crate::vault::openings::Opening;
 use crate::vault::{State, Vault, lock, openers};
@@ -398,8 +398,9 @@ impl Vault {
             }
             Outcome::NotMine => What::NotMine,
             Outcome::Incomplete => What::Incomplete(Instant::now()),
-            Outcome::Refused(_) | Outcome::Damaged => refused(Kind::Damaged),
-            Outcome::TooLarge => refused(Kind::TooLarge),
+            Outcome::Refused(why) => refused(Unreadable::Refused(why)),
+            Outcome::Damaged => refused(Unreadable::Damaged),
+            Outcome::TooLarge => refused(Unreadable::TooLarge),
         };
         let proven = stamp.is_settled(Timestamp::now());
         Some(File {

@@ -1,0 +1,107 @@
+//! Finds the session key of a container among its session key packets.
+
+use sequoia_openpgp as pgp;
+
+use pgp::packet::PKESK;
+use pgp::types::SymmetricAlgorithm;
+
+use super::budget::Budget;
+use super::open::Stop;
+use super::refusal::Refusal;
+use super::{Identity, SessionKey};
+
+/// Private-key operations on the session key packets of one blob.
+const MOST_ATTEMPTS: usize = 256;
+
+/// With what session key packets are opened.
+pub(super) struct KeySearch<'a> {
+    /// My own keys, tried in this order.
+    pub identities: &'a [Identity],
+    /// How many packets are tried with them.
+    pub most: usize,
+    /// The session key, if the container was opened before.
+    pub known: Option<&'a SessionKey>,
+}
+
+impl KeySearch<'_> {
+    /// Finds the session key: the known one if it fits, else one that a key of mine decrypts.
+    pub fn find(
+        &self,
+        keys: &[PKESK],
+        cipher: Option<SymmetricAlgorithm>,
+        budget: &Budget<'_>,
+        mut attempt: impl FnMut(
+            Option<SymmetricAlgorithm>,
+            &pgp::crypto::SessionKey,
+        ) -> Result<SymmetricAlgorithm, Misfit>,
+    ) -> Result<(SymmetricAlgorithm, pgp::crypto::SessionKey), Stop> {
+        if let Some(known) = self.known {
+            let key = known.key();
+            if let Ok(used) = attempt(known.cipher, &key) {
+                return Ok((used, key));
+            }
+        }
+        self.try_keys(keys, cipher, budget, attempt)
+    }
+
+    /// Tries my keys: first on what names them, then on what names nobody.
+    fn try_keys(
+        &self,
+        keys: &[PKESK],
+        cipher: Option<SymmetricAlgorithm>,
+        budget: &Budget<'_>,
+        mut attempt: impl FnMut(
+            Option<SymmetricAlgorithm>,
+            &pgp::crypto::SessionKey,
+        ) -> Result<SymmetricAlgorithm, Misfit>,
+    ) -> Result<(SymmetricAlgorithm, pgp::crypto::SessionKey), Stop> {
+        let mut failure = Stop::NotMine;
+        let named = keys.iter().filter(|key| key.recipient().is_some());
+        let hidden = keys.iter().filter(|key| key.recipient().is_none());
+        let (mut tried, mut attempts) = (0, 0);
+        for packet in named.chain(hidden) {
+            let mut counted = false;
+            let identities = self.identities.iter();
+            for pair in identities.flat_map(Identity::decryption_keys) {
+                let handle = pgp::KeyHandle::from(pair.public().fingerprint());
+                let for_me = packet.recipient().is_none_or(|to| to.aliases(&handle));
+                if !for_me || packet.pk_algo() != pair.public().pk_algo() {
+                    continue;
+                }
+                if let Some(refusal) = Refusal::of_key(pair.public()) {
+                    // Only its name tells whether it is for this key.
+                    if packet.recipient().is_some() {
+                        failure = Stop::Refused(refusal);
+                    }
+                    continue;
+                }
+                tried += usize::from(!counted);
+                counted = true;
+                attempts += 1;
+                if tried > self.most || attempts > MOST_ATTEMPTS {
+                    return Err(failure);
+                }
+                budget.time()?;
+                let Some((found, key)) = packet.decrypt(&mut pair.clone(), cipher) else {
+                    continue;
+                };
+                // The session key was meant for me, so if it does not fit the container is
+                // broken.
+                failure = match attempt(found, &key) {
+                    Ok(used) => return Ok((used, key)),
+                    Err(Misfit::Wrong) => Stop::Damaged,
+                    Err(Misfit::Refused(refusal)) => Stop::Refused(refusal),
+                };
+            }
+        }
+        Err(failure)
+    }
+}
+
+/// Why a session key does not open the container.
+pub(super) enum Misfit {
+    /// It is another one's, or the container is damaged.
+    Wrong,
+    /// The container is of a kind that is not read.
+    Refused(Refusal),
+}
