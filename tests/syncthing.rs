@@ -29,7 +29,7 @@ impl Member {
         let store = make_store(home.dir.path(), &[(name, &person)]);
         let config = home.path(".config/dds");
         std::fs::create_dir_all(&config).unwrap();
-        std::fs::write(config.join("identity.asc"), &person.secret).unwrap();
+        person.install_identity(&config);
         Member {
             mount: None,
             device: Device::new(name, &store),

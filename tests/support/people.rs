@@ -1,5 +1,8 @@
 //! People with keys, and blobs that they put into a store as their own DDS, gpg or sq would.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -25,6 +28,19 @@ impl Person {
             identity: Identity::unlock(&new.secret, None).unwrap(),
             secret: new.secret.to_vec(),
         }
+    }
+
+    /// Writes the secret key where a mount looks for it: one that others can read is refused.
+    pub fn install_identity(&self, configuration: &Path) {
+        let identity = configuration.join("identity.asc");
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(identity);
+        file.unwrap().write_all(&self.secret).unwrap();
     }
 
     pub fn fingerprint(&self) -> Fingerprint {

@@ -457,7 +457,7 @@ impl Mounted {
     pub fn of(person: &Person, home: Home, store: PathBuf, configuration: &str) -> Mounted {
         let config = home.path(".config/dds");
         std::fs::create_dir_all(&config).unwrap();
-        std::fs::write(config.join("identity.asc"), &person.secret).unwrap();
+        person.install_identity(&config);
         std::fs::write(config.join("config.toml"), configuration).unwrap();
         let mut rig = Mounted {
             home,
