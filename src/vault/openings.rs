@@ -5,12 +5,12 @@
 //! look waits for a file only as long as it is cheap. What is not opened by then is not shown yet,
 //! and is taken in when it is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::ids::Folder;
+use crate::ids::{Folder, Timestamp};
 use crate::openpgp::CertIndex;
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::audience::People;
@@ -29,6 +29,10 @@ const PROMPT: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(2);
 
 type Slot = (Folder, FileName);
+
+fn slot(entry: &Entry) -> Slot {
+    (entry.folder, entry.name.clone())
+}
 
 /// A file that was opened. `None` if it went away or changed while it was read.
 pub(super) struct Opening {
@@ -52,8 +56,12 @@ pub(super) struct Openings {
 
 #[derive(Default)]
 struct Desk {
-    /// The newest is the last.
-    waiting: Vec<Entry>,
+    /// The newest is the last: by the time of change, then as they came.
+    waiting: BTreeMap<(Timestamp, u64), Entry>,
+    /// Where in it each file is.
+    places: HashMap<Slot, (Timestamp, u64)>,
+    /// Files that were ever queued.
+    count: u64,
     running: HashMap<Slot, Running>,
     done: Vec<Opening>,
     /// Threads that open what waits.
@@ -91,11 +99,12 @@ impl Desk {
     fn next(&mut self) -> Option<Entry> {
         let large = self.running.values().any(|one| one.stamp.size > LARGE);
         let free = |entry: &Entry| {
-            let slot = (entry.folder, entry.name.clone());
-            !(large && Self::is_large(entry) || self.running.contains_key(&slot))
+            !(large && Self::is_large(entry) || self.running.contains_key(&slot(entry)))
         };
-        let position = self.waiting.iter().rposition(free)?;
-        let entry = self.waiting.remove(position);
+        let mut newest = self.waiting.iter().rev();
+        let (place, _) = newest.find(|(_, entry)| free(entry))?;
+        let entry = self.waiting.remove(&place.clone())?;
+        self.places.remove(&slot(&entry));
         let clock = ThreadClock::of_this_thread();
         let running = Running {
             stamp: entry.stamp,
@@ -103,9 +112,28 @@ impl Desk {
             began: clock.and_then(ThreadClock::read).unwrap_or_default(),
             since: Instant::now(),
         };
-        self.running
-            .insert((entry.folder, entry.name.clone()), running);
+        self.running.insert(slot(&entry), running);
         Some(entry)
+    }
+
+    /// Queues a file, in the place of what was queued of that name.
+    fn add(&mut self, entry: Entry) {
+        let place = (entry.stamp.ctime, self.count);
+        self.count += 1;
+        if let Some(old) = self.places.insert(slot(&entry), place) {
+            self.waiting.remove(&old);
+        }
+        self.waiting.insert(place, entry);
+    }
+
+    /// Tells whether a file is queued, or being opened, as it is.
+    fn has(&self, entry: &Entry) -> bool {
+        let slot = slot(entry);
+        let queued = self.places.get(&slot);
+        let queued = queued.and_then(|place| self.waiting.get(place));
+        let running = self.running.get(&slot);
+        queued.is_some_and(|queued| queued.stamp == entry.stamp)
+            || running.is_some_and(|running| running.stamp == entry.stamp)
     }
 
     /// Processor time of all openings, also of those that are not done.
@@ -119,43 +147,30 @@ impl Openings {
     /// Queues files, unless they are queued, or being opened, as they are.
     pub(super) fn queue(&self, entries: impl IntoIterator<Item = Entry>) {
         let mut desk = lock(&self.desk);
-        let known: HashSet<Entry> = {
-            let running = desk.running.iter().map(|((folder, name), one)| Entry {
-                folder: *folder,
-                name: name.clone(),
-                stamp: one.stamp,
-            });
-            let done = desk.done.iter().map(|one| one.entry.clone());
-            desk.waiting
-                .iter()
-                .cloned()
-                .chain(running)
-                .chain(done)
-                .collect()
-        };
-        let mut new: HashMap<Slot, Entry> = entries
-            .into_iter()
-            .filter(|entry| !known.contains(entry))
-            .map(|entry| ((entry.folder, entry.name.clone()), entry))
-            .collect();
-        desk.waiting
-            .retain(|old| !new.contains_key(&(old.folder, old.name.clone())));
-        desk.waiting.extend(new.drain().map(|(_, entry)| entry));
-        desk.waiting.sort_by_key(|entry| entry.stamp.ctime);
+        let done: HashSet<Entry> = desk.done.iter().map(|one| one.entry.clone()).collect();
+        for entry in entries {
+            if !desk.has(&entry) && !done.contains(&entry) {
+                desk.add(entry);
+            }
+        }
         drop(desk);
         self.changed.notify_all();
     }
 
     /// Queues a file again that was judged by what is no longer so.
     pub(super) fn queue_again(&self, entry: Entry) {
-        lock(&self.desk).waiting.push(entry);
+        lock(&self.desk).add(entry);
         self.changed.notify_all();
     }
 
     /// Forgets what waits in a folder and is not there any more.
     pub(super) fn keep_only(&self, folder: Folder, names: &HashSet<FileName>) {
         let there = |entry: &Entry| entry.folder != folder || names.contains(&entry.name);
-        lock(&self.desk).waiting.retain(there);
+        let mut desk = lock(&self.desk);
+        let desk = &mut *desk;
+        desk.waiting.retain(|_, entry| there(entry));
+        let waiting = &desk.waiting;
+        desk.places.retain(|_, place| waiting.contains_key(place));
     }
 
     /// Takes the next file to be opened, if there is one.
@@ -183,8 +198,7 @@ impl Openings {
     /// Notes what a file was found to be.
     pub(super) fn finish(&self, mut opening: Opening) {
         let mut desk = lock(&self.desk);
-        let slot = (opening.entry.folder, opening.entry.name.clone());
-        if let Some(running) = desk.running.remove(&slot) {
+        if let Some(running) = desk.running.remove(&slot(&opening.entry)) {
             desk.used += running.used().unwrap_or_default();
             opening.was_dear = running.is_slow();
         }
@@ -211,10 +225,12 @@ impl Openings {
     }
 
     /// Waits until everything is opened that can be at little cost: a file that costs more is not
-    /// waited for, and all together may cost no more than `all`.
-    pub(super) fn wait_while_cheap(&self, all: Duration) {
+    /// waited for, and all together may cost no more than `all`, or what is left of `first`, which
+    /// everything since the beginning may cost.
+    pub(super) fn wait_while_cheap(&self, all: Duration, first: Duration) {
         let mut desk = lock(&self.desk);
         let before = desk.used();
+        let all = all.max(first.saturating_sub(before));
         let begun = Instant::now();
         loop {
             let busy = desk.running.values().any(|one| !one.is_slow());

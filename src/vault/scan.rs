@@ -17,10 +17,10 @@ use crate::vault::keys::KeyFolder;
 use crate::vault::openings::Opening;
 use crate::vault::{State, Vault, lock, openers};
 
-/// Processor time that a look at the store may cost while somebody waits for it.
-const LATER: Duration = Duration::from_millis(200);
-/// The same until everything was opened once.
-const FIRST: Duration = Duration::from_secs(2);
+/// Processor time that what is opened for one look at the store may cost while somebody waits for it.
+const COST: Duration = Duration::from_millis(100);
+/// What is waited for once, at the beginning: a small store is all there when the mount is.
+const FIRST_COST: Duration = Duration::from_secs(2);
 
 /// One file in `messages/` or `notes/`.
 pub(super) struct File {
@@ -187,9 +187,11 @@ impl Vault {
     /// only that, as much as is cheap.
     fn open_queued(&self) {
         if self.openings.has_openers() {
-            let scanned = self.scanned.load(Ordering::SeqCst);
-            let all = if scanned { LATER } else { FIRST };
-            return self.openings.wait_while_cheap(all);
+            let first = match self.is_scanned() {
+                true => Duration::ZERO,
+                false => FIRST_COST,
+            };
+            return self.openings.wait_while_cheap(COST, first);
         }
         let work = || {
             while let Some(entry) = self.openings.try_next() {

@@ -13,7 +13,7 @@ use crate::view::{View, lock};
 
 /// Processor time that listing the store and reading certificates may take while somebody waits.
 const LISTING: Duration = Duration::from_millis(50);
-/// The same until everything in the store was read once.
+/// What is waited for once, at the beginning.
 const FIRST_LISTING: Duration = Duration::from_secs(1);
 /// How long anybody waits, whatever for: a disk may not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl View {
         let begun = Instant::now();
         let enough = match self.vault.is_scanned() {
             true => LISTING,
-            false => FIRST_LISTING,
+            false => LISTING.max(FIRST_LISTING.saturating_sub(before.unwrap_or_default())),
         };
         self.looks.changed.notify_all();
         loop {
