@@ -397,6 +397,172 @@ fn editing_the_conflict_copy_settles_it_for_both() {
     }
 }
 
+/// Reads the note, waits, and empties and writes it without having read it again.
+const BLIND: &str = r#"read -r seen < trip.md || true; pause; printf "carol's" > trip.md"#;
+
+/// Bob's note, which Carol has read, changed by Bob and then by Carol, who has not seen it.
+fn with_blind_save() -> Option<World> {
+    let mut world = World::of(&["Bob", "Carol"], "")?;
+    world.sides[0].write("trip.md", b"first");
+    world.settle_and_sync();
+    world.wait_tree(&[("trip.md", b"first")]);
+    let mut carol = world.sides[1].begin(BLIND);
+    carol.pause();
+    world.sides[0].write("trip.md", b"bob's");
+    world.settle_and_sync();
+    world.wait_tree(&[("trip.md", b"bob's")]);
+    next_second();
+    carol.end();
+    world.settle_and_sync();
+    world.wait_contents(&[b"bob's", b"carol's"]);
+    assert_eq!(world.sides[1].read("trip.md"), b"carol's");
+    Some(world)
+}
+
+#[test]
+fn regression_who_did_not_settle_a_conflict_keeps_the_notes_name() {
+    // The merge arrives before the removal of the other version, after it, and with it.
+    for order in 0..3 {
+        let Some(mut world) = with_blind_save() else {
+            return;
+        };
+        let bob = &world.sides[0];
+        let (merge, copy) = (bob.at("trip.md"), bob.at(&bob.conflict()));
+        next_second();
+        if order == 1 {
+            bob.rig.remove(&copy).unwrap();
+            world.settle_and_sync();
+            world.wait_tree(&[("trip.md", b"bob's")]);
+        }
+        let bob = &world.sides[0];
+        bob.rig.append(&merge, b" and carol's").unwrap();
+        if order == 0 {
+            world.settle_and_sync();
+            world.wait_contents(&[b"bob's and carol's", b"carol's"]);
+        }
+        if order != 1 {
+            world.sides[0].rig.remove(&copy).unwrap();
+        }
+        world.settle_and_sync();
+        world.wait_tree(&[("trip.md", b"bob's and carol's")]);
+        let carol = &world.sides[1];
+        assert!(!carol.is_conflict("trip.md"));
+        // What is appended there is the note, not another one.
+        carol.shell("echo ' more' >> trip.md");
+        world.settle_and_sync();
+        world.wait_tree(&[("trip.md", b"bob's and carol's more\n")]);
+        world.assert_blobs(1);
+        world.remount();
+    }
+}
+
+#[test]
+fn the_status_names_conflicts_until_they_are_settled() {
+    let Some(mut world) = in_conflict() else {
+        return;
+    };
+    for side in &world.sides {
+        let copy = side.at(&side.conflict());
+        let told = format!(
+            "problem: {copy} is another version of {}",
+            side.at("plan.md")
+        );
+        let status = side.rig.read(".dds/status").unwrap();
+        let status = String::from_utf8(status).unwrap();
+        assert!(
+            status.lines().any(|line| line.starts_with(&told)),
+            "{status}"
+        );
+    }
+    let side = &world.sides[0];
+    side.rig.remove(&side.at(&side.conflict())).unwrap();
+    world.settle_and_sync();
+    world.wait_contents(&[b"alice's"]);
+    for side in &world.sides {
+        let status = side.rig.read(".dds/status").unwrap();
+        assert!(
+            !String::from_utf8(status)
+                .unwrap()
+                .contains("another version")
+        );
+    }
+}
+
+#[test]
+fn the_version_that_is_left_has_the_name() {
+    let Some(mut world) = World::of_one() else {
+        return;
+    };
+    world.sides[0].write("plan.md", b"first");
+    world.settle_and_sync();
+    world.wait_tree(&[("plan.md", b"first")]);
+    world.sides[0].write("plan.md", b"one");
+    world.sides[1].write("plan.md", b"two");
+    world.settle_and_sync();
+    world.wait_contents(&[b"one", b"two"]);
+    // The names that a program has listed are there until it has removed them all.
+    let side = &world.sides[0];
+    let kept = side.read(&side.conflict());
+    side.rig.remove(&side.at("plan.md")).unwrap();
+    world.settle_and_sync();
+    world.wait_tree(&[("plan.md", &kept)]);
+    world.assert_blobs(1);
+}
+
+#[test]
+fn a_name_that_a_program_frees_is_free_for_it() {
+    let Some(mut world) = World::of_one() else {
+        return;
+    };
+    let both: [&[u8]; 2] = [b"one", b"two"];
+    // Removed and made anew, as tar and git do: not in the place of the other version.
+    let anew = r#"perl -e 'unlink "plan.md" or die; use Fcntl;
+        sysopen F, "plan.md", O_WRONLY | O_CREAT | O_EXCL or die $!; print F "anew"; close F or die'"#;
+    for script in [anew, "rm *", "perl -e 'unlink or die for <*>'"] {
+        world.sides[0].write("plan.md", b"first");
+        world.settle_and_sync();
+        world.wait_tree(&[("plan.md", b"first")]);
+        for (side, edit) in world.sides.iter().zip(both) {
+            side.write("plan.md", edit);
+        }
+        world.settle_and_sync();
+        world.wait_contents(&both);
+        let side = &world.sides[0];
+        side.shell(script);
+        if script == anew {
+            world.settle_and_sync();
+            world.wait_contents(&[b"anew", b"two"]);
+            world.sides[0].shell("rm *");
+        }
+        world.settle_and_sync();
+        world.wait_tree(&[]);
+    }
+}
+
+#[test]
+fn of_two_notes_of_one_name_the_one_that_is_left_has_it() {
+    let Some(mut world) = World::of_one() else {
+        return;
+    };
+    world.sides[0].write("plan.md", b"one");
+    world.sides[1].write("plan.md", b"two");
+    world.settle_and_sync();
+    world.wait_contents(&[b"one", b"two"]);
+    let side = &world.sides[0];
+    let open = std::fs::File::open(side.rig.mount().path(&side.at("plan (alice).md"))).unwrap();
+    let from = side.at("plan.md");
+    side.rig.rename(&from, &side.at("other.md")).unwrap();
+    // What is open keeps its name.
+    assert_eq!(side.list(), ["other.md", "plan (alice).md"]);
+    drop(open);
+    world.settle_and_sync();
+    world.wait_tree(&[("other.md", b"one"), ("plan.md", b"two")]);
+    assert_eq!(
+        world.remount(),
+        tree(&[("other.md", b"one"), ("plan.md", b"two")])
+    );
+}
+
 #[test]
 fn who_renames_the_conflict_copy_has_two_notes() {
     let Some(mut world) = in_conflict() else {

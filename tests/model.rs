@@ -1,5 +1,6 @@
 //! A model test: sequences of everything that programs, other devices and crashes do, taken in
-//! the view and in a simple reference of it, compared after every step.
+//! the view and in a simple reference of it, compared after every step; in quiet moments also with
+//! a new view of the same store.
 //!
 //! `DDS_TEST_FULL=1` takes more sequences, by another seed each time; `DDS_TEST_SEED` repeats one.
 //! A sequence that fails is printed as code, shrunk: it belongs below as a named regression.

@@ -1,7 +1,8 @@
 //! A simulated world: three to five devices, each with a real view of a store of its own, and a
 //! syncer between them that delivers, delays, reorders, repeats, forgets and loses. People write,
 //! edit, rename and remove; processes die between any two steps; somebody puts hostile files into
-//! a store. In the end everything arrives everywhere, and then
+//! a store. In every quiet moment a device shows what a new mount of its store would show, as
+//! `support/fresh.rs` defines it. In the end everything arrives everywhere, and then
 //!
 //! - devices with the same blobs show the same;
 //! - nothing that was published is lost, unless somebody removed it, or replaced it who had seen it;

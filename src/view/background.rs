@@ -128,6 +128,7 @@ impl View {
                 looked = Instant::now();
                 self.look_soon();
             }
+            self.give_unreserved_names(None);
             if tidied.elapsed() >= INTERVAL {
                 tidied = Instant::now();
                 self.vault.forget_contents(KEEP_CONTENT);

@@ -27,8 +27,9 @@ impl View {
         }
     }
 
-    /// The document that a process goes on with when it saves again what was a conflict copy until
-    /// its last save gave it the document's name.
+    /// The document that a process goes on with when it saves what was a conflict copy when it read it,
+    /// and has the document's name by now: its last save settled the conflict, or the version that
+    /// had the name is gone.
     pub(super) fn settled_before(
         &self,
         spot: &Spot,
@@ -40,7 +41,10 @@ impl View {
         let [head] = &heads.heads()[..] else {
             return None;
         };
-        if !self.made_of(&sight.head, head) {
+        let is_shown_elsewhere = head
+            .blobs()
+            .any(|blob| sight.head.blobs().any(|seen| seen.id == blob.id));
+        if !is_shown_elsewhere && !self.made_of(&sight.head, head) {
             return None;
         }
         Some(Takeover {

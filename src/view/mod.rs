@@ -12,6 +12,7 @@ mod audiences;
 mod background;
 mod conflict;
 mod file;
+mod free_names;
 mod history;
 mod links;
 mod looking;
@@ -181,6 +182,10 @@ impl View {
             return self.getattr(ino);
         }
         self.look()?;
+        if let Some(ino) = self.find(parent, name)? {
+            return self.getattr(ino);
+        }
+        self.give_unreserved_names(Some(parent));
         match self.find(parent, name)? {
             Some(ino) => self.getattr(ino),
             None => Err(not_found()),
@@ -324,6 +329,7 @@ impl View {
     /// `NotDirectory`; `NotFound`; `Io` when the store cannot be read.
     pub fn list(&self, ino: Ino) -> Result<Vec<DirEntry>> {
         self.look()?;
+        self.give_free_names(Some(ino));
         self.refresh_special(ino, None)?;
         let tree = self.tree();
         let dir = tree

@@ -134,8 +134,14 @@ impl Tree {
                 continue; // The draft goes on from the version that its writer saw.
             }
             match successor {
-                // The file with the document's name went before what settled both came.
-                Some(_) if is_settled && self.is_last_copy(ino, key) => self.withdraw(ino, key),
+                // A conflict copy's name says whose version it is. If it was the last, the file with
+                // the document's name went before what settled both came.
+                Some(_)
+                    if self.is_copy(ino)
+                        && (!self.has_handles(ino) || is_settled && self.is_alone(key)) =>
+                {
+                    self.detach(ino);
+                }
                 Some(index) if !self.has_handles(ino) => {
                     let (_, head) = free.remove(index);
                     self.set_head(ino, head);
@@ -154,7 +160,7 @@ impl Tree {
             newcomers.push(Newcomer {
                 key: key.clone(),
                 head,
-                is_conflict: index > 0 || self.by_document.contains_key(key),
+                is_conflict: index > 0 || self.holder(key).is_some(),
             });
         }
     }
@@ -168,11 +174,13 @@ impl Tree {
         }
     }
 
-    /// Tells whether a file is a conflict copy, and nothing else shows its document.
-    fn is_last_copy(&self, ino: Ino, key: &DocKey) -> bool {
-        let is_copy = self.shown(ino).is_some_and(|shown| shown.is_conflict);
-        let nodes = self.by_document.get(key).map_or(0, Vec::len);
-        is_copy && nodes == 1
+    fn is_copy(&self, ino: Ino) -> bool {
+        self.shown(ino).is_some_and(|shown| shown.is_conflict)
+    }
+
+    /// Tells whether one file alone shows a document.
+    fn is_alone(&self, key: &DocKey) -> bool {
+        self.by_document.get(key).map_or(0, Vec::len) == 1
     }
 
     /// The blobs of a document that new files will replace.
@@ -259,15 +267,7 @@ impl Tree {
 
     /// Finds or makes the directory in which a version belongs, and the name that it wants.
     pub(super) fn home(&mut self, version: &Version, people: &People) -> (Ino, String) {
-        let path = version.path.as_deref().unwrap_or_default();
-        let mut parts = safe_path(path);
-        if path.len() > PATH_LIMIT || parts.len() > DEPTH_LIMIT {
-            // No honest writer makes such a path, and each directory costs memory.
-            parts = vec![safe(path)];
-        }
-        if parts.is_empty() {
-            parts.push(version.blob.short());
-        }
+        let mut parts = own_parts(version);
         let folder = version.folder();
         let name = parts.pop().expect("filled above");
         match &version.place {
@@ -334,7 +334,13 @@ impl Tree {
         let mut name = part.to_owned();
         for attempt in 0.. {
             match self.child(parent, OsStr::new(&name)) {
-                None => return self.attach(parent, name, What::Dir(Dir::new(role))),
+                None => {
+                    let ino = self.attach(parent, name, What::Dir(Dir::new(role)));
+                    if attempt > 0 {
+                        self.misnamed.nodes.insert(ino);
+                    }
+                    return ino;
+                }
                 Some(ino) if self.dir(ino).is_some_and(|dir| dir.role == role) => return ino,
                 Some(_) if attempt == 0 => name = with_remark(part, "directory"),
                 Some(_) => name = with_remark(part, &format!("directory {attempt}")),
@@ -367,7 +373,7 @@ impl Tree {
     }
 
     /// Finds a name that nothing else has, and that says whose version this is.
-    fn free_name(
+    pub(super) fn free_name(
         &self,
         home: Ino,
         wanted: &str,
@@ -400,6 +406,25 @@ impl Tree {
         let mut names = (2..).map(numbered);
         names.find(|name| free(name)).expect("names do not run out")
     }
+}
+
+/// The components of the path that a version has below its place, made safe; at least one.
+fn own_parts(version: &Version) -> Vec<String> {
+    let path = version.path.as_deref().unwrap_or_default();
+    let mut parts = safe_path(path);
+    if path.len() > PATH_LIMIT || parts.len() > DEPTH_LIMIT {
+        // No honest writer makes such a path, and each directory costs memory.
+        parts = vec![safe(path)];
+    }
+    if parts.is_empty() {
+        parts.push(version.blob.short());
+    }
+    parts
+}
+
+/// The name that a version has if nothing else has it.
+pub(super) fn own_name(version: &Version) -> String {
+    own_parts(version).pop().expect("there is at least one")
 }
 
 /// Makes a path below an audience from a directory's path and a name.

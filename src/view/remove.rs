@@ -84,6 +84,7 @@ impl View {
         let people = self.vault.people();
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
+        tree.note_freed();
         if let Some(file) = tree.file_mut(ino) {
             file.draft = false;
         }

@@ -110,7 +110,10 @@ impl View {
         };
         let is_dir = self.tree().dir(ino).is_some();
         if is_dir {
-            self.rename_directory(ino, &to, victim)?;
+            self.tree().note_directory_renamed(true);
+            let renamed = self.rename_directory(ino, &to, victim);
+            self.tree().note_directory_renamed(false);
+            renamed?;
         } else {
             self.check_victim(victim)?;
             let replaced = victim.and_then(|ino| Some((ino, self.tree().file(ino)?.open.clone()?)));
@@ -131,6 +134,7 @@ impl View {
         let people = self.vault.people();
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
+        tree.note_freed();
         // A document comes back whose backup, coming replacement or place is gone.
         for key in held_back {
             let document = self.vault.document(&key);

@@ -81,7 +81,8 @@ impl View {
             },
         });
         let contacts = contacts.collect();
-        let problems = self.vault.notices();
+        let mut problems = self.vault.notices();
+        problems.extend(self.conflicts());
         let mut surroundings = self.options.surroundings.clone();
         let unlocked = crate::plaintext::in_ram().unlocked >> 10;
         if unlocked > 0 {

@@ -11,6 +11,7 @@ use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 use crate::store::FileName;
 use crate::vault::{Audience, DocKey, Head};
 use crate::view::file::{OpenFile, Stat};
+use crate::view::free_names::Misnamed;
 use crate::view::kind_of;
 use crate::view::news::{Event, News};
 
@@ -130,6 +131,7 @@ pub(super) struct Tree {
     aliases: HashMap<(Ino, OsString), Ino>,
     /// What others did, while it is taken in.
     news: Option<Vec<News>>,
+    pub(super) misnamed: Misnamed,
 }
 
 /// The document that a file shows, or of which it is the backup.
@@ -179,6 +181,7 @@ impl Tree {
             by_document: HashMap::new(),
             aliases: HashMap::new(),
             news: None,
+            misnamed: Misnamed::default(),
         }
     }
 
@@ -294,6 +297,7 @@ impl Tree {
         let ino = self.attach(parent, name, What::File(file));
         if let Some(key) = document {
             self.by_document.entry(key).or_default().push(ino);
+            self.note_name(ino);
         }
         ino
     }
@@ -408,6 +412,7 @@ impl Tree {
         }
         if let Some(new) = new.filter(|_| attached) {
             self.by_document.entry(new).or_default().push(ino);
+            self.note_name(ino);
         }
     }
 

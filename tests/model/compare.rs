@@ -7,8 +7,9 @@ use dds::ids::{BlobKind, BlobName, Folder, Timestamp};
 use dds::openpgp::{self, Facts, Keyring, Limits, Outcome};
 
 use super::documents::Vid;
-use super::reference::{Role, split};
+use super::reference::{Node, Role, split};
 use super::world::{Different, World};
+use crate::support::fresh;
 use crate::support::people::blobs;
 use crate::support::rig::Rig as _;
 
@@ -113,6 +114,7 @@ impl World<'_> {
 
     pub fn compare(&mut self) -> Result<(), Different> {
         self.bind()?;
+        self.model.give_free_names();
         let dirs: Vec<String> = self.model.names.keys().cloned().collect();
         for dir in dirs {
             if self.model.is_dir(&dir) {
@@ -135,6 +137,30 @@ impl World<'_> {
             }
         }
         self.compare_store()
+    }
+
+    /// In a quiet moment, the view shows what a new view of the same store shows.
+    pub fn compare_with_fresh(&self) -> Result<(), Different> {
+        let is_quiet = |id| match &self.model.nodes[id] {
+            Node::File(file) => {
+                matches!(file.role, Role::Document { head: Some(_), .. }) && !file.is_dirty()
+            }
+            Node::Dir { .. } => true,
+        };
+        if self.handles.iter().any(Option::is_some) || !self.model.names.values().all(is_quiet) {
+            return Ok(());
+        }
+        let origin = |blob: &str| {
+            let mut seen = self.seen.iter();
+            let (_, vid) = seen.find(|(known, _)| known.to_string() == blob)?;
+            let version = &self.model.docs.all[*vid];
+            Some(fresh::Origin {
+                document: format!("{:?}", version.key),
+                path: version.path.clone(),
+            })
+        };
+        let fresh = fresh::shows(&fresh::fresh(&self.rig));
+        fresh::check(&fresh::shows(&self.rig), &fresh, origin)
     }
 
     fn compare_store(&self) -> Result<(), Different> {

@@ -90,11 +90,10 @@ impl Model {
             .collect();
         free.retain(|(_, head)| !head.iter().any(|vid| drafts.contains(vid)));
         for (index, head) in free {
-            let known = self.shown().iter().any(|(_, shown, _)| shown == key);
             newcomers.push(Newcomer {
                 key: key.clone(),
                 head,
-                conflict: index > 0 || known,
+                conflict: index > 0 || self.has_holder(key),
             });
         }
     }
@@ -109,6 +108,85 @@ impl Model {
             },
             Node::Dir { .. } => 0,
         }
+    }
+
+    /// Tells whether a file stands for a document itself: not a conflict copy.
+    fn has_holder(&self, key: &Key) -> bool {
+        self.names.values().any(|id| match &self.nodes[id] {
+            Node::File(file) => match &file.role {
+                Role::Document {
+                    key: own, conflict, ..
+                }
+                | Role::Backup {
+                    key: own, conflict, ..
+                } => own == key && !conflict,
+                Role::Scratch => false,
+            },
+            Node::Dir { .. } => false,
+        })
+    }
+
+    /// Gives the names that are free to what wants them, as is done when directories are listed.
+    pub fn give_free_names(&mut self) {
+        let files = || {
+            let shown = self.names.iter().filter_map(|(path, id)| {
+                let Node::File(file) = &self.nodes[id] else {
+                    return None;
+                };
+                match &file.role {
+                    Role::Document {
+                        key,
+                        head: Some(head),
+                        conflict,
+                    } => Some((path.clone(), *id, key.clone(), head[0], *conflict)),
+                    _ => None,
+                }
+            });
+            shown.collect::<Vec<_>>()
+        };
+        let blob = |vid: Vid| {
+            let blobs = self.docs.all[vid].blobs.iter();
+            blobs.min().map(ToString::to_string)
+        };
+        // Of the versions of a document that has no file of its own, the newest.
+        let mut newest = files();
+        newest.sort_by_key(|(_, _, _, vid, _)| {
+            (std::cmp::Reverse(self.docs.all[*vid].created), blob(*vid))
+        });
+        let mut decided = BTreeSet::new();
+        let mut promoted = BTreeSet::new();
+        for (_, id, key, _, conflict) in newest {
+            let wants = conflict && !self.has_holder(&key);
+            if wants && decided.insert(key) && !self.is_busy(id) {
+                promoted.insert(id);
+            }
+        }
+        // Of several documents, the oldest.
+        let mut oldest = files();
+        oldest.sort_by_key(|(_, _, _, vid, _)| (self.docs.all[*vid].created, blob(*vid)));
+        for (path, id, key, vid, conflict) in oldest {
+            let wanted = format!("{}/{}", key.area, self.docs.all[vid].path);
+            let promoted = promoted.contains(&id);
+            if wanted == path || (conflict && !promoted) || self.is_busy(id) {
+                continue;
+            }
+            let taken = self.names.contains_key(&wanted) || self.has_backup(&wanted);
+            let new = match (taken, promoted) {
+                (false, _) => wanted,
+                (true, true) => unbound(&wanted, vid),
+                (true, false) => continue,
+            };
+            let mut file = self.file(id).clone();
+            if let Role::Document { conflict, .. } = &mut file.role {
+                *conflict = false;
+            }
+            self.detach(&path);
+            self.attach(new, Node::File(Box::new(file)));
+        }
+    }
+
+    fn is_busy(&self, id: Id) -> bool {
+        self.handles_on(id).next().is_some() || self.has_draft(id)
     }
 
     /// What a node showed is no head any more.
@@ -143,7 +221,8 @@ impl Model {
             .count()
             == 1;
         match successor {
-            Some(_) if settled && alone && self.rank(id) == 1 => self.withdraw(path, current),
+            // The name of a conflict copy says whose version it is.
+            Some(_) if self.rank(id) == 1 && (!open || settled && alone) => self.detach(path),
             Some(index) if !open => {
                 let (_, head) = free.remove(index);
                 self.set_head(path, current, head);

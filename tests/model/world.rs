@@ -39,10 +39,21 @@ pub struct World<'a> {
 /// Takes all steps, then looks again after a remount.
 pub fn run(cast: &Cast, steps: &[Step]) -> Result<(), Different> {
     let mut world = World::new(cast);
-    let end = [Step::Settle, Step::Remount, Step::Remount];
+    let end = [
+        Step::Close(0),
+        Step::Close(1),
+        Step::Close(2),
+        Step::Settle,
+        Step::Remount,
+        Step::Remount,
+    ];
     for (number, step) in steps.iter().chain(&end).enumerate() {
         world.now = number;
         let taken = world.take(*step).and_then(|()| world.compare());
+        let taken = taken.and_then(|()| match step {
+            Step::Settle => world.compare_with_fresh(),
+            _ => Ok(()),
+        });
         taken.map_err(|why| format!("step {number}, {step:?}: {why}"))?;
     }
     Ok(())

@@ -76,9 +76,14 @@ impl Model {
         taken.cloned().collect()
     }
 
+    /// Tells whether a file of this name was renamed away as a backup.
+    pub fn has_backup(&self, path: &str) -> bool {
+        self.last_backup(path).is_some()
+    }
+
     /// Tells whether a new file under this name would continue a backup.
     pub fn is_free(&self, path: &str) -> bool {
-        !self.names.contains_key(path) && self.last_backup(path).is_some()
+        !self.names.contains_key(path) && self.has_backup(path)
     }
 
     /// The document that a file under this name continues.

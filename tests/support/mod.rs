@@ -3,6 +3,7 @@
 // What is skipped is said loudly.
 #![allow(clippy::print_stdout)]
 
+pub mod fresh;
 pub mod gnupg;
 pub mod mount;
 pub mod people;

@@ -165,6 +165,22 @@ impl InProcess {
         self.view.as_ref().unwrap()
     }
 
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The same person's view of another store.
+    pub fn another(&self, home: Home, store: PathBuf) -> InProcess {
+        let mut rig = InProcess {
+            home,
+            store,
+            secret: self.secret.clone(),
+            view: None,
+        };
+        rig.open();
+        rig
+    }
+
     /// Opens as `open(2)` does and leaves it open.
     pub fn open_as(&self, path: &str, access: Access) -> Done<HandleId> {
         if access.write {

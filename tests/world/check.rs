@@ -10,6 +10,7 @@ use super::people::NAMES;
 use super::run::{Different, World};
 use super::steps::Links;
 use super::syncer::files;
+use crate::support::fresh;
 use crate::support::rig::Rig as _;
 
 /// Rounds after which the syncers must have nothing to do any more.
@@ -38,6 +39,9 @@ impl World<'_> {
         }
         self.give_up_parts();
         self.converge().map_err(at_end)?;
+        for device in 0..self.people() {
+            self.compare_with_fresh(device).map_err(at_end)?;
+        }
         let live = self.all_shown().map_err(at_end)?;
         let away = self.renamed_away();
         for device in 0..self.people() {
@@ -62,6 +66,40 @@ impl World<'_> {
         self.check_nothing_lost(&fresh)?;
         self.check_same(&fresh)?;
         self.check_removed()
+    }
+
+    /// In a quiet moment, a device shows what a new mount of its store would show.
+    pub fn compare_with_fresh(&self, device: usize) -> Result<(), Different> {
+        let one = &self.devices[device];
+        let mut running = fresh::shows(one.rig());
+        let is_scratch = |shown: &fresh::Shown| shown.blob.is_empty();
+        let is_away = running.iter().any(|(path, shown)| {
+            shown.as_ref().is_some_and(is_scratch) && one.renamed_away.contains_key(path)
+        });
+        if !one.open.is_empty() || is_away {
+            return Ok(());
+        }
+        running.retain(|_, shown| !shown.as_ref().is_some_and(is_scratch));
+        let mut new = fresh::shows(&fresh::fresh(one.rig()));
+        let unverified = ("messages".to_owned(), Members::new());
+        for shows in [&mut running, &mut new] {
+            shows.retain(|path, shown| {
+                let content = shown.as_ref().and_then(|shown| shown.content.as_ref().ok());
+                let text = content.map(|content| String::from_utf8_lossy(content));
+                let misplaced = text.is_some_and(|text| self.is_misplaced_note(&unverified, &text));
+                !(path.starts_with("messages/unverified/") && misplaced)
+            });
+        }
+        let origin = |blob: &str| {
+            let record = self.oracle.records.get(&blob.parse().ok()?)?;
+            let key = (record.folder(), &record.members, record.doc?);
+            let signer = (record.kind == BlobKind::Message).then_some(record.signer);
+            record.proven.then(|| fresh::Origin {
+                document: format!("{key:?} {signer:?}"),
+                path: record.path.clone(),
+            })
+        };
+        fresh::check(&running, &new, origin).map_err(|why| format!("device {device}: {why}"))
     }
 
     /// A note that somebody copied into `messages/`. If it was removed as a note, the copy goes when

@@ -166,11 +166,8 @@ impl World<'_> {
             Step::Close(by) => self.close(self.who(by).0, by.1),
             Step::Refresh(n) => self.look(n % self.people()),
             Step::Settle(n) => {
-                let did = self.act(n % self.people(), May::default(), |device| {
-                    device.rig().settle();
-                    Ok(())
-                });
-                did.map(drop)
+                self.settle(n % self.people())?;
+                self.compare_with_fresh(n % self.people())
             }
             Step::Remount(n) => self.remount(n % self.people()),
             Step::Crash(n) => {
@@ -258,7 +255,11 @@ impl World<'_> {
     }
 
     pub fn settle(&mut self, device: usize) -> Result<(), Different> {
-        self.take(Step::Settle(device))
+        let did = self.act(device, May::default(), |device| {
+            device.rig().settle();
+            Ok(())
+        });
+        did.map(drop)
     }
 
     fn attack(&mut self, device: usize, what: Attack, nth: Nth) {
