@@ -5,10 +5,11 @@ mod support;
 
 use std::time::{Duration, SystemTime};
 
-use dds::ids::{BlobKind, BlobName, Folder};
+use dds::ids::{BlobKind, BlobName, DocId, Folder};
+use dds::openpgp::{self, CertIndex, Keyring, Limits, Outcome};
 use support::mount::wait_for;
 use support::people::{Blob, blobs, deliver};
-use support::rig::on_both;
+use support::rig::{Cast, Rig, on_both};
 
 const MESSAGE: BlobKind = BlobKind::Message;
 const NOTE: BlobKind = BlobKind::Note;
@@ -186,12 +187,77 @@ fn notes_shared_with_others_are_kept() {
         rig.write("notes/me/own.md", b"mine").unwrap();
         rig.remove("notes/me/own.md").unwrap();
         // mv to a larger audience: the copy is published, then the original may go.
-        rig.write("notes/bob/x.md", b"for all").unwrap();
+        Blob::new(NOTE, &cast.bob, &[&cast.me, &cast.bob], "x.md")
+            .content(b"for all")
+            .deliver(rig.store(), Folder::Notes);
+        assert_eq!(rig.list("notes/bob").unwrap(), ["x.md"]);
         assert_eq!(rig.remove("notes/bob/x.md"), Err(libc::EPERM));
         rig.write("notes/bob,carol/x.md", b"for all").unwrap();
         rig.remove("notes/bob/x.md").unwrap();
-        assert_eq!(rig.remove("notes/bob,carol/x.md"), Err(libc::EPERM));
     });
+}
+
+#[test]
+fn what_this_mount_made_and_nobody_changed_may_be_removed() {
+    on_both(|rig, cast| {
+        let bobs = |rig: &dyn Rig, at: &str| {
+            // Bob's version of what is there, which his synchroniser brings, the old one taken away.
+            let blob = rig.xattr(at, "user.dds.blob").unwrap();
+            let old = rig.store().join("notes").join(format!("{blob}.asc"));
+            let bytes = std::fs::read(&old).unwrap();
+            let doc = doc_of(cast, &bytes);
+            let mut new = Blob::new(NOTE, &cast.bob, &[&cast.me, &cast.bob], "theirs.md");
+            new.notations.doc = Some(doc);
+            new.notations.replaces = vec![blob.parse().unwrap()];
+            new.content(b"bob's").deliver(rig.store(), Folder::Notes);
+            std::fs::remove_file(old).unwrap();
+            wait_for("bob's version", || rig.read(at).as_deref() == Ok(b"bob's"));
+        };
+        rig.write("notes/bob/lock", b"1").unwrap();
+        rig.append("notes/bob/lock", b"2").unwrap();
+        rig.remove("notes/bob/lock").unwrap();
+        assert!(rig.list("notes/bob").unwrap().is_empty());
+        // Nothing was held back: it was in the store, and is gone from there.
+        rig.settle();
+        assert_eq!(blobs(rig.store(), Folder::Notes).len(), 0);
+        // A temporary file that took another one's place.
+        rig.write("notes/bob/data", b"old").unwrap();
+        rig.write("notes/bob/data.tmp", b"new").unwrap();
+        rig.rename("notes/bob/data.tmp", "notes/bob/data").unwrap();
+        rig.remove("notes/bob/data").unwrap();
+        // What somebody else changed stays, even after I changed it again.
+        rig.write("notes/bob/theirs.md", b"mine").unwrap();
+        bobs(rig, "notes/bob/theirs.md");
+        assert_eq!(rig.remove("notes/bob/theirs.md"), Err(libc::EPERM));
+        rig.append("notes/bob/theirs.md", b" and mine").unwrap();
+        assert_eq!(rig.remove("notes/bob/theirs.md"), Err(libc::EPERM));
+        // Nor does it help to put something of mine in its place, or to rename it.
+        rig.write("notes/bob/new.tmp", b"new").unwrap();
+        rig.rename("notes/bob/new.tmp", "notes/bob/theirs.md")
+            .unwrap();
+        rig.rename("notes/bob/theirs.md", "notes/bob/ours.md")
+            .unwrap();
+        assert_eq!(rig.remove("notes/bob/ours.md"), Err(libc::EPERM));
+        // What an earlier mount made stays, too.
+        rig.write("notes/bob/kept.md", b"kept").unwrap();
+        rig.remount();
+        assert_eq!(rig.remove("notes/bob/kept.md"), Err(libc::EPERM));
+        rig.append("notes/bob/kept.md", b"more").unwrap();
+        assert_eq!(rig.remove("notes/bob/kept.md"), Err(libc::EPERM));
+    });
+}
+
+/// The document of a blob that I can open.
+fn doc_of(cast: &Cast, bytes: &[u8]) -> DocId {
+    let people = [&cast.me, &cast.bob, &cast.carol];
+    let keyring = Keyring {
+        identities: std::slice::from_ref(&cast.me.identity),
+        certificates: &CertIndex::new(people.map(|person| person.certificate())),
+    };
+    match openpgp::open(bytes, &keyring, &Limits::default(), None) {
+        Outcome::Opened(opened) => opened.facts.signatures[0].notations.doc.unwrap(),
+        _ => panic!("a blob that I cannot open"),
+    }
 }
 
 #[test]

@@ -388,6 +388,27 @@ fn sqlite_keeps_a_database() {
     );
 }
 
+#[test]
+fn programs_remove_what_they_made_in_a_shared_note() {
+    let Some(mut world) = World::with(&["git", "sqlite3", "zip"]) else {
+        return;
+    };
+    let check = "cd $VIEW/notes/bob; cat t.txt; unzip -tq new.zip
+         [[ $(sqlite3 x.db 'pragma integrity_check; select a from t') == $'ok\\n1' ]]
+         [[ $(ls) == $'new.zip\\nr\\nt.txt\\nx.db' ]]
+         cd r; git fsck --strict --no-dangling; [[ -z $(git status --porcelain) ]]
+         [[ -z $(find .git -name '*.lock' -o -name 'tmp_*') ]]";
+    world.run(&format!(
+        "cd $VIEW/notes/bob
+         echo t > t.txt; zip -q new.zip t.txt; zip -q new.zip t.txt
+         sqlite3 x.db 'create table t(a); insert into t values(1);'
+         git config --global user.name me; git config --global user.email me@example.org
+         git init -q r; cd r; echo a > a; git add a; git commit -qm 1; echo b > a; git commit -qam 2
+         {check}"
+    ));
+    world.holds(check);
+}
+
 /// What vim is told, and how its way of saving is called.
 const VIM_WAYS: [(&str, &str); 8] = [
     ("", "by default"),

@@ -16,6 +16,7 @@ mod free_names;
 mod history;
 mod links;
 mod looking;
+mod made_here;
 mod names;
 mod news;
 mod open;
@@ -79,6 +80,8 @@ pub struct View {
     seen: Mutex<seen::Seen>,
     /// What this mount published: digests of contents, and to whom.
     published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
+    /// The documents that this mount made.
+    made_here: Mutex<made_here::MadeHere>,
     started: Timestamp,
     last_use: status::LastUse,
     looks: looking::Looks,
@@ -161,6 +164,7 @@ impl View {
             errors: report::ErrorLog::default(),
             seen: Mutex::default(),
             published: Mutex::default(),
+            made_here: Mutex::default(),
             started: Timestamp::now(),
             last_use: status::LastUse::now(),
             looks: looking::Looks::default(),
@@ -399,6 +403,7 @@ impl View {
                 changes.push((key, document));
             }
         }
+        self.note_made_elsewhere(&changes);
         tree.apply(changes, &people);
         self.tell_news(&mut tree);
         self.was_read.fetch_or(is_read, Ordering::Relaxed);

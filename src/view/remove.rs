@@ -46,6 +46,10 @@ impl View {
             FileRole::Document(shown) if shown.head.is_none() => Some(shown.key.clone()),
             _ => None,
         };
+        let removed = match &role {
+            FileRole::Document(shown) | FileRole::Backup(shown, _) => Some(shown.key.clone()),
+            _ => None,
+        };
         match role {
             FileRole::Document(Shown {
                 head: Some(head),
@@ -81,6 +85,9 @@ impl View {
             body.unlinked = true;
         }
         drop(body);
+        if let Some(key) = removed {
+            self.forget_made_here(&key);
+        }
         let people = self.vault.people();
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
@@ -158,6 +165,7 @@ impl View {
                     || (is_conflict && others())
                     || version.kind == BlobKind::Directory
                     || self.options.remove_shared_notes
+                    || self.is_made_here(&version.key)
                     || moved();
                 free.then_some(()).ok_or_else(|| {
                     let rule = "notes are kept: others read this one too (remove_shared_notes \

@@ -372,6 +372,7 @@ impl View {
             self.vault.show_again(&key);
         }
         self.published_on(ino, published.versions(), &replaces);
+        self.note_made_here(published.versions(), &replaces);
         body.settles.clear();
         if let Target::Document { base, .. } = &mut body.target {
             *base = published.versions().to_vec();

@@ -137,6 +137,9 @@ fn arrive(
     } else {
         world.bytes()
     };
+    if signer == Who::Bob {
+        world.model.made.remove(&key);
+    }
     let doc = world.doc_id(key.doc);
     let docs = &mut world.model.docs;
     let vid = docs.all.len();

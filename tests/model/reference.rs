@@ -88,6 +88,8 @@ pub struct Model {
     pub handles: Vec<Option<Handle>>,
     /// What this mount published, and in which area.
     pub published: BTreeSet<(Vec<u8>, String)>,
+    /// Documents that this mount made, and its versions of each.
+    pub made: BTreeMap<Key, BTreeSet<Vid>>,
     pub is_root: bool,
     pub next: Id,
 }
@@ -122,6 +124,7 @@ impl Model {
             nodes: BTreeMap::new(),
             handles: vec![None; 3],
             published: BTreeSet::new(),
+            made: BTreeMap::new(),
             is_root,
             next: 0,
         };
@@ -135,6 +138,7 @@ impl Model {
         self.nodes.clear();
         self.handles.fill(None);
         self.published.clear();
+        self.made.clear();
         for area in AREAS {
             let node = Node::Dir {
                 markers: Vec::new(),

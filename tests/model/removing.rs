@@ -4,7 +4,8 @@ use super::documents::{Head, Key, Version, Vid};
 use super::reference::{Errno, Model, Node, Role, area, members, new_target, split};
 
 impl Model {
-    /// Notes are kept, unless they are mine alone or were moved to a wider audience.
+    /// Notes are kept, unless they are mine alone, were moved to a wider audience, or were made in this
+    /// mount and changed by nobody else.
     pub fn may_remove(&self, key: &Key, head: &Head, conflict: bool) -> Result<(), Errno> {
         let bytes = &self.docs.all[head[0]].bytes;
         let moved = self.published.iter().any(|(what, to)| {
@@ -14,7 +15,14 @@ impl Model {
         });
         // Of a note's heads one is kept.
         let other = conflict && self.docs.heads(key).len() > 1;
-        match key.is_message() || key.area == "notes/me" || other || moved {
+        let made_here = self.made.get(key).is_some_and(|made| {
+            let mut versions = self
+                .docs
+                .present()
+                .filter(|(_, version)| version.key == *key);
+            versions.all(|(vid, _)| made.contains(&vid))
+        });
+        match key.is_message() || key.area == "notes/me" || other || moved || made_here {
             true => Ok(()),
             false => Err(libc::EPERM),
         }
@@ -51,6 +59,9 @@ impl Model {
         };
         if let Some(head) = removed {
             self.docs.remove(&head);
+        }
+        if let Role::Document { key, .. } | Role::Backup { key, .. } = &self.file(id).role.clone() {
+            self.made.remove(key);
         }
         self.file_mut(id).unlinked = true;
         self.keep(split(path).0);

@@ -254,7 +254,16 @@ impl Model {
             created: dds::ids::Timestamp::now().seconds(),
         };
         let key = version.key.clone();
+        let made_here = |old: &Vid| {
+            let made = self.made.get(&self.docs.all[*old].key);
+            made.is_some_and(|made| made.contains(old))
+        };
+        let all_ours = parents.iter().all(made_here);
         let vid = self.docs.publish(&parents, version);
+        match all_ours {
+            true => drop(self.made.entry(key.clone()).or_default().insert(vid)),
+            false => drop(self.made.remove(&key)),
+        }
         let head = Some(vec![vid]);
         let file = self.file_mut(id);
         file.role = Role::Document {
