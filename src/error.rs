@@ -4,7 +4,11 @@
 //! people. The sentence may name files of the view; it goes to `.dds/errors` (which lives in
 //! RAM) and to the terminal, never to a log.
 
+mod text;
+
 use std::io;
+
+pub use text::{judged, printable, skeleton};
 
 /// Result of the library's calls.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -132,42 +136,9 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Makes text of any origin safe for terminals, logs and status files.
-///
-/// Control characters (C0, C1, DEL) and bidirectional controls become `\u{..}` escapes, so that
-/// a user id or a file name from inside a blob cannot forge lines or move the cursor.
-pub fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_unsafe_char(c) {
-            safe.extend(c.escape_unicode());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
-}
-
-/// Tells whether a character may disturb a terminal or hide what is really there: control
-/// characters, line and paragraph separators, bidirectional controls (UAX #9) and the
-/// invisible characters U+200B..U+200F, U+2060 and U+FEFF.
-pub fn is_unsafe_char(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-            | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn printable_escapes_control_and_bidi_characters() {
-        assert_eq!(printable("plain \u{e9}"), "plain \u{e9}");
-        assert_eq!(printable("a\nb\u{1b}[2J"), "a\\u{a}b\\u{1b}[2J");
-        assert_eq!(printable("exe.\u{202e}txt"), "exe.\\u{202e}txt");
-    }
 
     #[test]
     fn disk_full_keeps_its_kind() {

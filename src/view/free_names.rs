@@ -170,7 +170,7 @@ impl Tree {
             if self.child(parent, OsStr::new(&wanted)) == Some(ino) {
                 continue;
             }
-            let taken = self.child(parent, OsStr::new(&wanted)).is_some()
+            let taken = self.is_taken(parent, &wanted)
                 || self.backup_of(parent, OsStr::new(&wanted)).is_some();
             let new = match taken {
                 false => wanted,
@@ -202,7 +202,7 @@ impl Tree {
         if node.name == *own {
             return;
         }
-        if self.is_in(ino, only) && self.child(parent, OsStr::new(&own)).is_none() {
+        if self.is_in(ino, only) && !self.is_taken(parent, &own) {
             self.relocate(ino, parent, OsStr::new(&own));
         } else {
             self.misnamed.nodes.insert(ino);

@@ -53,6 +53,7 @@ impl View {
             return Err(Error::new(Kind::CrossAudience, "another audience"));
         }
         let name = check_new_name(new_name)?;
+        self.check_unlike(new_parent, new_name, None)?;
         check_path(&to.path())?;
         let (content, stat) = {
             let body = open.lock();
@@ -93,6 +94,7 @@ impl View {
     fn symlink_quietly(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
         self.spot(parent, name)?;
         let name = check_new_name(name)?;
+        self.check_unlike(parent, OsStr::new(name), None)?;
         if !is_scratch(name) {
             let rule = "only editors' locks may be symbolic links";
             return Err(Error::new(Kind::Forbidden, rule));

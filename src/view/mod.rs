@@ -8,6 +8,7 @@
 //! handle table, the error log and what processes saw are leaves. None is held during cryptography or disk I/O,
 //! except a file's own content while that file is published.
 
+mod alike;
 mod audiences;
 mod background;
 mod conflict;

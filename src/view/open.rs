@@ -319,7 +319,7 @@ impl View {
             Role::Audience(folder, audience) => (*folder, audience, ""),
             Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
             Role::Keys => {
-                let name = crate::store::FileName::new(name)?;
+                let name = crate::store::FileName::new(OsStr::new(check_new_name(name)?))?;
                 if !name
                     .as_os_str()
                     .to_str()
@@ -334,6 +334,7 @@ impl View {
             other => return Err(no_files_here(other)),
         };
         let name = check_new_name(name)?;
+        self.check_unlike(parent, OsStr::new(name), None)?;
         if let Birth::Scratch = birth {
             return Ok((FileRole::Scratch, Target::Scratch, Vec::new()));
         }
@@ -475,7 +476,8 @@ pub(super) fn check_new_name(name: &OsStr) -> Result<&str> {
     }
     let shown = name.to_str().filter(|name| names::is_safe(name));
     let Some(name) = shown else {
-        let rule = "names are UTF-8 without control, invisible or bidirectional characters";
+        let rule = "names are UTF-8 without control, invisible or bidirectional characters \
+                    (joiners are kept in words that are spelled with them)";
         return Err(Error::new(Kind::Invalid, rule));
     };
     if names::is_trash(name) {

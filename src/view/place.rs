@@ -334,7 +334,7 @@ impl Tree {
         let mut name = part.to_owned();
         for attempt in 0.. {
             match self.child(parent, OsStr::new(&name)) {
-                None => {
+                None if self.look_alike(parent, OsStr::new(&name)).is_none() => {
                     let ino = self.attach(parent, name, What::Dir(Dir::new(role)));
                     if attempt > 0 {
                         self.misnamed.nodes.insert(ino);
@@ -342,8 +342,8 @@ impl Tree {
                     return ino;
                 }
                 Some(ino) if self.dir(ino).is_some_and(|dir| dir.role == role) => return ino,
-                Some(_) if attempt == 0 => name = with_remark(part, "directory"),
-                Some(_) => name = with_remark(part, &format!("directory {attempt}")),
+                _ if attempt == 0 => name = with_remark(part, "directory"),
+                _ => name = with_remark(part, &format!("directory {attempt}")),
             }
         }
         unreachable!("names do not run out")
@@ -381,7 +381,7 @@ impl Tree {
         is_conflict: bool,
         people: &People,
     ) -> String {
-        let free = |name: &str| self.child(home, OsStr::new(name)).is_none();
+        let free = |name: &str| !self.is_taken(home, name);
         let signer = version.signer.as_ref();
         let who = signer.map_or_else(|| "unknown".to_owned(), |key| people.writer(key));
         let remark = if is_conflict {

@@ -98,6 +98,9 @@ impl View {
         if victim == Some(ino) {
             return Ok(());
         }
+        if victim.is_none() {
+            self.check_unlike(new_parent, new_name, Some(ino))?;
+        }
         if victim.is_some() && mode.no_replace {
             return Err(exists());
         }
@@ -198,7 +201,7 @@ impl View {
         };
         let scratch = is_scratch(&to.name);
         match role {
-            // An editor's lock.
+            // An editor's lock, which is in memory only.
             None => {
                 self.move_node(ino, to, victim);
                 Ok(())

@@ -1,6 +1,6 @@
 //! The parts of the view that are not documents: `keys/`, `software/` and `.dds/`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
@@ -9,6 +9,7 @@ use crate::plaintext::Plaintext;
 use crate::store::{FileName, SoftwareEntry, SoftwareKind};
 use crate::vault::KEY_FILE_LIMIT;
 use crate::view::file::{OpenFile, Stat, Target};
+use crate::view::names::safe;
 use crate::view::open::{Access, Handle, no_files_here};
 use crate::view::tree::{Dir, FileRole, Ino, Role, Tree, What};
 use crate::view::{View, not_found};
@@ -26,6 +27,8 @@ pub(super) fn plant(tree: &mut Tree) {
 /// A file or directory that the store has and the tree must show.
 struct Found {
     name: FileName,
+    /// The name made safe.
+    shown: OsString,
     what: Special,
     stat: Stat,
 }
@@ -62,7 +65,7 @@ impl View {
             | Role::Dds
             | Role::Rescued => return Ok(()),
         };
-        let asked = name.is_some_and(|name| found.iter().any(|f| f.name.as_os_str() == name));
+        let asked = name.is_some_and(|name| found.iter().any(|f| f.shown == name));
         let mut tree = self.tree();
         if name.is_some() && !asked && name.and_then(|name| tree.child(ino, name)).is_none() {
             return Ok(());
@@ -81,6 +84,7 @@ impl View {
                     mtime: key.stamp.mtime,
                     mode: 0o6,
                 },
+                shown: shown_name(&key.name),
                 name: key.name,
                 what: Special::Key,
             })
@@ -90,6 +94,7 @@ impl View {
     fn find_software(&self, path: &[FileName]) -> Result<Vec<Found>> {
         let listed = self.vault.store().software_list(path)?.into_iter();
         let found = |(name, entry): (FileName, SoftwareEntry)| Found {
+            shown: shown_name(&name),
             name,
             what: match entry.kind {
                 SoftwareKind::File => Special::SoftwareFile,
@@ -180,6 +185,11 @@ fn folder_error(error: Error) -> Error {
     }
 }
 
+/// Names in `keys/` and `software/` come from others, as those inside blobs do.
+fn shown_name(name: &FileName) -> OsString {
+    safe(name.as_os_str().as_encoded_bytes()).into()
+}
+
 /// Makes the children of a directory what was found.
 fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<Found>) {
     let children: Vec<_> = match tree.dir(parent) {
@@ -192,31 +202,34 @@ fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<Found>) {
     };
     for (name, ino) in children {
         let what = kind_shown(tree, ino);
-        let still = |f: &Found| f.name.as_os_str() == name && Some(f.what) == what;
+        let still = |f: &Found| f.shown == name && Some(f.what) == what;
         let unsaved = tree.file(ino).is_some_and(|file| file.draft);
         if !unsaved && !found.iter().any(still) {
             tree.detach(ino);
         }
     }
-    for Found { name, what, stat } in found {
-        let known = tree.child(parent, name.as_os_str());
+    for Found {
+        name,
+        shown,
+        what,
+        stat,
+    } in found
+    {
+        let known = tree.child(parent, &shown);
         let below = |name: &FileName| match role {
             Role::Software(path) => path.iter().cloned().chain([name.clone()]).collect(),
             _ => Vec::new(),
         };
         let ino = match (known, what) {
             (Some(ino), _) => ino,
-            (None, Special::Key) => {
-                let name_shown = name.as_os_str().to_owned();
-                tree.attach_file(parent, name_shown, FileRole::Key(name))
-            }
+            (None, Special::Key) => tree.attach_file(parent, shown, FileRole::Key(name)),
             (None, Special::SoftwareFile) => {
                 let role = FileRole::Software(below(&name));
-                tree.attach_file(parent, name.as_os_str(), role)
+                tree.attach_file(parent, shown, role)
             }
             (None, Special::SoftwareDir) => {
                 let role = Role::Software(below(&name));
-                tree.attach(parent, name.as_os_str(), What::Dir(Dir::new(role)))
+                tree.attach(parent, shown, What::Dir(Dir::new(role)))
             }
         };
         if let Some(file) = tree.file_mut(ino) {

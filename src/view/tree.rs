@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::ids::{BlobId, BlobName, Folder, Timestamp};
 use crate::store::FileName;
 use crate::vault::{Audience, DocKey, Head};
+use crate::view::alike::Alike;
 use crate::view::file::{OpenFile, Stat};
 use crate::view::free_names::Misnamed;
 use crate::view::kind_of;
@@ -44,6 +45,7 @@ pub(super) enum What {
 pub(super) struct Dir {
     pub(super) role: Role,
     pub(super) children: BTreeMap<OsString, Ino>,
+    pub(super) alike: Alike,
     pub(super) mtime: Timestamp,
     /// Stays in this mount though it is empty: looked up by name, or emptied through the mount.
     pub(super) kept: bool,
@@ -159,6 +161,7 @@ impl Dir {
         Dir {
             role,
             children: BTreeMap::new(),
+            alike: Alike::default(),
             mtime: Timestamp::now(),
             kept: false,
             markers: Vec::new(),
@@ -246,7 +249,7 @@ impl Tree {
         let name = name.into();
         let ino = self.insert(parent, name.clone(), what, true);
         if let Some(dir) = self.dir_mut(parent) {
-            let old = dir.children.insert(name, ino);
+            let old = dir.insert_child(name, ino);
             debug_assert!(old.is_none(), "no file ever hides another");
             dir.mtime = Timestamp::now();
         }
@@ -351,7 +354,7 @@ impl Tree {
             self.unindex(&key, ino);
         }
         if let Some(dir) = self.dir_mut(parent) {
-            dir.children.remove(&name);
+            dir.remove_child(&name);
             dir.mtime = Timestamp::now();
         }
         self.collect(ino);
@@ -425,11 +428,11 @@ impl Tree {
         let old_parent = std::mem::replace(&mut node.parent, parent);
         let old_name = std::mem::replace(&mut node.name, name.to_owned());
         if let Some(dir) = self.dir_mut(old_parent) {
-            dir.children.remove(&old_name);
+            dir.remove_child(&old_name);
             dir.mtime = now;
         }
         if let Some(dir) = self.dir_mut(parent) {
-            let hidden = dir.children.insert(name.to_owned(), ino);
+            let hidden = dir.insert_child(name.to_owned(), ino);
             debug_assert!(hidden.is_none(), "no file ever hides another");
             dir.mtime = now;
         }

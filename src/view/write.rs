@@ -479,6 +479,7 @@ impl View {
             other => return Err(no_files_here(other)),
         };
         let name = check_new_name(name)?;
+        self.check_unlike(parent, OsStr::new(name), None)?;
         let path = join(directory, name);
         check_path(&path)?;
         let ino = {
