@@ -570,6 +570,24 @@ fn names_in_keys_and_software_are_made_safe() {
 }
 
 #[test]
+fn an_editors_lock_becomes_no_file() {
+    on_both(|rig, _| {
+        rig.write("notes/me/latest", b"precious").unwrap();
+        for dir in ["notes/me", "notes/bob", "messages/bob"] {
+            let [lock, other, name] = [".#x", ".#y", "latest"].map(|name| format!("{dir}/{name}"));
+            rig.symlink(&lock, "me@here.1:2").unwrap();
+            assert_eq!(rig.rename(&lock, &name), Err(libc::EPERM), "{dir}");
+            assert_eq!(rig.rename(&lock, &format!("{dir}/free")), Err(libc::EPERM));
+            rig.rename(&lock, &other).unwrap();
+            assert_eq!(rig.readlink(&other).unwrap(), "me@here.1:2");
+            rig.remove(&other).unwrap();
+        }
+        assert_eq!(rig.read("notes/me/latest").unwrap(), b"precious");
+        assert_eq!(rig.list("notes/me").unwrap(), ["latest"]);
+    });
+}
+
+#[test]
 fn my_own_version_has_the_name_that_the_other_readers_see() {
     on_both(|rig, cast| {
         let now = SystemTime::now();

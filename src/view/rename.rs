@@ -202,6 +202,11 @@ impl View {
         let scratch = is_scratch(&to.name);
         match role {
             // An editor's lock, which is in memory only.
+            None if !scratch => {
+                let rule = "only editors' locks may be symbolic links, and they are kept in memory only: \
+                            what is renamed here must be a file";
+                Err(Error::new(Kind::Forbidden, rule))
+            }
             None => {
                 self.move_node(ino, to, victim);
                 Ok(())
