@@ -1,4 +1,4 @@
-//! The rules of pins and names, one test each, through the public interface (DESIGN 7).
+//! The rules of pins and names, one test each, through the public interface.
 
 use dds::contacts::{Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice, Trust};
 use dds::error::Kind;
@@ -80,8 +80,9 @@ fn who_claims_my_address_is_frozen() {
 }
 
 #[test]
-fn who_claims_my_address_and_anothers_freezes_that_one_too() {
+fn who_claims_my_address_and_a_contact_s_freezes_only_itself() {
     let mut contacts = Contacts::in_memory();
+    see(&mut contacts, &[cert(1, &["bob@example.org"])]);
     let seen = [
         cert(9, &["i@example.org"]),
         cert(1, &["bob@example.org"]),
@@ -90,38 +91,58 @@ fn who_claims_my_address_and_anothers_freezes_that_one_too() {
     contacts
         .observe(&seen, &[fpr(9)], &[], Trust::FirstSight, 0)
         .unwrap();
-    assert_eq!(listed(&contacts), ["bob!", "i-02020202!"]);
+    assert_eq!(listed(&contacts), ["bob", "i-02020202!"]);
 }
 
 #[test]
-fn who_claims_the_address_of_an_unverified_pin_freezes_both() {
+fn who_claims_the_address_of_a_contact_waits_and_the_contact_does_not() {
     let mut contacts = Contacts::in_memory();
     see(&mut contacts, &[cert(5, &["bob@example.org"])]);
     let notices = see(
         &mut contacts,
         &[cert(5, &["bob@example.org"]), cert(1, &["BOB@example.org"])],
     );
-    assert_eq!(listed(&contacts), ["bob!", "bob-01010101!"]);
+    assert_eq!(listed(&contacts), ["bob", "bob-01010101!"]);
     assert_eq!(contacts.by_name("bob").unwrap().fingerprint, fpr(5));
     let disputed = Notice::Disputed {
         claimant: fpr(1),
         address: "bob@example.org".to_owned(),
-        frozen: vec![name("bob"), name("bob-01010101")],
+        frozen: vec![name("bob-01010101")],
     };
     assert!(notices.contains(&disputed));
-    assert!(contacts.by_address("bob@example.org").is_none());
-
-    contacts.trust(&name("bob")).unwrap();
-    assert_eq!(listed(&contacts), ["bob", "bob-01010101!"]);
-    assert!(contacts.by_name("bob").unwrap().verified);
-    // What was settled is not taken up again.
+    let bob = contacts.by_address("Bob@Example.ORG").unwrap();
+    assert_eq!(bob.name, name("bob"));
+    // What was said is not said again.
     let both = [cert(5, &["bob@example.org"]), cert(1, &["bob@example.org"])];
     assert!(see(&mut contacts, &both).is_empty());
     assert_eq!(listed(&contacts), ["bob", "bob-01010101!"]);
-    assert_eq!(
-        contacts.by_address("Bob@Example.ORG").unwrap().name,
-        name("bob")
-    );
+
+    // A person may decide for the newcomer, who has the address then.
+    contacts.trust(&name("bob-01010101")).unwrap();
+    assert_eq!(listed(&contacts), ["bob", "bob-01010101"]);
+    let now = contacts.by_address("bob@example.org").unwrap();
+    assert_eq!(now.name, name("bob-01010101"));
+}
+
+#[test]
+fn one_newcomer_with_everybody_s_address_freezes_nobody_however_often_it_comes() {
+    let mut contacts = Contacts::in_memory();
+    let all = ["alice@x.org", "bob@x.org", "carol@x.org"];
+    let people: Vec<Claimed> = (1..).zip(all).map(|(n, one)| cert(n, &[one])).collect();
+    see(&mut contacts, &people);
+    for n in 100..110 {
+        let mut seen = people.clone();
+        seen.push(cert(n, &all));
+        see(&mut contacts, &seen);
+        see(&mut contacts, &people);
+    }
+    let frozen: Vec<_> = contacts.iter().filter(|c| c.frozen).collect();
+    assert_eq!(frozen.len(), 10);
+    for one in ["alice", "bob", "carol"] {
+        assert!(!contacts.by_name(one).unwrap().frozen);
+        let address = format!("{one}@x.org");
+        assert_eq!(contacts.by_address(&address).unwrap().name, name(one));
+    }
 }
 
 #[test]
@@ -151,32 +172,66 @@ fn two_newcomers_with_one_address_are_both_frozen_in_any_order() {
 }
 
 #[test]
-fn a_contact_that_claims_anothers_address_later_freezes_both() {
-    let mut contacts = Contacts::in_memory();
+fn a_contact_that_claims_anothers_address_later_does_not_get_it() {
     let bob = cert(1, &["bob@example.org"]);
-    see(
-        &mut contacts,
-        &[bob.clone(), cert(2, &["mallory@example.org"])],
-    );
-    let grown = cert(2, &["mallory@example.org", "bob@example.org"]);
-    assert_eq!(see(&mut contacts, &[bob, grown]).len(), 1);
-    assert_eq!(listed(&contacts), ["bob!", "mallory!"]);
+    for verified in [false, true] {
+        let mut contacts = Contacts::in_memory();
+        see(
+            &mut contacts,
+            &[bob.clone(), cert(2, &["mallory@example.org"])],
+        );
+        if verified {
+            contacts.trust(&name("mallory")).unwrap();
+        }
+        let claims = ["mallory@example.org", "bob@example.org", "m@example.org"];
+        let seen = [bob.clone(), cert(2, &claims)];
+        for _ in 0..2 {
+            // As long as the certificate says so, it is told.
+            let contested = Notice::Contested {
+                name: name("mallory"),
+                address: "bob@example.org".to_owned(),
+                holder: Some(name("bob")),
+            };
+            assert_eq!(see(&mut contacts, &seen), [contested]);
+        }
+        assert_eq!(listed(&contacts), ["bob", "mallory"]);
+        let mallory = contacts.by_name("mallory").unwrap();
+        assert_eq!(mallory.addresses, ["m@example.org", "mallory@example.org"]);
+        let bob = contacts.by_address("bob@example.org").unwrap();
+        assert_eq!(bob.name, name("bob"));
+    }
 }
 
 #[test]
-fn a_verified_contact_may_claim_more_and_is_not_frozen() {
+fn a_certificate_that_names_nobody_is_no_newcomer_until_it_does() {
     let mut contacts = Contacts::in_memory();
-    see(
-        &mut contacts,
-        &[cert(1, &["bob@a.org"]), cert(2, &["carol@a.org"])],
-    );
-    contacts.trust(&name("bob")).unwrap();
-    see(
-        &mut contacts,
-        &[cert(1, &["bob@a.org", "carol@a.org", "bob@b.org"])],
-    );
-    assert_eq!(listed(&contacts), ["bob", "carol!"]);
-    assert_eq!(contacts.by_address("bob@b.org").unwrap().name, name("bob"));
+    let nameless: Vec<Claimed> = (1..=70).map(|n| cert(n, &[])).collect();
+    assert!(see(&mut contacts, &nameless).is_empty());
+    assert_eq!(contacts.iter().count(), 0);
+    see(&mut contacts, &[cert(1, &["bob@example.org"])]);
+    assert_eq!(listed(&contacts), ["bob"]);
+}
+
+#[test]
+fn who_was_called_by_the_fingerprint_gets_the_name_that_the_certificate_has_now() {
+    let mut contacts = Contacts::in_memory();
+    let mut unnameable = cert(1, &[]);
+    unnameable.user_ids.push(ClaimedUserId::default());
+    see(&mut contacts, std::slice::from_ref(&unnameable));
+    let by_fingerprint = format!("fpr-{}", "01".repeat(20));
+    assert_eq!(listed(&contacts), [by_fingerprint.as_str()]);
+    assert!(see(&mut contacts, &[unnameable]).is_empty());
+    let named = Notice::Named {
+        from: name(&by_fingerprint),
+        name: name("bob"),
+    };
+    let seen = [cert(1, &["bob@example.org"])];
+    assert_eq!(see(&mut contacts, &seen), [named]);
+    assert_eq!(listed(&contacts), ["bob"]);
+    // A name that a person gave stays.
+    contacts.rename(&name("bob"), &name("robert"), &[]).unwrap();
+    assert!(see(&mut contacts, &seen).is_empty());
+    assert_eq!(listed(&contacts), ["robert"]);
 }
 
 #[test]
@@ -229,12 +284,56 @@ fn at_most_64_contacts_are_pinned_on_first_sight() {
     assert_eq!(contacts.iter().count(), 64);
     assert_eq!(notices.last(), Some(&Notice::TooMany { left_out: 6 }));
     assert!(contacts.by_fingerprint(&fpr(65)).is_none());
-    // An explicit act still can, and one left out can still show a dispute.
+    // An explicit act still can.
     contacts.pin(&seen[64], None, &[], 0).unwrap();
     assert!(contacts.by_name("user65").unwrap().verified);
-    see(&mut contacts, &[cert(200, &["user1@example.org"])]);
-    assert!(contacts.by_name("user1").unwrap().frozen);
     assert_eq!(contacts.iter().count(), 65);
+}
+
+#[test]
+fn contacts_that_were_never_used_make_room_for_a_newcomer_oldest_first() {
+    let mut contacts = Contacts::in_memory();
+    let people: Vec<Claimed> = (1..=64)
+        .map(|n| cert(n, &[&format!("user{n}@example.org")]))
+        .collect();
+    for (n, one) in (0..).zip(&people) {
+        let seen = std::slice::from_ref(one);
+        contacts
+            .observe(seen, &[], &[], Trust::FirstSight, n)
+            .unwrap();
+    }
+    contacts.note_used([&fpr(1)]).unwrap();
+    contacts.trust(&name("user2")).unwrap();
+    let newcomer = cert(100, &["alice@example.org"]);
+    let mut seen = people.clone();
+    seen.push(newcomer.clone());
+    let notices = see(&mut contacts, &seen);
+    let gone = Notice::MadeRoom {
+        gone: vec![name("user3")],
+    };
+    assert!(notices.contains(&gone), "{notices:?}");
+    assert_eq!(contacts.iter().count(), 64);
+    assert!(contacts.by_name("alice").is_some() && contacts.by_name("user3").is_none());
+    assert_eq!(contacts.by_name("user1").unwrap().fingerprint, fpr(1));
+    // Whoever made room does not take it back, so that it does not go round for ever.
+    assert_eq!(see(&mut contacts, &seen), [Notice::TooMany { left_out: 1 }]);
+    assert!(contacts.by_name("alice").is_some() && contacts.by_name("user3").is_none());
+}
+
+#[test]
+fn a_flood_of_newcomers_takes_nobody_s_room() {
+    let mut contacts = Contacts::in_memory();
+    let alice = cert(250, &["alice@example.org"]);
+    see(&mut contacts, std::slice::from_ref(&alice));
+    let mut flood: Vec<Claimed> = (1..=200)
+        .map(|n| cert(n, &[&format!("user{n}@example.org")]))
+        .collect();
+    flood.push(alice);
+    for _ in 0..3 {
+        see(&mut contacts, &flood);
+        assert_eq!(contacts.iter().count(), 64);
+        assert_eq!(contacts.by_name("alice").unwrap().fingerprint, fpr(250));
+    }
 }
 
 #[test]
@@ -346,14 +445,15 @@ fn one_certificate_in_several_files_is_one_contact() {
 #[test]
 fn notices_are_sentences() {
     let mut contacts = Contacts::in_memory();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
     let notices = see(
         &mut contacts,
         &[cert(1, &["bob@a.org"]), cert(2, &["bob@a.org"])],
     );
     assert_eq!(
-        notices[2].to_string(),
+        notices[1].to_string(),
         "the certificate 0202020202020202020202020202020202020202 claims bob@a.org, which \
-         another certificate has: frozen until you decide in contacts.toml: bob, bob-02020202"
+         another certificate has: frozen until you decide in contacts.toml: bob-02020202"
     );
     for notice in notices {
         assert!(!notice.to_string().contains(['\n', '\x1b']));

@@ -1,4 +1,4 @@
-//! What is on disk of the contacts: kept, private, readable and editable by people (DESIGN 7).
+//! What is on disk of the contacts: kept, private, readable and editable by people.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -108,6 +108,7 @@ past = []
 since = 1000
 verified = false
 frozen = false
+used = false
 addresses = [\"alice@a.org\"]
 
 [[contact]]
@@ -117,6 +118,7 @@ past = []
 since = 1000
 verified = false
 frozen = false
+used = false
 addresses = [\"b@a.org\", \"bob@a.org\"]
 ";
     assert!(text.ends_with(records), "{text}");
@@ -227,7 +229,7 @@ fn certificates_are_updated_for_contacts_only() {
 }
 
 #[test]
-fn if_pins_cannot_be_saved_nothing_is_pinned_but_disputes_freeze() {
+fn if_pins_cannot_be_saved_nothing_is_pinned() {
     let dir = tempfile::tempdir().unwrap();
     let mut contacts = Contacts::load(dir.path()).unwrap();
     see(&mut contacts, &[cert(5, &["bob@a.org"])]);
@@ -240,11 +242,62 @@ fn if_pins_cannot_be_saved_nothing_is_pinned_but_disputes_freeze() {
             .observe(&seen, &[], &[], Trust::FirstSight, 0)
             .is_err()
     );
-    assert_eq!(listed(&contacts), ["bob!"]);
+    assert_eq!(listed(&contacts), ["bob"]);
     fs::remove_dir(&blocked).unwrap();
     see(&mut contacts, &seen);
     let again = Contacts::load(dir.path()).unwrap();
-    assert_eq!(listed(&again), ["bob!", "bob-01010101!", "carol"]);
+    assert_eq!(listed(&again), ["bob", "bob-01010101!", "carol"]);
+}
+
+#[test]
+fn contacts_of_earlier_versions_count_as_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let f1 = "01".repeat(20);
+    let record = format!("[[contact]]\nname = \"bob\"\nfingerprint = \"{f1}\"\nsince = 1\n");
+    fs::write(dir.path().join("contacts.toml"), record).unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    let people: Vec<Claimed> = (2..=64)
+        .map(|n| cert(n, &[&format!("user{n}@a.org")]))
+        .collect();
+    see(&mut contacts, &people);
+    let newcomer = [cert(100, &["carol@a.org"])];
+    contacts
+        .observe(&newcomer, &[], &[], Trust::FirstSight, 2000)
+        .unwrap();
+    let again = Contacts::load(dir.path()).unwrap();
+    assert!(again.by_name("bob").is_some() && again.by_name("carol").is_some());
+    assert_eq!(again.iter().count(), 64);
+}
+
+#[test]
+fn a_copy_that_is_too_large_keeps_nobody_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    see(
+        &mut contacts,
+        &[cert(1, &["bob@a.org"]), cert(2, &["carol@a.org"])],
+    );
+    let copy = dir.path().join(format!("certificates/{}.pgp", fpr(1)));
+    let file = fs::File::create(copy).unwrap();
+    file.set_len((16 << 20) + 10).unwrap();
+    let again = Contacts::load(dir.path()).unwrap();
+    assert_eq!(listed(&again), ["bob", "carol"]);
+    assert_eq!(again.certificate(&fpr(2)), Some(&[2; 3][..]));
+}
+
+#[test]
+fn a_copy_stays_when_its_owner_made_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut contacts = Contacts::load(dir.path()).unwrap();
+    let people: Vec<Claimed> = (1..=64)
+        .map(|n| cert(n, &[&format!("user{n}@a.org")]))
+        .collect();
+    see(&mut contacts, &people);
+    contacts.set_certificate(&fpr(1), b"revoked").unwrap();
+    see(&mut contacts, &[cert(100, &["carol@a.org"])]);
+    assert!(contacts.by_fingerprint(&fpr(1)).is_none());
+    let former = contacts.former_certificate(&fpr(1));
+    assert_eq!(former.as_deref(), Some(&b"revoked"[..]));
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn two_certificates_with_one_address_are_frozen_from_the_start() {
 }
 
 #[test]
-fn a_second_certificate_with_a_contact_s_address_freezes_it() {
+fn a_second_certificate_with_a_contact_s_address_waits_and_changes_nothing() {
     let Some(scene) = Scene::new() else { return };
     let bob = Person::new("Bob");
     scene.deliver("bob.gpg", &bob.certificate().to_bytes());
@@ -245,24 +245,28 @@ fn a_second_certificate_with_a_contact_s_address_freezes_it() {
     assert!(mount.path("messages/bob/early.txt").exists());
     let again = quick("Bob <bob@example.org>", "future-default", "default");
     scene.gnupg.run(&again);
+    let newcomer = scene.gnupg.fingerprint("bob")[..8].to_lowercase();
+    let newcomer = format!("bob-{newcomer}");
     scene.deliver("later.gpg", &scene.gnupg.certificate("bob"));
-    scene.assert_refused(&mount, "bob", libc::EKEYREJECTED, "bob");
-    // What either of them signed is vouched for by nobody until it is decided.
+    scene.assert_refused(&mount, &newcomer, libc::EKEYREJECTED, &newcomer);
     Blob::new(BlobKind::Message, &bob, &[&scene.me, &bob], "late.txt")
         .deliver(&scene.store, Folder::Messages);
-    for name in ["early.txt", "late.txt"] {
-        assert!(!mount.path("messages/bob").join(name).exists(), "{name}");
-        assert!(
-            mount.path("messages/unverified").join(name).exists(),
-            "{name}"
-        );
-    }
-    // Taking the second one away again does not decide it.
-    std::fs::remove_file(scene.store.join("keys/later.gpg")).unwrap();
-    scene.assert_refused(&mount, "bob", libc::EKEYREJECTED, "bob");
+    let bob_stays = |mount: &Mount, note: &str| {
+        for name in ["early.txt", "late.txt"] {
+            assert!(mount.path("messages/bob").join(name).exists(), "{name}");
+        }
+        // The address is the contact's, too.
+        std::fs::write(mount.path(&format!("notes/bob@example.org/{note}")), "x").unwrap();
+        assert!(mount.path("notes/bob").join(note).exists());
+        let status = std::fs::read_to_string(mount.path(".dds/status")).unwrap();
+        let told = |line: &str| line.starts_with("problem: ") && line.contains(&newcomer);
+        assert!(status.lines().any(told), "{status}");
+    };
+    bob_stays(&mount, "first.txt");
     mount.unmount();
     let mount = scene.mount();
-    scene.assert_refused(&mount, "bob", libc::EKEYREJECTED, "bob");
+    bob_stays(&mount, "second.txt");
+    scene.assert_refused(&mount, &newcomer, libc::EKEYREJECTED, &newcomer);
     mount.unmount();
 }
 

@@ -1,23 +1,26 @@
-//! Contacts: which certificate has which local name, and how far it is trusted (DESIGN 7).
+//! Contacts: which certificate has which local name, and how far it is trusted.
 //!
-//! Owns the pins and the rules by which newcomers get a name, and disputes freeze. Knows
-//! nothing of OpenPGP: certificates are opaque bytes, and what they say of themselves is handed
+//! Owns the pins and the rules by which newcomers get a name, wait for a decision, or make room.
+//! Knows nothing of OpenPGP: certificates are opaque bytes, and what they say of themselves is handed
 //! in. Whatever they say is hostile until it became a [`ContactName`] or an address here.
 //!
 //! Pins lie outside the store, where no peer can reach them: `contacts.toml`, which people may
 //! read and edit, and a copy of each certificate in `certificates/`.
 
 mod book;
+mod look;
 mod names;
 mod notice;
 mod pins;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
 use book::Book;
+use look::Look;
 pub use names::{ContactName, first_name, is_address};
 pub use notice::Notice;
 use pins::Pins;
@@ -60,10 +63,22 @@ pub struct Contact {
     pub since: u64,
     /// Whether a person confirmed the fingerprint.
     pub verified: bool,
-    /// Whether the pin is in dispute: nothing is written to it and nothing accepted from it.
+    /// Whether the pin waits for a decision, as somebody else had its address before or at the
+    /// same time: nothing is written to it and nothing accepted from it.
     pub frozen: bool,
-    /// E-mail addresses that it ever claimed, in lower case. Sorted.
+    /// Whether anything was ever written to it or accepted from it. If not, it makes room for
+    /// others.
+    pub used: bool,
+    /// E-mail addresses that it ever claimed, in lower case, without those that somebody else had
+    /// when it was a contact already. Sorted.
     pub addresses: Vec<String>,
+}
+
+impl Contact {
+    /// The current certificate and the past ones.
+    pub fn certificates(&self) -> impl Iterator<Item = &Fingerprint> {
+        std::iter::once(&self.fingerprint).chain(&self.past)
+    }
 }
 
 /// What happens to certificates that were never seen before.
@@ -77,10 +92,14 @@ pub enum Trust {
 
 /// All pins of one store.
 ///
-/// Every change is on disk before the call returns; if that fails, nothing has changed, except
-/// that contacts that were to be frozen are frozen in memory.
+/// Every change is on disk before the call returns; if that fails, nothing has changed.
 pub struct Contacts {
     book: Book,
+    /// Newcomers that had no room when they were first seen, and contacts that made room: no
+    /// other has to go for them.
+    declined: BTreeSet<Fingerprint>,
+    /// Copies of my own certificates.
+    mine: BTreeMap<Fingerprint, Arc<[u8]>>,
     /// Where they are kept; `None` for tests.
     pins: Option<Pins>,
 }
@@ -96,6 +115,8 @@ impl Contacts {
         let book = pins.read()?.unwrap_or_default();
         Ok(Contacts {
             book,
+            declined: BTreeSet::new(),
+            mine: BTreeMap::new(),
             pins: Some(pins),
         })
     }
@@ -104,6 +125,8 @@ impl Contacts {
     pub fn in_memory() -> Self {
         Contacts {
             book: Book::default(),
+            declined: BTreeSet::new(),
+            mine: BTreeMap::new(),
             pins: None,
         }
     }
@@ -125,7 +148,12 @@ impl Contacts {
         Ok(changed)
     }
 
-    /// Looks at the certificates in the store: pins newcomers, and freezes what is in dispute.
+    /// Looks at what certificates say of themselves, those of contacts and those of newcomers:
+    /// pins newcomers, and tells who claims what somebody else has.
+    ///
+    /// A newcomer that claims an address of a contact, of mine, or of another newcomer of the same
+    /// look is pinned frozen. Nothing that a newcomer says changes a contact. One that names
+    /// nobody is no newcomer.
     ///
     /// `mine` are my own certificates, which are never contacts; `taken` are names of groups,
     /// which contacts cannot have; `now` is in seconds since 1970. Newcomers are handled in the
@@ -142,10 +170,37 @@ impl Contacts {
         now: u64,
     ) -> Result<Vec<Notice>> {
         self.refresh()?;
-        let mut book = self.book.clone();
-        let notices = book.observe(seen, mine, taken, trust, now);
-        self.commit(book)?;
+        let mut look = Look {
+            book: self.book.clone(),
+            declined: self.declined.clone(),
+            taken,
+            now,
+        };
+        let notices = look.observe(seen, mine, trust);
+        let declined = look.declined;
+        self.commit(look.book)?;
+        self.declined = declined;
         Ok(notices)
+    }
+
+    /// Takes note that something was written to contacts or accepted from them.
+    ///
+    /// # Errors
+    /// As [`Contacts::load`]; what the disk says.
+    pub fn note_used<'a>(&mut self, who: impl IntoIterator<Item = &'a Fingerprint>) -> Result<()> {
+        let who: BTreeSet<_> = who.into_iter().collect();
+        let unused = |contact: &Contact| {
+            !contact.used && contact.certificates().any(|key| who.contains(key))
+        };
+        if !self.iter().any(unused) {
+            return Ok(());
+        }
+        self.refresh()?;
+        let mut book = self.book.clone();
+        for contact in book.contacts.values_mut() {
+            contact.used |= unused(contact);
+        }
+        self.commit(book)
     }
 
     /// Pins one certificate as verified because a person asked for it, and returns its name.
@@ -164,9 +219,14 @@ impl Contacts {
         now: u64,
     ) -> Result<ContactName> {
         self.refresh()?;
-        let mut book = self.book.clone();
-        let name = book.pin(claimed, name, taken, now)?;
-        self.commit(book)?;
+        let mut look = Look {
+            book: self.book.clone(),
+            declined: BTreeSet::new(),
+            taken,
+            now,
+        };
+        let name = look.pin(claimed, name)?;
+        self.commit(look.book)?;
         Ok(name)
     }
 
@@ -223,10 +283,10 @@ impl Contacts {
 
     /// Returns the one contact that stands for an address, in any case of letters.
     ///
-    /// If several claim it, a verified one counts before those that are not; `None` if that
-    /// does not decide.
+    /// Contacts that wait for a decision stand for none. If several claim it, a verified one counts
+    /// before those that are not; `None` if that does not decide.
     pub fn by_address(&self, address: &str) -> Option<&Contact> {
-        self.book.by_address(address)
+        holder_of(address, self.iter())
     }
 
     /// Lists the contacts in the order of their names.
@@ -261,19 +321,64 @@ impl Contacts {
         self.commit(book)
     }
 
+    /// Returns the copy that was kept of a certificate whose owner was a contact once.
+    pub fn former_certificate(&self, fingerprint: &Fingerprint) -> Option<Vec<u8>> {
+        let pins = self.pins.as_ref()?;
+        pins.certificate_bytes(fingerprint).ok().flatten()
+    }
+
+    /// Returns the copy that was kept of a certificate of mine.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn my_certificate(&mut self, fingerprint: &Fingerprint) -> Result<Option<Arc<[u8]>>> {
+        if let Some(pins) = &self.pins {
+            if let Some(bytes) = pins.my_certificate(fingerprint)? {
+                self.mine.insert(fingerprint.clone(), Arc::from(bytes));
+            }
+        }
+        Ok(self.mine.get(fingerprint).cloned())
+    }
+
+    /// Keeps a copy of a certificate of mine: what others knew of it may be lost in the store.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn keep_my_certificate(&mut self, fingerprint: &Fingerprint, bytes: &[u8]) -> Result<()> {
+        if let Some(pins) = &self.pins {
+            pins.keep_my_certificate(fingerprint, bytes)?;
+        }
+        self.mine.insert(fingerprint.clone(), Arc::from(bytes));
+        Ok(())
+    }
+
     /// Makes a changed book the valid one, once it is on disk.
     fn commit(&mut self, book: Book) -> Result<()> {
         if book == self.book {
             return Ok(());
         }
         if let Some(pins) = &mut self.pins {
-            if let Err(error) = pins.write(&self.book, &book) {
-                // Fail closed: a full disk must not keep a disputed pin in use.
-                self.book.freeze_as(&book);
-                return Err(error);
-            }
+            pins.write(&self.book, &book)?;
         }
         self.book = book;
         Ok(())
+    }
+}
+
+/// Returns the one of some contacts that stands for an address.
+pub(crate) fn holder_of<'a>(
+    address: &str,
+    among: impl Iterator<Item = &'a Contact>,
+) -> Option<&'a Contact> {
+    let holds = |contact: &&Contact| {
+        let mut addresses = contact.addresses.iter();
+        !contact.frozen && addresses.any(|known| known.eq_ignore_ascii_case(address))
+    };
+    let holders: Vec<&Contact> = among.filter(holds).collect();
+    let verified: Vec<_> = holders.iter().filter(|contact| contact.verified).collect();
+    match (verified.as_slice(), holders.as_slice()) {
+        ([one], _) => Some(one),
+        ([], [one]) => Some(one),
+        _ => None,
     }
 }

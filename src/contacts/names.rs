@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::Claimed;
 use crate::error::{Error, Kind, Result, printable};
+use crate::ids::Fingerprint;
 
 /// Bytes in the longest name.
 const LONGEST: usize = 64;
@@ -130,7 +131,7 @@ pub(super) fn choose(
     is_taken: impl Fn(&ContactName) -> bool,
 ) -> ContactName {
     let hex = claimed.fingerprint.to_string().to_ascii_lowercase();
-    let of_fingerprint = format!("fpr-{}", &hex[..40]);
+    let of_fingerprint = of_fingerprint(&claimed.fingerprint);
     let wanted = wanted(claimed).unwrap_or_else(|| of_fingerprint.clone());
     let unused = |text: String| text.parse().ok().filter(|name| !is_taken(name));
     let plain = (!qualified).then(|| unused(wanted.clone())).flatten();
@@ -148,6 +149,21 @@ pub(super) fn choose(
             (2_u32..).find_map(|n| unused(with_tail(&bases[1], &n.to_string())))
         })
         .expect("there are more numbers than contacts")
+}
+
+fn of_fingerprint(fingerprint: &Fingerprint) -> String {
+    let hex = fingerprint.to_string().to_ascii_lowercase();
+    format!("fpr-{}", &hex[..40])
+}
+
+/// Tells whether a name is the one that a certificate gets which names nobody.
+pub(super) fn is_of_fingerprint(name: &ContactName, fingerprint: &Fingerprint) -> bool {
+    name.as_str() == of_fingerprint(fingerprint)
+}
+
+/// Tells whether a name can be made of what a certificate says.
+pub(super) fn names_somebody(claimed: &Claimed) -> bool {
+    wanted(claimed).is_some()
 }
 
 /// The name that a certificate gets from somebody who has not given it to anybody yet.
@@ -189,7 +205,6 @@ fn allowed(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::contacts::ClaimedUserId;
-    use crate::ids::Fingerprint;
 
     fn claimed(email: Option<&str>, name: Option<&str>) -> Claimed {
         Claimed {

@@ -15,14 +15,36 @@ pub enum Notice {
         /// Its fingerprint.
         fingerprint: Fingerprint,
     },
-    /// A certificate claims an address that another one has, and contacts were frozen for it.
+    /// A newcomer claims an address that another certificate has or claims, and is frozen.
     Disputed {
         /// The certificate.
         claimant: Fingerprint,
         /// An address that is in dispute.
         address: String,
-        /// Who is frozen now. Sorted.
+        /// Who is frozen for it.
         frozen: Vec<ContactName>,
+    },
+    /// A contact's certificate claims an address that somebody else had before: it is not granted.
+    /// Told at every look.
+    Contested {
+        /// The contact.
+        name: ContactName,
+        /// The address.
+        address: String,
+        /// Who has it; `None` if I do.
+        holder: Option<ContactName>,
+    },
+    /// A contact that was called by its fingerprint now has a name.
+    Named {
+        /// What it was called.
+        from: ContactName,
+        /// What it is called.
+        name: ContactName,
+    },
+    /// Contacts that were never used were dropped for newcomers.
+    MadeRoom {
+        /// Who.
+        gone: Vec<ContactName>,
     },
     /// Newcomers were not pinned because there are too many contacts.
     TooMany {
@@ -51,18 +73,41 @@ impl fmt::Display for Notice {
                 address,
                 frozen,
             } => {
-                let frozen: Vec<&str> = frozen.iter().map(ContactName::as_str).collect();
                 write!(
                     f,
                     "the certificate {claimant} claims {address}, which another certificate \
                      has: frozen until you decide in contacts.toml: {}",
-                    frozen.join(", ")
+                    list(frozen)
                 )
             }
+            Notice::Contested {
+                name,
+                address,
+                holder,
+            } => {
+                let holder = holder
+                    .as_ref()
+                    .map_or("your certificate", ContactName::as_str);
+                write!(
+                    f,
+                    "the certificate of {name} claims {address}, which {holder} has: the address \
+                     stays with {holder}; ask {name} by another way whether that is right"
+                )
+            }
+            Notice::Named { from, name } => {
+                write!(f, "{from} is called {name} now, as the certificate says")
+            }
+            Notice::MadeRoom { gone } => write!(
+                f,
+                "contacts that were never written to made room for new ones: {}; whom you know, \
+                 set verified in contacts.toml",
+                list(gone)
+            ),
             Notice::TooMany { left_out } => write!(
                 f,
                 "{left_out} new certificates are not pinned, because at most \
-                 {FIRST_SIGHT_LIMIT} contacts are pinned on first sight"
+                 {FIRST_SIGHT_LIMIT} contacts are pinned on first sight: take those that you do \
+                 not know out of contacts.toml and keys/"
             ),
             Notice::NotPinned { fingerprint, name } => write!(
                 f,
@@ -71,4 +116,9 @@ impl fmt::Display for Notice {
             ),
         }
     }
+}
+
+fn list(names: &[ContactName]) -> String {
+    let names: Vec<&str> = names.iter().map(ContactName::as_str).collect();
+    names.join(", ")
 }

@@ -1,4 +1,5 @@
-//! The pins on disk: `contacts.toml` and `certificates/<FINGERPRINT>.pgp`.
+//! The pins on disk: `contacts.toml`, `certificates/<FINGERPRINT>.pgp`, and `mine/` with copies of
+//! my own certificates.
 //!
 //! The one place of `contacts` that touches the disk. A file is replaced at once or not at all:
 //! temporary file, fsync, rename, fsync of the directory.
@@ -22,6 +23,10 @@ use crate::ids::Fingerprint;
 
 const PINS: &str = "contacts.toml";
 const CERTIFICATES: &str = "certificates";
+/// Copies of my own certificates.
+const MINE: &str = "mine";
+/// Copies that are kept of certificates whose owner is no contact any more.
+const MOST_FORMER: usize = 512;
 /// Bytes of the largest file that is read here.
 const LIMIT: u64 = 16 << 20;
 
@@ -30,8 +35,9 @@ const HEADER: &str = "\
 # You may edit this file (also while DDS runs), but comments of your own are not kept.
 #
 #   verified  you compared the fingerprint with its owner
-#   frozen    two certificates claim one address: nothing is sent until you decide which is
-#             right and set this to false
+#   frozen    another certificate had the address of this one before, or came together with it:
+#             nothing is sent until you decide which is right and set this to false
+#   used      something was written to it or accepted from it; if not, it may make room for others
 #   past      former certificates: they still verify, and never receive
 #   since     when the contact was pinned, in seconds since 1970
 ";
@@ -63,8 +69,15 @@ struct Record {
     verified: bool,
     #[serde(default)]
     frozen: bool,
+    /// Not there in the files of earlier versions, which did not ask.
+    #[serde(default = "yes")]
+    used: bool,
     #[serde(default)]
     addresses: Vec<Spanned<String>>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Pins {
@@ -87,7 +100,7 @@ impl Pins {
         })?;
         for contact in book.contacts.values() {
             for fingerprint in contact.past.iter().chain([&contact.fingerprint]) {
-                if let Some(bytes) = read_file(&self.certificate(fingerprint))? {
+                if let Some(bytes) = self.certificate_bytes(fingerprint)? {
                     let bytes = Arc::from(bytes);
                     book.certificates.insert(fingerprint.clone(), bytes);
                 }
@@ -108,7 +121,31 @@ impl Pins {
 
     /// Writes what differs between two books, certificates before the pins that need them.
     pub(super) fn write(&mut self, old: &Book, new: &Book) -> Result<()> {
-        let certificates = self.dir.join(CERTIFICATES);
+        let certificates = self.make(CERTIFICATES)?;
+        let mut written = false;
+        for (fingerprint, bytes) in &new.certificates {
+            if old.certificates.get(fingerprint) != Some(bytes) {
+                replace(&self.certificate(fingerprint), bytes)?;
+                written = true;
+            }
+        }
+        if written {
+            sync_directory(&certificates)?;
+        }
+        if old.contacts.len() > new.contacts.len() || written {
+            // What stays too long takes room and does no harm.
+            let _ = forget_former(&certificates, new);
+        }
+        let text = render(new);
+        if self.known.as_ref() != Some(&text) {
+            replace(&self.dir.join(PINS), text.as_bytes())?;
+            self.known = Some(text);
+        }
+        sync_directory(&self.dir)
+    }
+
+    /// Makes a directory among the pins.
+    fn make(&self, name: &str) -> Result<PathBuf> {
         let make = |path: &Path| {
             DirBuilder::new()
                 .recursive(true)
@@ -122,23 +159,30 @@ impl Pins {
             let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
             sync_directory(parent.unwrap_or(Path::new(".")))?;
         }
-        make(&certificates)?;
-        let mut written = false;
-        for (fingerprint, bytes) in &new.certificates {
-            if old.certificates.get(fingerprint) != Some(bytes) {
-                replace(&self.certificate(fingerprint), bytes)?;
-                written = true;
-            }
-        }
-        if written {
-            sync_directory(&certificates)?;
-        }
-        let text = render(new);
-        if self.known.as_ref() != Some(&text) {
-            replace(&self.dir.join(PINS), text.as_bytes())?;
-            self.known = Some(text);
-        }
-        sync_directory(&self.dir)
+        let path = self.dir.join(name);
+        make(&path)?;
+        Ok(path)
+    }
+
+    /// Reads the copy of a certificate. One that is too large is cut off, so that it is not taken
+    /// for a certificate, and keeps nobody from starting.
+    pub(super) fn certificate_bytes(&self, fingerprint: &Fingerprint) -> Result<Option<Vec<u8>>> {
+        read_up_to_limit(&self.certificate(fingerprint))
+    }
+
+    pub(super) fn my_certificate(&self, fingerprint: &Fingerprint) -> Result<Option<Vec<u8>>> {
+        let path = self.dir.join(MINE).join(format!("{fingerprint}.pgp"));
+        read_up_to_limit(&path)
+    }
+
+    pub(super) fn keep_my_certificate(
+        &self,
+        fingerprint: &Fingerprint,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let mine = self.make(MINE)?;
+        replace(&mine.join(format!("{fingerprint}.pgp")), bytes)?;
+        sync_directory(&mine)
     }
 
     fn read_text(&self) -> Result<Option<String>> {
@@ -211,6 +255,7 @@ fn parse(text: &str) -> std::result::Result<Book, (usize, String)> {
             since: record.since,
             verified: record.verified,
             frozen: record.frozen,
+            used: record.used,
             addresses: addresses.into_iter().collect(),
         };
         book.contacts.insert(name, contact);
@@ -233,12 +278,13 @@ fn render(book: &Book) -> String {
         write!(
             text,
             "\n[[contact]]\nname = \"{}\"\nfingerprint = \"{}\"\npast = {past}\nsince = {}\n\
-             verified = {}\nfrozen = {}\naddresses = {addresses}\n",
+             verified = {}\nfrozen = {}\nused = {}\naddresses = {addresses}\n",
             contact.name,
             contact.fingerprint,
             contact.since.min(i64::MAX as u64),
             contact.verified,
-            contact.frozen
+            contact.frozen,
+            contact.used
         )
         .expect("writing to a string cannot fail");
     }
@@ -252,6 +298,18 @@ fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
 
 /// Reads a file; `None` if there is none.
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read_up_to_limit(path)? {
+        Some(bytes) if bytes.len() as u64 > LIMIT => {
+            let path = printable(&path.to_string_lossy());
+            let sentence = format!("{path} is larger than {LIMIT} bytes");
+            Err(Error::new(Kind::BadConfig, sentence))
+        }
+        bytes => Ok(bytes),
+    }
+}
+
+/// Reads a file up to one byte more than the limit; `None` if there is none.
+fn read_up_to_limit(path: &Path) -> Result<Option<Vec<u8>>> {
     let read = || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let file = File::open(path)?;
@@ -259,15 +317,31 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(bytes)
     };
     match read() {
-        Ok(bytes) if bytes.len() as u64 > LIMIT => {
-            let path = printable(&path.to_string_lossy());
-            let sentence = format!("{path} is larger than {LIMIT} bytes");
-            Err(Error::new(Kind::BadConfig, sentence))
-        }
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path, error)),
     }
+}
+
+/// Removes the oldest copies of certificates whose owners are no contacts any more. The others
+/// stay, so that a revocation is remembered if the owner comes back.
+fn forget_former(certificates: &Path, book: &Book) -> io::Result<()> {
+    let mut former = Vec::new();
+    for entry in fs::read_dir(certificates)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let fingerprint = name.to_str().and_then(|name| name.strip_suffix(".pgp"));
+        let fingerprint = fingerprint.and_then(|text| text.parse::<Fingerprint>().ok());
+        if fingerprint.is_some_and(|fingerprint| book.by_fingerprint(&fingerprint).is_none()) {
+            former.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    former.sort();
+    let too_many = former.len().saturating_sub(MOST_FORMER);
+    for (_, path) in &former[..too_many] {
+        fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// Replaces a file at once or not at all; the directory is not synced yet.

@@ -83,7 +83,7 @@ fn opens(packet: &PKESK, keyring: &Keyring<'_>) -> bool {
 /// The certificate that a key belongs to, if only one is known.
 fn owner(key: &pgp::KeyHandle, keyring: &Keyring<'_>) -> Option<Fingerprint> {
     let own = keyring.identities.iter().map(Identity::certificate);
-    let all = keyring.certificates.with_key(key).chain(own);
+    let all = keyring.certificates.with_any_key(key).cloned().chain(own);
     let mut owners: Vec<_> = all
         .filter(|one| one.has_key(key))
         .map(|one| one.fingerprint())
@@ -208,7 +208,7 @@ mod tests {
                 let others = keys(&scene.bob, version);
                 let outcome = scene.opened(&others, &container);
                 assert!(matches!(outcome, Outcome::NotMine), "for others");
-                let mine = keys(scene.me.certificate(), version);
+                let mine = keys(&scene.me.certificate(), version);
                 let outcome = scene.opened(&[others, mine].concat(), &container);
                 let outside = matches!(outline(&container), Outline::Refused(refusal)
                     if refusal != Refusal::NoRecipient);

@@ -1,6 +1,5 @@
 //! Certificates: the public half of a key pair, as others may see it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +29,7 @@ pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(48 * 3600);
 pub(super) type PublicKey = Key<PublicParts, UnspecifiedRole>;
 
 /// The public parts of one certificate. Cloning is cheap.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Certificate(Arc<Cert>);
 
 /// A user id that its own certificate vouches for (nobody else does).
@@ -42,6 +41,16 @@ pub struct UserId {
     pub name: Option<String>,
     /// The e-mail address in lower case, if there is one.
     pub email: Option<String>,
+}
+
+impl UserId {
+    pub(super) fn of(id: &pgp::packet::UserID) -> UserId {
+        UserId {
+            text: String::from_utf8_lossy(id.value()).into_owned(),
+            name: id.name().ok().flatten().map(str::to_owned),
+            email: id.email().ok().flatten().map(str::to_lowercase),
+        }
+    }
 }
 
 impl Certificate {
@@ -95,24 +104,25 @@ impl Certificate {
 
     /// Returns the user ids that are bound by a valid self-signature and not revoked, the
     /// primary one first.
+    ///
+    /// Where there are none, those that are bound by a signature that is good but no longer
+    /// accepted, so that the owner of an old certificate has a name.
     pub fn user_ids(&self) -> Vec<UserId> {
         let policy = policy();
-        let Ok(valid) = at_present(&self.0, &policy) else {
-            return Vec::new();
-        };
-        let ids = valid.userids();
-        let ids = ids.filter(|id| !revoked(&id.revocation_status()));
-        let ids = ids.map(|id| UserId {
-            text: String::from_utf8_lossy(id.userid().value()).into_owned(),
-            name: id.userid().name().ok().flatten().map(str::to_owned),
-            email: id.userid().email().ok().flatten().map(str::to_lowercase),
-        });
-        let mut ids: Vec<UserId> = ids.collect();
-        if let Ok(primary) = valid.primary_userid() {
-            let text = String::from_utf8_lossy(primary.userid().value());
-            ids.sort_by_key(|id| id.text != text);
+        let mut ids = Vec::new();
+        if let Ok(valid) = at_present(&self.0, &policy) {
+            let found = valid.userids();
+            let found = found.filter(|id| !revoked(&id.revocation_status()));
+            ids.extend(found.map(|id| UserId::of(id.userid())));
+            if let Ok(primary) = valid.primary_userid() {
+                let text = String::from_utf8_lossy(primary.userid().value());
+                ids.sort_by_key(|id| id.text != text);
+            }
         }
-        ids
+        match ids.is_empty() {
+            true => self.weak_user_ids(),
+            false => ids,
+        }
     }
 
     /// Tells whether messages can be encrypted for this certificate now.
@@ -122,41 +132,6 @@ impl Certificate {
     /// sentence does not name the certificate's owner.
     pub fn check_encryption(&self) -> Result<()> {
         self.encryption_key().map(|_| ())
-    }
-
-    /// Picks the one key to encrypt for: the newest usable one, as gpg does.
-    pub(super) fn encryption_key(&self) -> Result<PublicKey> {
-        let policy = policy();
-        let valid = at_present(&self.0, &policy)?;
-        if revoked(&valid.revocation_status()) {
-            return Err(Error::new(Kind::KeyRevoked, "the certificate is revoked"));
-        }
-        if valid.alive().is_err() {
-            return Err(Error::new(Kind::KeyExpired, "the certificate is expired"));
-        }
-        let keys = valid.keys().supported();
-        let keys = keys.for_transport_encryption().for_storage_encryption();
-        let (mut lost, mut best) = (Kind::NoKey, None::<ValidErasedKeyAmalgamation<'_, _>>);
-        for key in keys {
-            if revoked(&key.revocation_status()) {
-                lost = Kind::KeyRevoked;
-            } else if key.alive().is_err() {
-                lost = if lost == Kind::NoKey {
-                    Kind::KeyExpired
-                } else {
-                    lost
-                };
-            } else if best.as_ref().is_none_or(|best| age(best) < age(&key)) {
-                best = Some(key);
-            }
-        }
-        let why = match lost {
-            Kind::KeyRevoked => "the encryption key is revoked",
-            Kind::KeyExpired => "the encryption key is expired",
-            _ => "the certificate has no encryption key that can be used",
-        };
-        let best = best.ok_or_else(|| Error::new(lost, why))?;
-        Ok(best.key().clone().role_into_unspecified())
     }
 
     /// Joins what two copies of one certificate know. No revocation is ever lost.
@@ -181,21 +156,6 @@ impl Certificate {
         features.is_some_and(|features| features.supports_seipdv2())
     }
 
-    /// Tells whether the certificate as a whole is revoked or expired now, or has no valid
-    /// self-signature at all.
-    ///
-    /// # Errors
-    /// `KeyRevoked`, `KeyExpired`, `NoKey`.
-    pub fn check_alive(&self) -> Result<()> {
-        let policy = policy();
-        let valid = at_present(&self.0, &policy)?;
-        if revoked(&valid.revocation_status()) {
-            return Err(Error::new(Kind::KeyRevoked, "the certificate is revoked"));
-        }
-        let expired = |_| Error::new(Kind::KeyExpired, "the certificate is expired");
-        valid.alive().map_err(expired)
-    }
-
     /// Returns the certificate in binary form.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.to_vec().expect("tried when it was made")
@@ -204,39 +164,6 @@ impl Certificate {
     /// Returns the certificate as an armored block without comments.
     pub fn to_armored(&self) -> Vec<u8> {
         armored(pgp::armor::Kind::PublicKey, &[], &self.to_bytes())
-    }
-}
-
-/// Certificates by every key of theirs, made once for many blobs.
-#[derive(Default)]
-pub struct CertIndex {
-    certificates: Vec<Certificate>,
-    /// Key id (of the primary key or a subkey) to positions in `certificates`.
-    by_key: HashMap<pgp::KeyID, Vec<usize>>,
-}
-
-impl CertIndex {
-    /// Indexes certificates. Two copies of one certificate are both kept and tried in order.
-    pub fn new(certificates: impl IntoIterator<Item = Certificate>) -> Self {
-        let mut index = CertIndex::default();
-        for certificate in certificates {
-            let position = index.certificates.len();
-            for key in certificate.cert().keys() {
-                let positions = index.by_key.entry(key.key().keyid()).or_default();
-                if positions.last() != Some(&position) {
-                    positions.push(position);
-                }
-            }
-            index.certificates.push(certificate);
-        }
-        index
-    }
-
-    /// Returns the certificates that have a key of that id.
-    pub(super) fn with_key(&self, key: &pgp::KeyHandle) -> impl Iterator<Item = &Certificate> {
-        let positions = self.by_key.get(&pgp::KeyID::from(key.clone()));
-        let positions = positions.into_iter().flatten();
-        positions.map(|position| &self.certificates[*position])
     }
 }
 
@@ -320,9 +247,9 @@ pub(super) fn armored(kind: pgp::armor::Kind, comments: &[&str], bytes: &[u8]) -
 /// Returns the certificate as its self-signatures stand now.
 ///
 /// A certificate from a clock somewhat ahead of ours counts as made now.
-fn at_present<'a>(
+pub(super) fn at_present<'a>(
     cert: &'a Cert,
-    policy: &'a pgp::policy::StandardPolicy<'static>,
+    policy: &'a pgp::policy::StandardPolicy<'_>,
 ) -> Result<ValidCert<'a>> {
     let now = SystemTime::now();
     let made = cert.primary_key().key().creation_time();
@@ -332,12 +259,14 @@ fn at_present<'a>(
     cert.with_policy(policy, at).map_err(unusable)
 }
 
-fn revoked(status: &RevocationStatus<'_>) -> bool {
+pub(super) fn revoked(status: &RevocationStatus<'_>) -> bool {
     matches!(status, RevocationStatus::Revoked(_))
 }
 
 /// Orders keys by age, and keys made in the same second by fingerprint.
-fn age(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> (SystemTime, pgp::Fingerprint) {
+pub(super) fn age(
+    key: &ValidErasedKeyAmalgamation<'_, PublicParts>,
+) -> (SystemTime, pgp::Fingerprint) {
     (key.key().creation_time(), key.key().fingerprint())
 }
 

@@ -1,5 +1,6 @@
 //! My own keys, unlocked.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
@@ -10,6 +11,7 @@ use pgp::packet::key::SecretKeyMaterial;
 use pgp::types::{KeyFlags, RevocationStatus};
 
 use super::certificate::{bodies, certs};
+use super::condition::may_sign;
 use super::{Certificate, failed, policy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
@@ -17,7 +19,8 @@ use crate::plaintext::Passphrase;
 
 /// The unlocked secret keys of one certificate. Zeroed when dropped; neither shown nor copied.
 pub struct Identity {
-    certificate: Certificate,
+    /// Grows by what others know of it, a revocation above all.
+    certificate: Mutex<Certificate>,
     keys: Vec<KeyPair>,
     /// Fingerprints of those of `keys` that may decrypt, expired and revoked ones included.
     decrypting: Vec<pgp::Fingerprint>,
@@ -70,7 +73,7 @@ impl Identity {
             return Err(no_secret());
         }
         Ok(Identity {
-            certificate: Certificate::new(cert)?,
+            certificate: Mutex::new(Certificate::new(cert)?),
             keys,
             decrypting,
         })
@@ -84,14 +87,43 @@ impl Identity {
         Certificate::new(secret_cert(bytes)?)
     }
 
-    /// Returns the public part.
-    pub fn certificate(&self) -> &Certificate {
-        &self.certificate
+    /// Returns the public part, with what was learned of it since.
+    pub fn certificate(&self) -> Certificate {
+        self.learned().clone()
+    }
+
+    /// Takes over what another copy of the public part knows, such as a revocation; tells whether
+    /// that is anything new.
+    ///
+    /// # Errors
+    /// `KeyRejected` if it is the certificate of another key.
+    pub fn learn(&self, copy: &Certificate) -> Result<bool> {
+        let mut known = self.learned();
+        let merged = known.merge(copy)?;
+        let new = merged != *known;
+        if new {
+            *known = merged;
+        }
+        Ok(new)
+    }
+
+    fn learned(&self) -> MutexGuard<'_, Certificate> {
+        self.certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the fingerprint of the primary key.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.certificate.fingerprint()
+        self.learned().fingerprint()
+    }
+
+    /// Returns the ids of all of its keys.
+    pub fn key_ids(&self) -> Vec<[u8; 8]> {
+        let certificate = self.certificate();
+        let keys = certificate.cert().keys();
+        let ids = keys.filter_map(|key| key.key().keyid().as_bytes().try_into().ok());
+        ids.collect()
     }
 
     /// Returns the keys that may open blobs.
@@ -100,11 +132,20 @@ impl Identity {
         keys.filter(|key| self.decrypting.contains(&key.public().fingerprint()))
     }
 
+    /// Tells whether it can sign now.
+    ///
+    /// # Errors
+    /// `KeyRevoked`, `KeyExpired`, or `NoKey` if there is no key for it here.
+    pub fn can_sign(&self) -> Result<()> {
+        self.signing_key(SystemTime::now()).map(drop)
+    }
+
     /// Returns the newest key that may sign at a time.
     pub(super) fn signing_key(&self, at: SystemTime) -> Result<KeyPair> {
         let policy = policy();
         let unusable = |why| failed(Kind::NoKey, "my key cannot be used", why);
-        let valid = self.certificate.cert().with_policy(&policy, at);
+        let certificate = self.certificate();
+        let valid = certificate.cert().with_policy(&policy, at);
         let valid = valid.map_err(unusable)?;
         if let RevocationStatus::Revoked(_) = valid.revocation_status() {
             return Err(Error::new(Kind::KeyRevoked, "my key is revoked"));
@@ -112,13 +153,8 @@ impl Identity {
         if valid.alive().is_err() {
             return Err(Error::new(Kind::KeyExpired, "my key is expired"));
         }
-        let keys = valid
-            .keys()
-            .supported()
-            .alive()
-            .revoked(false)
-            .for_signing();
-        let mut keys: Vec<_> = keys.collect();
+        let keys = valid.keys().supported().alive().revoked(false);
+        let mut keys: Vec<_> = keys.filter(may_sign).collect();
         // Stable, so that a subkey made with its primary key is preferred to it.
         keys.sort_by_key(|key| key.key().creation_time());
         let mut secrets = keys.iter().rev().filter_map(|key| {

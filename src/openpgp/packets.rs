@@ -13,6 +13,7 @@ pub(super) mod tag {
     pub const SED: u8 = 9;
     pub const MARKER: u8 = 10;
     pub const LITERAL: u8 = 11;
+    pub const USER_ID: u8 = 13;
     pub const PUBLIC_SUBKEY: u8 = 14;
     pub const SEIPD: u8 = 18;
     pub const AEAD: u8 = 20;

@@ -26,7 +26,7 @@ fn seal(by: &Identity, content: &Plaintext, cut: Cut, out: &mut (dyn Write + Sen
         SealRequest {
             signer: by,
             co_signers: &[],
-            recipients: &[by.certificate().clone()],
+            recipients: &[by.certificate()],
             intended: &[by.fingerprint()],
             named: false,
             name: "long.bin",

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use sequoia_openpgp as pgp;
 
-use pgp::KeyHandle;
 use pgp::cert::amalgamation::ValidAmalgamation as _;
 use pgp::cert::prelude::*;
 use pgp::crypto::hash::Context;
@@ -14,8 +13,10 @@ use pgp::packet::signature::subpacket::SubpacketValue;
 use pgp::policy::Policy as _;
 use pgp::types::{HashAlgorithm, RevocationStatus, SignatureType};
 
+use super::candidates::candidates;
 use super::certificate::CLOCK_SKEW;
-use super::{Certificate, Keyring, Notations, fingerprint_of, policy, version};
+use super::condition::may_sign;
+use super::{Keyring, Notations, fingerprint_of, policy, version};
 use crate::error::Error;
 use crate::ids::{Fingerprint, VersionId};
 use crate::plaintext::Plaintext;
@@ -45,6 +46,8 @@ pub struct SignatureFacts {
     pub status: SignatureStatus,
     /// Primary key of the certificate that made it, or, for a bad one, is said to have made it.
     pub signer: Option<Fingerprint>,
+    /// Key ids of the keys that are said to have made it, as many as there may be.
+    pub issuers: Vec<[u8; 8]>,
     /// When it was made, in whole seconds.
     pub created: Option<SystemTime>,
     /// For whom it was made: all intended recipients in its signed part, known to us or not.
@@ -62,6 +65,7 @@ impl SignatureFacts {
         SignatureFacts {
             status: bad("the signature cannot be read"),
             signer: None,
+            issuers: Vec::new(),
             created: None,
             intended: Vec::new(),
             notations: Notations::default(),
@@ -116,6 +120,7 @@ impl<'a> Judge<'a> {
         let mut facts = SignatureFacts {
             status: SignatureStatus::UnknownKey,
             signer: None,
+            issuers: key_ids(signature),
             created: signature.signature_creation_time(),
             intended: intended(signature),
             notations: Notations::read(signature),
@@ -132,9 +137,12 @@ impl<'a> Judge<'a> {
             return (SignatureStatus::UnknownKey, None);
         }
         let mut outcome = (SignatureStatus::UnknownKey, None);
-        for certificate in self.known(&issuers) {
+        let keyring = self.keyring;
+        let candidates = candidates(keyring.identities, keyring.certificates, &issuers);
+        for (certificate, key) in candidates.iter().take(MOST) {
             let signer = certificate.fingerprint();
-            for key in certificate.cert().keys().key_handles(issuers.iter()) {
+            let keys = certificate.cert().keys();
+            for key in keys.filter(|found| found.key().fingerprint() == *key) {
                 match self.verify(signature, &key) {
                     Ok(()) => return (SignatureStatus::Good, Some(signer)),
                     Err(why) => outcome = (SignatureStatus::Bad(why), Some(signer.clone())),
@@ -142,35 +150,6 @@ impl<'a> Judge<'a> {
             }
         }
         outcome
-    }
-
-    /// Returns the certificates that may have made a signature: pinned ones and my own.
-    fn known(&self, issuers: &[KeyHandle]) -> Vec<Certificate> {
-        let keyring = self.keyring;
-        let pinned = issuers
-            .iter()
-            .flat_map(|issuer| keyring.certificates.with_key(issuer));
-        let own = keyring
-            .identities
-            .iter()
-            .map(|identity| identity.certificate());
-        let own = own.filter(|own| {
-            own.cert()
-                .keys()
-                .key_handles(issuers.iter())
-                .next()
-                .is_some()
-        });
-        let mut known: Vec<Certificate> = Vec::new();
-        for certificate in pinned.chain(own) {
-            let twice = known
-                .iter()
-                .any(|k| std::ptr::eq(k.cert(), certificate.cert()));
-            if !twice && known.len() < MOST {
-                known.push(certificate.clone());
-            }
-        }
-        known
     }
 
     fn verify(
@@ -191,7 +170,7 @@ impl<'a> Judge<'a> {
             .map_err(stale)?;
 
         let policy = policy();
-        let unbound = |why| format!("the key was not valid when it signed: {why}");
+        let unbound = |why| format!("the key was not valid when it signed: {why:#}");
         let at = binding_time(key, created);
         let key = key.clone().with_policy(&policy, at).map_err(unbound)?;
         let whole = key.valid_cert();
@@ -205,10 +184,10 @@ impl<'a> Judge<'a> {
         {
             return Err("the key is revoked".into());
         }
-        if !key.for_signing() {
+        if !may_sign(&key) {
             return Err("the key is not for signing".into());
         }
-        let weak = |why| format!("the signature is too weak: {why}");
+        let weak = |why| format!("the signature is too weak: {why:#}");
         policy
             .signature(signature, Default::default())
             .map_err(weak)?;
@@ -307,6 +286,12 @@ fn feed_text(piece: &[u8], last: &mut u8, mut sink: impl FnMut(&[u8])) {
         *last = *byte;
     }
     sink(&piece[start..]);
+}
+
+fn key_ids(signature: &Signature) -> Vec<[u8; 8]> {
+    let issuers = signature.get_issuers().into_iter().take(MOST);
+    let ids = issuers.filter_map(|issuer| pgp::KeyID::from(issuer).as_bytes().try_into().ok());
+    ids.collect()
 }
 
 fn salt(signature: &Signature) -> Option<&[u8]> {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use crate::contacts::{Contact, ContactName, Contacts};
+use crate::contacts::{Contact, ContactName, Contacts, holder_of};
 use crate::ids::Fingerprint;
 
 /// The set of people, apart from me, that a directory stands for.
@@ -141,13 +141,9 @@ impl People {
         self.contacts.get(name)
     }
 
-    /// Finds the one contact that is pinned with an e-mail address, whatever its case.
+    /// Finds the one contact that stands for an e-mail address, whatever its case.
     pub fn by_address(&self, address: &str) -> Option<&Contact> {
-        let mut found = self.contacts.values().filter(|contact| {
-            let mut addresses = contact.addresses.iter();
-            addresses.any(|known| known.eq_ignore_ascii_case(address))
-        });
-        found.next().filter(|_| found.next().is_none())
+        holder_of(address, self.contacts.values())
     }
 
     /// Returns the members of a configured group, if all of them are contacts.

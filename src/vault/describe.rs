@@ -2,7 +2,7 @@
 //! the pins.
 
 use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp};
-use crate::openpgp::{Facts, Notations};
+use crate::openpgp::{Facts, Notations, SignatureStatus};
 use crate::store::Entry;
 use crate::vault::audience::{People, Who};
 use crate::vault::documents::{DocKey, Unreadable, Version};
@@ -58,6 +58,7 @@ pub(super) fn describe(
         signed_at: signed_at.map_or(entry.stamp.mtime, Timestamp::from),
         signer,
         vouched: judgement.vouched,
+        reason: why_bad(facts, judgement.vouched),
         addressee_proven: judgement.addressee_proven,
         recipients: facts.recipients,
         reader: notations.copy.clone().filter(|_| kind == BlobKind::Message),
@@ -70,6 +71,15 @@ pub(super) fn describe(
         unreadable: None,
         entry,
     }
+}
+
+/// Says why the signature of a blob is bad.
+fn why_bad(facts: &Facts, vouched: Vouched) -> Option<String> {
+    let mut bad = facts.signatures.iter().filter_map(|one| match &one.status {
+        SignatureStatus::Bad(why) => Some(why.clone()),
+        SignatureStatus::Good | SignatureStatus::UnknownKey => None,
+    });
+    bad.next().filter(|_| vouched == Vouched::Bad)
 }
 
 /// Messages are never kept, whatever folder they were put in.
@@ -123,6 +133,7 @@ pub(super) fn refused(
         signed_at: entry.stamp.mtime,
         signer: None,
         vouched: Vouched::Unsigned,
+        reason: None,
         addressee_proven: false,
         recipients,
         reader: None,

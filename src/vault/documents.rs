@@ -63,6 +63,8 @@ pub struct Version {
     pub signer: Option<Fingerprint>,
     /// Who vouches for it.
     pub vouched: Vouched,
+    /// Why the signature is bad, if it is.
+    pub reason: Option<String>,
     /// The signature names its intended recipients.
     pub addressee_proven: bool,
     /// Number of keys that it is encrypted to.

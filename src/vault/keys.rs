@@ -1,14 +1,15 @@
 //! `keys/`: certificates in and out of the store, and the pins that follow from them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::contacts::{self, Claimed, ClaimedUserId, ContactName};
+use crate::contacts::{self, Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice};
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{Fingerprint, Timestamp};
 use crate::openpgp::{CertIndex, Certificate, Identity, holds_secret_key};
-use crate::store::{self, FileName, Stamp};
+use crate::store::{self, FileName};
 use crate::vault::audience::{People, Who};
+use crate::vault::key_folder::{Arrived, KeyFolder};
 use crate::vault::{Vault, folder_error, lock};
 
 /// Bytes of the largest file in `keys/` that is looked at.
@@ -19,22 +20,6 @@ pub fn is_key_file_name(name: &str) -> bool {
     [".gpg", ".asc", ".pgp"]
         .iter()
         .any(|ending| name.len() > ending.len() && name.to_ascii_lowercase().ends_with(ending))
-}
-
-/// What the files of `keys/` held when they were last looked at.
-#[derive(Default)]
-pub(super) struct KeyFolder {
-    files: HashMap<FileName, KeyFile>,
-    /// What is wrong with the pins' file, if it was damaged while we run.
-    damaged_pins: Option<String>,
-    /// Pins were derived from these files at least once.
-    applied: bool,
-}
-
-struct KeyFile {
-    stamp: Stamp,
-    certificates: Vec<Certificate>,
-    problem: Option<String>,
 }
 
 impl Vault {
@@ -50,138 +35,248 @@ impl Vault {
         let damaged = edited.as_ref().err().map(ToString::to_string);
         let told = damaged == folder.damaged_pins;
         folder.damaged_pins.clone_from(&damaged);
-        if !self.reread(folder, listed) && folder.applied && told && !edited.unwrap_or(false) {
+        let edited = edited.unwrap_or(false);
+        if edited {
+            folder.kept.clear();
+            folder.forget_stamps();
+        }
+        let in_touch = std::mem::take(&mut self.state().in_touch);
+        // If it cannot be saved, whoever is still heard of is noted at the next mount.
+        let _ = lock(&self.contacts).note_used(&in_touch);
+        let mine = self.my_fingerprints();
+        let known = self.known(&mine);
+        let arrived = match listed {
+            Some(listed) => folder.reread(self.store(), listed, &known, &mine, || {
+                self.openings.is_stopped()
+            }),
+            None => Arrived::default(),
+        };
+        if !arrived.changed && folder.applied && told && !edited {
             return Ok(());
         }
         // Until all of it took effect, the next look begins anew.
         folder.applied = false;
-        let merged = merged(folder.files.values().flat_map(|file| &file.certificates));
-        let claimed: Vec<Claimed> = merged.values().map(claim).collect();
-        let mine = self.my_fingerprints();
-        let called = called(&self.identities);
-        let groups = &self.options.groups;
-        let taken: Vec<_> = groups.names().cloned().collect();
-        let now = Timestamp::now().seconds().unsigned_abs();
+        let saved = self.apply_keys(folder, &arrived.of_known, damaged);
+        folder.applied = saved.is_ok();
+        saved
+    }
 
+    /// Fingerprints of contacts, current and past, and mine.
+    fn known(&self, mine: &[Fingerprint]) -> BTreeSet<Fingerprint> {
+        let contacts = lock(&self.contacts);
+        let all = contacts.iter().flat_map(Contact::certificates);
+        all.chain(mine).cloned().collect()
+    }
+
+    /// Makes what was read take effect, also where it cannot be saved.
+    fn apply_keys(
+        &self,
+        folder: &mut KeyFolder,
+        arrived: &[Certificate],
+        damaged: Option<String>,
+    ) -> Result<()> {
         let mut contacts = lock(&self.contacts);
-        let trust = self.options.trust;
-        let found = match &damaged {
-            None => match contacts.observe(&claimed, &mine, &taken, trust, now) {
-                Ok(found) => found,
-                Err(error) => {
-                    // What is in dispute is frozen in memory at least, and must not be written to.
-                    let people = Arc::new(People::new(called, &contacts, groups.clone()));
-                    drop(contacts);
-                    self.state().people = people;
-                    return Err(error);
-                }
-            },
-            Some(_) => Vec::new(),
-        };
-        // Certificates grow: new subkeys, new expiry, revocations. Pins keep the union.
-        let mut all = Vec::new();
-        let pinned: Vec<Fingerprint> = contacts
-            .iter()
-            .flat_map(|contact| std::iter::once(&contact.fingerprint).chain(&contact.past))
-            .cloned()
-            .collect();
-        for fingerprint in pinned {
-            let stored = contacts.certificate(&fingerprint);
-            let stored = stored.and_then(|bytes| Certificate::parse_all(bytes).ok()?.pop());
-            let certificate = match (stored, merged.get(&fingerprint)) {
-                (Some(stored), Some(seen)) => stored.merge(seen)?,
-                (Some(one), None) => one,
-                (None, Some(one)) => one.clone(),
-                (None, None) => continue,
-            };
-            let bytes = certificate.to_bytes();
-            if damaged.is_none() && contacts.certificate(&fingerprint) != Some(&bytes) {
-                contacts.set_certificate(&fingerprint, &bytes)?;
+        let mut saved = Ok(());
+        let mut notices = folder.problems();
+        notices.extend(self.learn_mine(&mut contacts, arrived));
+        let known = self.known_copies(folder, &mut contacts, arrived, damaged.is_none());
+        keep_first(&mut saved, known.map(|told| notices.extend(told)));
+        if damaged.is_none() {
+            match self.observe(folder, &mut contacts) {
+                Ok(found) => notices.extend(found.iter().map(ToString::to_string)),
+                Err(error) => keep_first(&mut saved, Err(error)),
             }
-            all.push(certificate);
+            let known = self.known_copies(folder, &mut contacts, &[], true);
+            keep_first(&mut saved, known.map(drop));
         }
-        all.extend(
-            self.identities
-                .iter()
-                .map(|identity| identity.certificate().clone()),
-        );
-        let people = Arc::new(People::new(called, &contacts, groups.clone()));
+        let mine = self.identities.iter().map(Identity::certificate);
+        let pinned = contacts.iter().flat_map(Contact::certificates);
+        let pinned = pinned.filter_map(|key| folder.kept.get(key).cloned());
+        let all: Vec<Certificate> = mine.chain(pinned).collect();
+        let called = called(&self.identities);
+        let people = Arc::new(People::new(called, &contacts, self.options.groups.clone()));
         drop(contacts);
 
-        let mut notices: Vec<String> = folder
-            .files
-            .values()
-            .filter_map(|f| f.problem.clone())
-            .collect();
         notices.extend(damaged);
-        notices.extend(found.iter().map(ToString::to_string));
-        let frozen = people.contacts().filter(|contact| contact.frozen);
-        notices.extend(frozen.map(|contact| {
-            format!(
-                "{} is in dispute: two certificates claim one address",
-                contact.name
-            )
-        }));
+        notices.extend(self.publish_mine(folder));
+        notices.extend(taken_out(folder, &people));
         notices.sort();
         notices.dedup();
-        {
+        let index = CertIndex::new(all.iter().cloned());
+        let changed = {
             let mut state = self.state();
+            let changed = index.changed_since(&state.certificates);
             state.people = people;
-            let by_key = |one: &Certificate| (one.fingerprint(), one.clone());
-            state.recipients = all.iter().map(by_key).collect();
-            state.certificates = Arc::new(CertIndex::new(all));
+            let by_key = |one: Certificate| (one.fingerprint(), one);
+            state.recipients = all.into_iter().map(by_key).collect();
+            state.certificates = Arc::new(index);
             state.key_notices = notices;
-        }
-        folder.applied = true;
-        self.rejudge();
-        Ok(())
+            changed
+        };
+        self.rejudge(&changed);
+        saved
     }
 
-    /// Reads new and changed files; tells whether there were any, or any went.
-    fn reread(&self, folder: &mut KeyFolder, listed: Option<Vec<store::KeyFile>>) -> bool {
-        let Some(listed) = listed else {
-            return false;
-        };
-        let before = folder.files.len();
-        folder
-            .files
-            .retain(|name, _| listed.iter().any(|file| file.name == *name));
-        let mut changed = folder.files.len() != before;
-        for file in listed {
-            if self.openings.is_stopped() {
-                break;
+    /// Pins newcomers, and lets contacts claim what their certificates say.
+    fn observe(&self, folder: &KeyFolder, contacts: &mut Contacts) -> Result<Vec<Notice>> {
+        let mine = self.my_fingerprints();
+        let own = self.identities.iter().map(Identity::certificate);
+        let current = contacts.iter().map(|contact| &contact.fingerprint);
+        let current = current.filter_map(|key| folder.kept.get(key).cloned());
+        let mut claimed: Vec<Claimed> = own.chain(current).map(|one| claim(&one)).collect();
+        let pinned = contacts.iter().flat_map(Contact::certificates);
+        let known = pinned.chain(&mine).cloned().collect();
+        for certificate in folder.strangers(&known) {
+            // Whoever was a contact once may have revoked the key then.
+            let former = contacts.former_certificate(&certificate.fingerprint());
+            let former = former.and_then(|bytes| Certificate::read_kept(&bytes).ok());
+            let together = former.and_then(|former| former.grown(&certificate).ok());
+            claimed.push(claim(&together.unwrap_or(certificate)));
+        }
+        let taken: Vec<_> = self.options.groups.names().cloned().collect();
+        let now = Timestamp::now().seconds().unsigned_abs();
+        contacts.observe(&claimed, &mine, &taken, self.options.trust, now)
+    }
+
+    /// Lets contacts' certificates grow by what arrived: subkeys, another expiry, revocations. A
+    /// copy that is kept is never replaced by less.
+    fn known_copies(
+        &self,
+        folder: &mut KeyFolder,
+        contacts: &mut Contacts,
+        arrived: &[Certificate],
+        save: bool,
+    ) -> Result<Vec<String>> {
+        let mut told = Vec::new();
+        let mut saved = Ok(());
+        let pinned = contacts.iter().flat_map(Contact::certificates);
+        let pinned: Vec<Fingerprint> = pinned.cloned().collect();
+        for key in &pinned {
+            let newly_read = !folder.kept.contains_key(key);
+            if newly_read {
+                match read_kept(contacts, key) {
+                    Ok(Some(copy)) => drop(folder.kept.insert(key.clone(), copy)),
+                    Ok(None) => {}
+                    Err(sentence) => {
+                        // Nothing takes its place: it may have known of a revocation.
+                        told.push(sentence);
+                        continue;
+                    }
+                }
             }
-            if folder
-                .files
-                .get(&file.name)
-                .is_some_and(|known| known.stamp == file.stamp)
-            {
+            for copy in arrived.iter().filter(|copy| copy.fingerprint() == *key) {
+                let grown = match folder.kept.get(key) {
+                    Some(kept) => kept.grown(copy),
+                    None => copy.grown(copy),
+                };
+                match grown {
+                    Ok(grown) => drop(folder.kept.insert(key.clone(), grown)),
+                    Err(error) => {
+                        let name = contacts.by_fingerprint(key);
+                        let name = name.map_or_else(|| key.to_string(), |c| c.name.to_string());
+                        told.push(format!(
+                            "a certificate of {name} is not taken over: {error}"
+                        ));
+                    }
+                }
+            }
+            if let (Some(kept), true) = (folder.kept.get(key), save) {
+                let bytes = kept.to_bytes();
+                if contacts.certificate(key) != Some(&bytes) {
+                    keep_first(&mut saved, contacts.set_certificate(key, &bytes));
+                }
+            }
+        }
+        folder.kept.retain(|key, _| pinned.contains(key));
+        saved.map(|()| told)
+    }
+
+    /// Takes over what others know of my own certificates: a revocation above all.
+    fn learn_mine(&self, contacts: &mut Contacts, arrived: &[Certificate]) -> Vec<String> {
+        let mut told = Vec::new();
+        for identity in &self.identities {
+            let key = identity.fingerprint();
+            let kept = contacts.my_certificate(&key);
+            let kept = kept.ok().flatten();
+            let kept = kept.and_then(|bytes| Certificate::read_kept(&bytes).ok());
+            let copies = arrived.iter().filter(|copy| copy.fingerprint() == key);
+            let mut news = false;
+            for copy in copies {
+                news |= identity.learn(copy).unwrap_or(false);
+            }
+            let own = identity.certificate();
+            let all = match &kept {
+                Some(kept) => {
+                    // It cannot be of another key, as its name says whose it is.
+                    let _ = identity.learn(kept);
+                    kept.grown(&own)
+                }
+                None => own.grown(&own),
+            };
+            // Without news there is nothing in it but what my key file says.
+            let Ok(all) = all else { continue };
+            if (news || kept.is_some()) && kept.as_ref() != Some(&all) {
+                if let Err(error) = contacts.keep_my_certificate(&key, &all.to_bytes()) {
+                    told.push(
+                        error
+                            .context("keeping a copy of your certificate")
+                            .to_string(),
+                    );
+                }
+            }
+        }
+        told
+    }
+
+    /// Writes my certificate to `keys/` where the one there is older: others would not know of a
+    /// new expiry or key. Once for each state of it, so that nobody makes us do it for ever.
+    fn publish_mine(&self, folder: &mut KeyFolder) -> Vec<String> {
+        let mut told = Vec::new();
+        if !folder.is_complete() {
+            return told;
+        }
+        for (position, identity) in self.identities.iter().enumerate() {
+            let key = identity.fingerprint();
+            let Some((there, file)) = folder.mine(&key) else {
+                if position == 0 {
+                    told.push(
+                        "your certificate is not in keys/, so nobody can begin to write to you: \
+                         copy it there (`dds init` does)"
+                            .to_owned(),
+                    );
+                }
+                continue;
+            };
+            let own = identity.certificate();
+            let Ok(newer) = there.grown(&own) else {
+                continue;
+            };
+            if newer == there {
                 continue;
             }
-            let shown = printable(&file.name.as_os_str().to_string_lossy());
-            let (certificates, problem) = match self.read_certificates(&file.name) {
-                Ok(certificates) => (certificates, None),
-                Err(error) => (Vec::new(), Some(format!("keys/{shown}: {error}"))),
+            let name = file.or_else(|| FileName::new(format!("{key}.asc")).ok());
+            let Some(name) = name else { continue };
+            let armored = name.as_bytes().ends_with(b".asc");
+            let bytes = match armored {
+                true => newer.to_armored(),
+                false => newer.to_bytes(),
             };
-            let known = KeyFile {
-                stamp: file.stamp,
-                certificates,
-                problem,
-            };
-            folder.files.insert(file.name, known);
-            changed = true;
+            let shown = printable(&name.as_os_str().to_string_lossy());
+            if !folder.published.insert(bytes.clone()) {
+                told.push(format!(
+                    "keys/{shown} is older than your certificate, which was written there before: \
+                     somebody puts the old one back"
+                ));
+                continue;
+            }
+            if let Err(error) = self.store().put_key(&name, &bytes) {
+                told.push(format!(
+                    "your certificate is newer than the one in keys/, and cannot be written to \
+                     keys/{shown}: {error}"
+                ));
+            }
         }
-        changed
-    }
-
-    fn read_certificates(&self, name: &FileName) -> Result<Vec<Certificate>> {
-        let bytes = self.store().read_key(name, KEY_FILE_LIMIT)?;
-        if holds_secret_key(&bytes) {
-            let loud = "HOLDS A SECRET KEY: whoever has this folder has that key; \
-                        remove the file and revoke the key";
-            return Err(Error::new(Kind::Invalid, loud));
-        }
-        Certificate::parse_all(&bytes)
+        told
     }
 
     /// Stores a file of certificates in `keys/` after checking it, and pins what is new.
@@ -271,6 +366,53 @@ impl Vault {
     }
 }
 
+/// Reads the copy that is kept of a contact's certificate; an error is a sentence.
+fn read_kept(
+    contacts: &Contacts,
+    key: &Fingerprint,
+) -> std::result::Result<Option<Certificate>, String> {
+    let Some(bytes) = contacts.certificate(key) else {
+        return Ok(None);
+    };
+    match Certificate::read_kept(bytes) {
+        Ok(copy) => Ok(Some(copy)),
+        Err(error) => {
+            let name = contacts.by_fingerprint(key);
+            let name = name.map_or_else(|| key.to_string(), |contact| contact.name.to_string());
+            Err(format!(
+                "the kept copy of the certificate of {name} is damaged ({error}), and no other \
+                 takes its place: compare the fingerprint {key} with its owner, then remove \
+                 certificates/{key}.pgp beside contacts.toml"
+            ))
+        }
+    }
+}
+
+/// Tells of contacts whose certificates were taken out of `keys/`.
+fn taken_out(folder: &KeyFolder, people: &People) -> Vec<String> {
+    if !folder.is_complete() {
+        return Vec::new();
+    }
+    let gone = people.contacts();
+    let gone = gone.filter(|contact| !folder.has(&contact.fingerprint));
+    gone.map(|contact| {
+        let name = &contact.name;
+        format!(
+            "the certificate of {name} is not in keys/ any more: {name} stays a contact and can be \
+             written to; if others took it out because {name} is to read nothing new, take {name} \
+             out of contacts.toml, too"
+        )
+    })
+    .collect()
+}
+
+/// Keeps the first of several errors.
+fn keep_first(first: &mut Result<()>, next: Result<()>) {
+    if first.is_ok() {
+        *first = next;
+    }
+}
+
 /// Merges certificates of one primary key, from however many files.
 fn merged<'a>(
     certificates: impl IntoIterator<Item = &'a Certificate>,
@@ -290,13 +432,13 @@ fn merged<'a>(
 /// My keys with the names that others give them on first sight.
 pub(super) fn called(identities: &[Identity]) -> Vec<(Fingerprint, ContactName)> {
     let called = |identity: &Identity| {
-        let name = contacts::first_name(&claim(identity.certificate()));
+        let name = contacts::first_name(&claim(&identity.certificate()));
         (identity.fingerprint(), name)
     };
     identities.iter().map(called).collect()
 }
 
-fn claim(certificate: &Certificate) -> Claimed {
+pub(super) fn claim(certificate: &Certificate) -> Claimed {
     let user_ids = certificate.user_ids().into_iter();
     Claimed {
         fingerprint: certificate.fingerprint(),

@@ -15,6 +15,8 @@ mod describe;
 mod documents;
 mod history;
 mod judge;
+mod key_folder;
+mod key_problems;
 mod keys;
 mod openings;
 mod past;
@@ -108,7 +110,7 @@ pub struct Vault {
     identities: Vec<Identity>,
     options: Options,
     contacts: Mutex<Contacts>,
-    refreshing: Mutex<keys::KeyFolder>,
+    refreshing: Mutex<key_folder::KeyFolder>,
     /// Counts refreshes by their beginnings, so that who waited for a later one need not scan.
     begun: AtomicU64,
     /// Everything in the store was listed once.
@@ -137,6 +139,8 @@ struct State {
     recipients: HashMap<Fingerprint, Certificate>,
     /// Sentences about `keys/`, for `.dds/status`.
     key_notices: Vec<String>,
+    /// To whom I wrote, and from whom something was accepted, since the contacts were told of it.
+    in_touch: HashSet<Fingerprint>,
     /// Folders that could not be listed at the last look, and why.
     broken: BTreeMap<&'static str, String>,
     /// Rung when a file came or went.
@@ -241,6 +245,7 @@ impl Vault {
                 certificates: Arc::new(CertIndex::default()),
                 recipients: HashMap::new(),
                 key_notices: Vec::new(),
+                in_touch: HashSet::new(),
                 broken: BTreeMap::new(),
                 bell: Arc::default(),
             }),
@@ -443,12 +448,7 @@ impl Vault {
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.broken_folders();
         notices.extend(self.state().key_notices.iter().cloned());
-        if let Err(error) = self.identities[0].certificate().check_encryption() {
-            notices.push(format!(
-                "your own key cannot be written to ({error}): everything can be read, nothing \
-                 written"
-            ));
-        }
+        notices.extend(self.key_problems());
         notices.extend(self.file_notices());
         notices.extend(self.shared.notices());
         notices.extend(self.state_dir.notices());

@@ -40,12 +40,13 @@ pub struct Publication<'a> {
 }
 
 impl Vault {
-    /// Checks that everybody in an audience, and I, can be written to.
+    /// Checks that everybody in an audience, and I, can be written to, and that I can sign.
     ///
     /// # Errors
     /// `NoKey`, `KeyExpired`, `KeyRevoked` or `KeyRejected`, naming the member.
     pub fn check_audience(&self, audience: &Audience) -> Result<()> {
-        self.recipients(audience).map(drop)
+        self.recipients(audience)?;
+        self.identities[0].can_sign()
     }
 
     /// The certificates of an audience and mine. No member is ever left out.
@@ -121,6 +122,7 @@ impl Vault {
                 signatures: vec![SignatureFacts {
                     status: SignatureStatus::Good,
                     signer: Some(people.me().clone()),
+                    issuers: self.identities[0].key_ids(),
                     created: Some(receipt.created),
                     intended: draft.intended.clone(),
                     notations,

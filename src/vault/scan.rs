@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{Folder, Timestamp};
-use crate::openpgp::{CertIndex, Facts, Limits, Outcome, SessionKey, SignatureStatus};
+use crate::openpgp::{CertIndex, ChangedKeys, Facts, Limits, Outcome, SessionKey};
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::audience::People;
 use crate::vault::describe::{describe, refused};
 use crate::vault::documents::{Unreadable, Version};
-use crate::vault::keys::KeyFolder;
+use crate::vault::key_folder::KeyFolder;
 use crate::vault::openings::Opening;
 use crate::vault::{State, Vault, lock, openers};
 
@@ -21,6 +21,9 @@ use crate::vault::{State, Vault, lock, openers};
 const COST: Duration = Duration::from_millis(100);
 /// What is waited for once, at the beginning: a small store is all there when the mount is.
 const FIRST_COST: Duration = Duration::from_secs(2);
+
+/// Files with bad signatures of which is told one by one.
+const MOST_BAD_TOLD: usize = 16;
 
 /// One file in `messages/` or `notes/`.
 pub(super) struct File {
@@ -107,11 +110,11 @@ impl File {
         }
     }
 
-    /// Tells whether another set of certificates may change what is known of the blob.
-    fn has_unknown_signer(&self) -> bool {
+    /// Tells whether other certificates may change what is known of the blob.
+    fn is_concerned(&self, changed: &ChangedKeys) -> bool {
         self.facts().is_some_and(|facts| {
             let mut signatures = facts.signatures.iter();
-            signatures.any(|signature| signature.status == SignatureStatus::UnknownKey)
+            signatures.any(|signature| changed.concern(signature))
         })
     }
 }
@@ -264,8 +267,11 @@ impl Vault {
             let Some(mut file) = file.filter(|_| there) else {
                 continue;
             };
-            if !Arc::ptr_eq(&one.certificates, &certificates) && file.has_unknown_signer() {
-                self.openings.queue_again(entry.clone());
+            if !Arc::ptr_eq(&one.certificates, &certificates) {
+                let changed = certificates.changed_since(&one.certificates);
+                if file.is_concerned(&changed) {
+                    self.openings.queue_again(entry.clone());
+                }
             }
             file.dear = one.was_dear;
             if !Arc::ptr_eq(&one.people, &people) {
@@ -304,9 +310,9 @@ impl Vault {
         }
     }
 
-    /// Judges all blobs anew after the pins changed. Blobs whose signer was unknown are opened
-    /// again, which their session keys make cheap.
-    pub(super) fn rejudge(&self) {
+    /// Judges all blobs anew after the pins changed. Blobs whose signers' certificates are other ones
+    /// than before are opened again, which their session keys make cheap.
+    pub(super) fn rejudge(&self, changed: &ChangedKeys) {
         let mut again = Vec::new();
         let mut state = self.state();
         let people = Arc::clone(&state.people);
@@ -315,7 +321,7 @@ impl Vault {
             let Some(version) = file.version() else {
                 continue;
             };
-            if file.has_unknown_signer() {
+            if file.is_concerned(changed) {
                 again.push(version.entry.clone());
             } else if let Some(facts) = file.facts() {
                 judged.push((file.stamp, Arc::clone(facts), Arc::clone(version)));
@@ -442,6 +448,8 @@ impl Vault {
 
     /// Sentences about files that cannot be shown.
     pub(super) fn file_notices(&self) -> Vec<String> {
+        let people = self.people();
+        let mut bad = Vec::new();
         let state = self.state();
         let mut notices: Vec<String> = state
             .files
@@ -464,13 +472,34 @@ impl Vault {
                     }) if facts.clock_ahead => {
                         Some(format!("{name} was signed ahead of this machine's clock"))
                     }
+                    What::Blob(Blob { version, .. }) if version.reason.is_some() => {
+                        bad.push(bad_signature(&name, version, &people));
+                        None
+                    }
                     What::Incomplete(_) | What::NotMine | What::Hidden | What::Blob(_) => None,
                 }
             })
             .collect();
         notices.sort();
+        bad.sort();
+        if bad.len() > MOST_BAD_TOLD {
+            let more = bad.len() - MOST_BAD_TOLD;
+            bad.truncate(MOST_BAD_TOLD);
+            bad.push(format!("{more} more files have bad signatures"));
+        }
+        notices.extend(bad);
         notices
     }
+}
+
+fn bad_signature(name: &str, version: &Version, people: &People) -> String {
+    let signer = version.signer.as_ref().map(|key| people.name(key));
+    let signer = signer.map_or_else(String::new, |signer| format!(" of {signer}"));
+    let reason = version.reason.as_deref().unwrap_or_default();
+    format!(
+        "{name}: the signature{signer} is bad: {}",
+        printable(reason)
+    )
 }
 
 /// Notes why a folder cannot be listed.
@@ -537,6 +566,11 @@ impl State {
         if let Some(version) = file.version() {
             let version = Arc::clone(version);
             self.bell.ring();
+            if let Some(audience) = version.audience() {
+                let written_to = audience.members().filter(|_| version.mine);
+                self.in_touch
+                    .extend(written_to.chain(&version.signer).cloned());
+            }
             self.changed.insert(version.key.clone());
             let document = self.documents.entry(version.key.clone()).or_default();
             document.add(version);

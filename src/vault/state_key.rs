@@ -22,7 +22,7 @@ pub(super) fn for_me_alone<'c>(
     Sealed::prepare(SealRequest {
         signer: me,
         co_signers: &[],
-        recipients: &[me.certificate().clone()],
+        recipients: &[me.certificate()],
         intended: &[me.fingerprint()],
         named: false,
         name: "",

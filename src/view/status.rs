@@ -63,7 +63,7 @@ pub struct ContactStatus {
     pub name: String,
     /// Of their certificate.
     pub fingerprint: String,
-    /// `verified`, `not verified` or `in dispute`.
+    /// `verified`, `not verified`, `in dispute`, `revoked`, `expired` or `unusable`.
     pub state: String,
 }
 
@@ -74,11 +74,7 @@ impl View {
         let contacts = people.contacts().map(|contact| ContactStatus {
             name: contact.name.to_string(),
             fingerprint: contact.fingerprint.to_string(),
-            state: match (contact.frozen, contact.verified) {
-                (true, _) => "in dispute".to_owned(),
-                (false, true) => "verified".to_owned(),
-                (false, false) => "not verified".to_owned(),
-            },
+            state: self.vault.standing(contact).to_owned(),
         });
         let contacts = contacts.collect();
         let mut problems = self.vault.notices();

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Folder;
 use crate::vault::{Head, Version};
 use crate::view::tree::{Ino, Shown, What};
@@ -62,6 +62,9 @@ impl View {
             ("blob", version.blob.to_string()),
             ("signature", version.vouched.name().to_owned()),
         ];
+        if let Some(reason) = &version.reason {
+            attributes.push(("reason", printable(reason)));
+        }
         if let Some(signer) = &version.signer {
             attributes.push(("from", people.name(signer)));
         }

@@ -1,0 +1,161 @@
+//! Which keys may have made a signature.
+//!
+//! A certificate may carry any public key as a subkey, without asking the key's owner. So only
+//! those keys count that agree: primary keys, and subkeys whose binding holds a signature of their
+//! own. A key that is somebody's primary key belongs to nobody else.
+
+use std::collections::{HashMap, HashSet};
+
+use sequoia_openpgp as pgp;
+
+use pgp::KeyHandle;
+use pgp::cert::prelude::*;
+use pgp::packet::Signature;
+
+use super::vouched::agreement;
+use super::{Certificate, Identity, SignatureFacts};
+
+/// Certificates by the keys that may have made signatures, indexed once for many blobs.
+#[derive(Default)]
+pub struct CertIndex {
+    certificates: Vec<Certificate>,
+    /// Key id to positions in `certificates`, with the fingerprint of the key; primary keys first.
+    by_key: HashMap<pgp::KeyID, Vec<(usize, pgp::Fingerprint)>>,
+    /// Key id of any key to positions in `certificates`, whether the key agrees or not.
+    by_any_key: HashMap<pgp::KeyID, Vec<usize>>,
+}
+
+impl CertIndex {
+    /// Indexes certificates. Two copies of one certificate are both kept and tried in order.
+    pub fn new(certificates: impl IntoIterator<Item = Certificate>) -> Self {
+        let mut index = CertIndex {
+            certificates: certificates.into_iter().collect(),
+            by_key: HashMap::new(),
+            by_any_key: HashMap::new(),
+        };
+        let primary: HashSet<_> = index
+            .certificates
+            .iter()
+            .map(|certificate| certificate.cert().fingerprint())
+            .collect();
+        for (position, certificate) in index.certificates.iter().enumerate() {
+            let key = certificate.cert().fingerprint();
+            let positions = index.by_key.entry(key.clone().into()).or_default();
+            positions.push((position, key));
+            for key in certificate.cert().keys() {
+                let positions = index.by_any_key.entry(key.key().keyid()).or_default();
+                if positions.last() != Some(&position) {
+                    positions.push(position);
+                }
+            }
+        }
+        for (position, certificate) in index.certificates.iter().enumerate() {
+            for key in agreeing_subkeys(certificate.cert()) {
+                if !primary.contains(&key) {
+                    let positions = index.by_key.entry(key.clone().into()).or_default();
+                    positions.push((position, key));
+                }
+            }
+        }
+        index
+    }
+
+    /// Returns the certificates in which a key of that id is, for whatever it is used there.
+    pub(super) fn with_any_key(&self, key: &KeyHandle) -> impl Iterator<Item = &Certificate> {
+        let positions = self.by_any_key.get(&pgp::KeyID::from(key.clone()));
+        let positions = positions.into_iter().flatten();
+        positions.map(|position| &self.certificates[*position])
+    }
+
+    /// Returns the keys that may have made a signature.
+    fn with_key<'a>(&'a self, issuers: &'a [KeyHandle]) -> impl Iterator<Item = Candidate<'a>> {
+        issuers.iter().flat_map(|issuer| {
+            let found = self
+                .of_key_id(&pgp::KeyID::from(issuer.clone()))
+                .into_iter();
+            found.filter(|(_, key)| issuer.aliases(KeyHandle::from(*key)))
+        })
+    }
+
+    /// Tells which keys' signatures must be judged anew where `former` judged them before.
+    pub fn changed_since(&self, former: &CertIndex) -> ChangedKeys {
+        let keys: HashSet<_> = self.by_key.keys().chain(former.by_key.keys()).collect();
+        let changed = keys.into_iter().filter(|key| {
+            let (now, then) = (self.of_key_id(key), former.of_key_id(key));
+            let same = |((one, key), (two, other)): (&Candidate<'_>, &Candidate<'_>)| {
+                let same = std::ptr::eq(one.cert(), two.cert()) || one.cert() == two.cert();
+                key == other && same
+            };
+            now.len() != then.len() || !now.iter().zip(&then).all(same)
+        });
+        ChangedKeys(changed.cloned().collect())
+    }
+
+    fn of_key_id(&self, id: &pgp::KeyID) -> Vec<Candidate<'_>> {
+        let positions = self.by_key.get(id).into_iter().flatten();
+        let candidates = positions.map(|(position, key)| (&self.certificates[*position], key));
+        candidates.collect()
+    }
+}
+
+/// A key, and the certificate that it is of.
+type Candidate<'a> = (&'a Certificate, &'a pgp::Fingerprint);
+
+/// Keys of which other certificates, or more of them, are known than before.
+pub struct ChangedKeys(HashSet<pgp::KeyID>);
+
+impl ChangedKeys {
+    /// Tells whether a signature that was judged before must be judged anew.
+    pub fn concern(&self, signature: &SignatureFacts) -> bool {
+        let mut issuers = signature.issuers.iter();
+        issuers.any(|issuer| self.0.contains(&pgp::KeyID::from_bytes(issuer)))
+    }
+}
+
+/// Returns the keys that may have made a signature, each with its certificate and once: mine
+/// first, then those of others.
+pub(super) fn candidates(
+    identities: &[Identity],
+    others: &CertIndex,
+    issuers: &[KeyHandle],
+) -> Vec<(Certificate, pgp::Fingerprint)> {
+    let mut found: Vec<(Certificate, pgp::Fingerprint)> = Vec::new();
+    let mine: Vec<_> = identities.iter().map(Identity::certificate).collect();
+    let my_primaries: Vec<_> = mine.iter().map(|mine| mine.cert().fingerprint()).collect();
+    for certificate in &mine {
+        let primary = certificate.cert().fingerprint();
+        let subkeys = agreeing_subkeys(certificate.cert());
+        let subkeys = subkeys.filter(|key| !my_primaries.contains(key));
+        for key in std::iter::once(primary).chain(subkeys) {
+            if issuers
+                .iter()
+                .any(|issuer| issuer.aliases(KeyHandle::from(&key)))
+            {
+                found.push((certificate.clone(), key));
+            }
+        }
+    }
+    for (certificate, key) in others.with_key(issuers) {
+        let fingerprint = certificate.cert().fingerprint();
+        // My own keys are in the index, too; and nobody else has a primary key of mine.
+        let mine = my_primaries.contains(&fingerprint) || my_primaries.contains(key);
+        let twice = found
+            .iter()
+            .any(|(known, other)| other == key && std::ptr::eq(known.cert(), certificate.cert()));
+        if !mine && !twice {
+            found.push((certificate.clone(), key.clone()));
+        }
+    }
+    found
+}
+
+/// Lists the subkeys that may sign: those that agree to be part of the certificate.
+fn agreeing_subkeys(cert: &Cert) -> impl Iterator<Item = pgp::Fingerprint> {
+    let primary = cert.primary_key().key();
+    let subkeys = cert.keys().subkeys();
+    let subkeys = subkeys.filter(move |subkey| {
+        let agrees = |binding: &Signature| agreement(binding, primary, subkey.key()).is_some();
+        subkey.key().pk_algo().for_signing() && subkey.self_signatures().any(agrees)
+    });
+    subkeys.map(|subkey| subkey.key().fingerprint())
+}

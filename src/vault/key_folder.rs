@@ -1,0 +1,291 @@
+//! What the files of `keys/` hold, read with bounded work whatever lies there.
+//!
+//! Of contacts and of me everything is taken that their keys vouch for. Of people who are not
+//! known only as much is looked at as could become contacts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::error::{Error, Kind, Result, printable};
+use crate::ids::Fingerprint;
+use crate::openpgp::{Certificate, RawCertificate, Ring, holds_secret_key};
+use crate::store::{self, FileName, Stamp, Store};
+use crate::vault::keys::KEY_FILE_LIMIT;
+
+/// Bytes of files that one look reads; the next look goes on.
+const READ_AT_ONCE: u64 = 64 << 20;
+/// What a file costs besides its bytes.
+const COST_OF_A_FILE: u64 = 4096;
+/// Certificates of strangers that are read of one file.
+const MOST_STRANGERS: usize = 256;
+/// Bytes of strangers' certificates that are kept, of all files.
+const STRANGERS_KEPT: usize = 16 << 20;
+/// Files with a problem that are told.
+const MOST_TOLD: usize = 16;
+
+/// What the files of `keys/` held when they were last looked at.
+#[derive(Default)]
+pub(super) struct KeyFolder {
+    files: HashMap<FileName, KeyFile>,
+    /// It was listed at least once.
+    pub(super) listed: bool,
+    /// What is wrong with the pins' file, if it was damaged while we run.
+    pub(super) damaged_pins: Option<String>,
+    /// Pins were derived from these files at least once.
+    pub(super) applied: bool,
+    /// There are files that were not read yet.
+    unread: usize,
+    /// Copies of contacts' certificates as they are kept, read once.
+    pub(super) kept: HashMap<Fingerprint, Certificate>,
+    /// What was already written of my own certificates.
+    pub(super) published: BTreeSet<Vec<u8>>,
+}
+
+struct KeyFile {
+    stamp: Stamp,
+    /// Whose certificates are in it, of those whom I know.
+    known: BTreeSet<Fingerprint>,
+    /// Copies of my own certificates.
+    mine: Vec<Certificate>,
+    /// It holds nothing but one certificate.
+    single: bool,
+    strangers: BTreeMap<Fingerprint, Stranger>,
+    /// Strangers' certificates that were not looked at.
+    left_out: usize,
+    problems: Vec<String>,
+}
+
+/// Somebody who is not known.
+struct Stranger {
+    certificate: Certificate,
+    length: usize,
+}
+
+/// What new and changed files brought.
+#[derive(Default)]
+pub(super) struct Arrived {
+    /// Certificates of people whom I know, and mine.
+    pub(super) of_known: Vec<Certificate>,
+    /// Files came, changed or went.
+    pub(super) changed: bool,
+}
+
+impl KeyFolder {
+    /// Reads new and changed files, small ones first. `known` are those whose certificates matter
+    /// in any case, `mine` my own.
+    pub(super) fn reread(
+        &mut self,
+        store: &dyn Store,
+        listed: Vec<store::KeyFile>,
+        known: &BTreeSet<Fingerprint>,
+        mine: &[Fingerprint],
+        stopped: impl Fn() -> bool,
+    ) -> Arrived {
+        self.listed = true;
+        let mut arrived = Arrived::default();
+        let names: BTreeSet<&FileName> = listed.iter().map(|file| &file.name).collect();
+        let before = self.files.len();
+        self.files.retain(|name, _| names.contains(name));
+        arrived.changed = self.files.len() != before;
+        let same = |file: &store::KeyFile| {
+            let known = self.files.get(&file.name);
+            known.is_some_and(|known| known.stamp == file.stamp)
+        };
+        let mut unread: Vec<_> = listed.into_iter().filter(|file| !same(file)).collect();
+        // Whoever wants others not to be read would take large files.
+        unread.sort_by(|a, b| (a.stamp.size, &a.name).cmp(&(b.stamp.size, &b.name)));
+        let mut cost = 0;
+        let mut left = unread.len();
+        for file in unread {
+            if cost > READ_AT_ONCE || stopped() {
+                break;
+            }
+            cost += file.stamp.size.min(KEY_FILE_LIMIT) + COST_OF_A_FILE;
+            left -= 1;
+            let read = self.read(store, &file, known, mine, &mut arrived.of_known);
+            self.files.insert(file.name, read);
+            arrived.changed = true;
+        }
+        self.unread = left;
+        arrived
+    }
+
+    fn read(
+        &self,
+        store: &dyn Store,
+        file: &store::KeyFile,
+        known: &BTreeSet<Fingerprint>,
+        mine: &[Fingerprint],
+        of_known: &mut Vec<Certificate>,
+    ) -> KeyFile {
+        let mut read = KeyFile {
+            stamp: file.stamp,
+            known: BTreeSet::new(),
+            mine: Vec::new(),
+            single: false,
+            strangers: BTreeMap::new(),
+            left_out: 0,
+            problems: Vec::new(),
+        };
+        let shown = printable(&file.name.as_os_str().to_string_lossy());
+        let ring = match read_ring(store, &file.name) {
+            Ok(ring) => ring,
+            Err(error) => {
+                read.problems.push(format!("keys/{shown}: {error}"));
+                return read;
+            }
+        };
+        let told = |fault: &String| format!("keys/{shown}: {fault}");
+        read.problems.extend(ring.faults.iter().map(told));
+        let elsewhere = self.files.iter().filter(|(name, _)| **name != file.name);
+        let strangers = elsewhere.flat_map(|(_, file)| file.strangers.values());
+        let mut kept: usize = strangers.map(|stranger| stranger.length).sum();
+        read.single = ring.certificates.len() == 1 && ring.faults.is_empty();
+        let mut looked_at = 0;
+        for raw in &ring.certificates {
+            let key = raw.fingerprint();
+            if known.contains(key) {
+                match raw.read() {
+                    Ok(certificate) => {
+                        read.known.insert(key.clone());
+                        if mine.contains(key) {
+                            read.mine.push(certificate.clone());
+                        }
+                        of_known.push(certificate);
+                    }
+                    Err(error) => read.problems.push(format!("keys/{shown}: {error}")),
+                }
+            } else if raw.may_name_somebody() {
+                looked_at += 1;
+                if looked_at > MOST_STRANGERS || kept > STRANGERS_KEPT {
+                    read.left_out += 1;
+                } else {
+                    kept += read.add_stranger(raw);
+                }
+            }
+        }
+        if read.strangers.is_empty() && read.known.is_empty() && read.problems.is_empty() {
+            let why =
+                "no key in it vouches for a name; ask its owner for an export of the whole key";
+            read.problems.push(format!("keys/{shown}: {why}"));
+        }
+        read
+    }
+
+    /// Reads all files again at the next look: other people count as known.
+    pub(super) fn forget_stamps(&mut self) {
+        self.files.clear();
+        self.listed = false;
+    }
+
+    /// Certificates of strangers, each once.
+    pub(super) fn strangers(&self, known: &BTreeSet<Fingerprint>) -> Vec<Certificate> {
+        let mut merged: BTreeMap<&Fingerprint, Certificate> = BTreeMap::new();
+        let all = self.files.values().flat_map(|file| &file.strangers);
+        for (key, Stranger { certificate, .. }) in all.filter(|(key, _)| !known.contains(key)) {
+            let together = match merged.get(key) {
+                Some(other) => other.grown(certificate).unwrap_or_else(|_| other.clone()),
+                None => certificate.clone(),
+            };
+            merged.insert(key, together);
+        }
+        merged.into_values().collect()
+    }
+
+    /// Tells whether a certificate is in a file that could be read.
+    pub(super) fn has(&self, key: &Fingerprint) -> bool {
+        let mut files = self.files.values();
+        files.any(|file| file.known.contains(key) || file.strangers.contains_key(key))
+    }
+
+    /// All files were read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.listed && self.unread == 0
+    }
+
+    /// Joins what the files hold of a certificate of mine, with the name of a file that holds
+    /// nothing else.
+    pub(super) fn mine(&self, key: &Fingerprint) -> Option<(Certificate, Option<FileName>)> {
+        let mut names: Vec<_> = self.files.iter().collect();
+        names.sort_by_key(|(name, _)| *name);
+        let mut found: Option<Certificate> = None;
+        let mut single = None;
+        for (name, file) in names {
+            for copy in file.mine.iter().filter(|copy| copy.fingerprint() == *key) {
+                found = Some(match &found {
+                    Some(known) => known.grown(copy).unwrap_or_else(|_| known.clone()),
+                    None => copy.clone(),
+                });
+                if file.single {
+                    single.get_or_insert_with(|| name.clone());
+                }
+            }
+        }
+        found.map(|found| (found, single))
+    }
+
+    /// Sentences about files that hold what they should not, or are too many.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let all = self.files.values().flat_map(|file| &file.problems);
+        let mut all: Vec<String> = all.cloned().collect();
+        // Secret keys above all.
+        all.sort_by_key(|sentence| (!sentence.contains(SECRET), sentence.clone()));
+        all.dedup();
+        if all.len() > MOST_TOLD {
+            let more = all.len() - MOST_TOLD;
+            all.truncate(MOST_TOLD);
+            all.push(format!(
+                "{more} more files in keys/ cannot be used: `dds verify` lists them"
+            ));
+        }
+        let left_out: usize = self.files.values().map(|file| file.left_out).sum();
+        if left_out > 0 {
+            all.push(format!(
+                "{left_out} certificates in keys/ are not looked at, because there are so many: \
+                 take those out that nobody needs"
+            ));
+        }
+        if self.unread > 0 {
+            all.push(format!(
+                "{} files in keys/ are not read yet, because there are so many: take those out \
+                 that nobody needs",
+                self.unread
+            ));
+        }
+        all
+    }
+}
+
+impl KeyFile {
+    /// Adds somebody who is not known, if the certificate says whose it is; returns its length.
+    fn add_stranger(&mut self, raw: &RawCertificate) -> usize {
+        let Ok(certificate) = raw.read() else {
+            return 0;
+        };
+        if certificate.user_ids().is_empty() {
+            return 0;
+        }
+        let together = match self.strangers.get(raw.fingerprint()) {
+            Some(other) => other.certificate.grown(&certificate).unwrap_or(certificate),
+            None => certificate,
+        };
+        let stranger = Stranger {
+            certificate: together,
+            length: raw.length(),
+        };
+        self.strangers.insert(raw.fingerprint().clone(), stranger);
+        raw.length()
+    }
+}
+
+const SECRET: &str = "HOLDS A SECRET KEY";
+
+fn read_ring(store: &dyn Store, name: &FileName) -> Result<Ring> {
+    let bytes = store.read_key(name, KEY_FILE_LIMIT)?;
+    if holds_secret_key(&bytes) {
+        let loud = format!(
+            "{SECRET}: whoever has this folder has that key; remove the file and revoke the key"
+        );
+        return Err(Error::new(Kind::Invalid, loud));
+    }
+    Ring::split(&bytes)
+}
