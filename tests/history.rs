@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use dds::ids::{BlobId, BlobKind, BlobName, Folder};
 use dds::view::{OldState, OldVersion};
 use support::mount::{Home, can_mount, make_mutable, skipped, wait_for};
-use support::people::{Blob, blobs, deliver, make_store};
+use support::people::{Blob, blobs, deliver, make_store, other_forms};
 use support::rig::{Cast, InProcess, Mounted, Rig};
 
 const MINE: &str = "notes/me/plan.md";
@@ -356,6 +356,109 @@ fn two_notes_of_one_name_are_told_apart() {
     assert_eq!(scene.rig.read(&shown).unwrap(), b"old");
     assert_eq!(scene.rig.list("notes/me").unwrap().len(), 2);
     assert_eq!(scene.rig.read(MINE).unwrap(), b"new");
+}
+
+#[test]
+fn a_replaced_note_that_comes_back_in_another_form_is_told_and_no_conflict() {
+    let mut scene = Scene::new();
+    scene.save(SHARED, b"price 100");
+    let first = fs::read(scene.notes().join(scene.blob(SHARED).file_name())).unwrap();
+    scene.save(SHARED, b"price 200");
+    let second = scene.blob(SHARED);
+    let told = |scene: &Scene| {
+        let problems = scene.problems();
+        problems
+            .iter()
+            .any(|one| one.contains("an old version came back"))
+    };
+    assert!(!told(&scene), "{:?}", scene.problems());
+    for form in other_forms(&first).iter().chain([&first]) {
+        let name = deliver(scene.rig.store(), Folder::Notes, form);
+        for mount in 0..2 {
+            scene.look();
+            assert_eq!(scene.rig.list("notes/bob").unwrap(), ["plan.md"]);
+            assert_eq!(scene.rig.read(SHARED).unwrap(), b"price 200");
+            assert!(told(&scene), "{:?}", scene.problems());
+            scene.assert_states(SHARED, &[Current, Replaced]);
+            if mount == 0 {
+                scene.rig.crash(|_| {});
+            }
+        }
+        scene.unlink(name);
+        scene.look();
+    }
+    // Nobody's newer version is there: what comes back is shown, and told.
+    scene.unlink(second);
+    scene.look();
+    scene.rig.crash(|_| {});
+    assert!(!told(&scene));
+    deliver(scene.rig.store(), Folder::Notes, &other_forms(&first)[0]);
+    scene.look();
+    assert_eq!(scene.rig.read(SHARED).unwrap(), b"price 100");
+    assert!(told(&scene), "{:?}", scene.problems());
+    // Its next version replaces it, and removes it.
+    scene.save(SHARED, b"price 300");
+    assert_eq!(blobs(scene.rig.store(), Folder::Notes).len(), 1);
+}
+
+#[test]
+fn what_is_there_in_another_form_is_the_same_version() {
+    let scene = Scene::new();
+    let first = scene.edit(b"first", &[]);
+    scene.look();
+    let bytes = fs::read(scene.notes().join(first.file_name())).unwrap();
+    // Another armor takes its place, and then it alone is replaced by its old name.
+    let form = deliver(scene.rig.store(), Folder::Notes, &other_forms(&bytes)[0]);
+    scene.look();
+    assert_eq!(scene.rig.list("notes/bob").unwrap(), ["plan.md"]);
+    scene.unlink(first);
+    scene.look();
+    scene.assert_states(SHARED, &[Current]);
+    let mut later = Blob::new(
+        BlobKind::Note,
+        &scene.cast.bob,
+        &[&scene.cast.me, &scene.cast.bob],
+        "plan.md",
+    )
+    .content(b"second");
+    later.notations.replaces = vec![first];
+    later.created = Some(SystemTime::now() + Duration::from_secs(1));
+    later.deliver(scene.rig.store(), Folder::Notes);
+    scene.look();
+    assert_eq!(scene.rig.list("notes/bob").unwrap(), ["plan.md"]);
+    assert_eq!(scene.rig.read(SHARED).unwrap(), b"second");
+    scene.assert_states(SHARED, &[Current, Replaced]);
+    scene.unlink(form);
+    scene.look();
+    scene.assert_states(SHARED, &[Current, Replaced]);
+    // All forms of it are forgotten at once.
+    scene.rig.view().forget_history(SHARED).unwrap();
+    scene.assert_states(SHARED, &[Current]);
+}
+
+#[test]
+fn what_was_replaced_while_nobody_looked_is_known_by_its_spare() {
+    let mut scene = Scene::new();
+    let first = scene.edit(b"first", &[]);
+    scene.look();
+    let bytes = fs::read(scene.notes().join(first.file_name())).unwrap();
+    let (me, bob) = (&scene.cast.me, &scene.cast.bob);
+    let mut later = Blob::new(BlobKind::Note, bob, &[me, bob], "plan.md").content(b"second");
+    later.notations.replaces = vec![first];
+    later.created = Some(SystemTime::now() + Duration::from_secs(1));
+    let later = later.seal();
+    scene.rig.crash(|store| {
+        deliver(store, Folder::Notes, &later);
+        deliver(store, Folder::Notes, &other_forms(&bytes)[0]);
+        fs::remove_file(store.join("notes").join(first.file_name())).unwrap();
+    });
+    scene.look();
+    scene.look();
+    assert_eq!(scene.rig.list("notes/bob").unwrap(), ["plan.md"]);
+    assert_eq!(scene.rig.read(SHARED).unwrap(), b"second");
+    let problems = scene.problems();
+    let told = |one: &String| one.contains("an old version came back");
+    assert!(problems.iter().any(told), "{problems:?}");
 }
 
 #[test]

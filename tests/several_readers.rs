@@ -15,7 +15,7 @@ use dds::state::{Intent, State};
 use dds::store::{FileName, MemoryStore, Store as _};
 use dds::vault::{self, Audience, Vault};
 use support::mount::Home;
-use support::people::{Blob, blobs, make_store};
+use support::people::{Blob, blobs, make_store, other_forms};
 use support::rig::{Cast, InProcess, Rig, on_both};
 
 /// Three people's own copies of one store, as a syncer keeps them.
@@ -197,6 +197,77 @@ fn a_removed_message_that_comes_back_is_removed_again() {
             );
             rig.remount();
         }
+    });
+}
+
+#[test]
+fn a_removed_message_does_not_come_back_in_another_form() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let blob = Blob::new(BlobKind::Message, &cast.bob, &to, "lunch.txt").content(b"at noon");
+        let mut gpg = Blob::new(BlobKind::Message, &cast.bob, &to, "hello.txt").content(b"hello");
+        gpg.intended.clear();
+        gpg.notations = dds::openpgp::Notations::default();
+        let all = [blob.seal(), gpg.seal()];
+        for bytes in &all {
+            support::people::deliver(rig.store(), Folder::Messages, bytes);
+        }
+        let shown = rig.list("messages/bob").unwrap();
+        assert_eq!(shown, ["hello.txt", "lunch.txt"]);
+        for name in shown {
+            rig.remove(&format!("messages/bob/{name}")).unwrap();
+        }
+        let mut forms: Vec<_> = all.iter().flat_map(|bytes| other_forms(bytes)).collect();
+        // Two readers more, and nothing signed that says for whom: it only stays hidden.
+        let others = forms.remove(6 + 4);
+        for form in forms {
+            support::people::deliver(rig.store(), Folder::Messages, &form);
+            assert!(rig.list("messages/bob").unwrap().is_empty());
+            assert!(blobs(rig.store(), Folder::Messages).is_empty());
+            let status = String::from_utf8(rig.read(".dds/status").unwrap()).unwrap();
+            let told = "came back and was removed again";
+            assert!(status.contains(told), "{status}");
+        }
+        support::people::deliver(rig.store(), Folder::Messages, &others);
+        for _ in 0..2 {
+            assert!(rig.list("messages/bob").unwrap().is_empty());
+            rig.remount();
+        }
+        // Another message of the same words is another one.
+        blob.deliver(rig.store(), Folder::Messages);
+        let mut later = blob;
+        later.created = Some(std::time::SystemTime::now() - std::time::Duration::from_secs(9));
+        later.deliver(rig.store(), Folder::Messages);
+        assert_eq!(rig.list("messages/bob").unwrap(), ["lunch.txt"]);
+    });
+}
+
+#[test]
+fn what_is_signed_says_who_else_reads_a_message_and_not_what_stands_around_it() {
+    on_both(|rig, cast| {
+        let to = [&cast.me, &cast.bob];
+        let mut mine = Blob::new(BlobKind::Message, &cast.bob, &to, "mine.txt");
+        mine.intended.push(cast.carol.fingerprint());
+        mine.notations.copy = Some(cast.me.fingerprint());
+        let named = Blob::new(BlobKind::Message, &cast.bob, &to, "named.txt");
+        for (blob, dir, name) in [(mine, "bob,carol", "mine.txt"), (named, "bob", "named.txt")] {
+            // Session keys that anybody added.
+            let form = other_forms(&blob.seal()).remove(4);
+            support::people::deliver(rig.store(), Folder::Messages, &form);
+            let dir = format!("messages/{dir}");
+            assert_eq!(rig.list(&dir).unwrap(), [name]);
+            rig.remove(&format!("{dir}/{name}")).unwrap();
+            assert!(blobs(rig.store(), Folder::Messages).is_empty(), "{name}");
+        }
+        // The copy of somebody else, who made it readable to me.
+        let all = [&cast.me, &cast.bob, &cast.carol];
+        let mut carols = Blob::new(BlobKind::Message, &cast.bob, &all, "carols.txt");
+        carols.to = to.to_vec();
+        carols.notations.copy = Some(cast.carol.fingerprint());
+        carols.deliver(rig.store(), Folder::Messages);
+        rig.remove("messages/bob,carol/carols.txt").unwrap();
+        assert!(rig.list("messages/bob,carol").unwrap().is_empty());
+        assert_eq!(blobs(rig.store(), Folder::Messages).len(), 1);
     });
 }
 

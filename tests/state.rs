@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use dds::error::{Error, Kind};
-use dds::ids::{BlobName, Folder, Timestamp};
-use dds::state::{Intent, KeyWrap, Removal, State};
+use dds::ids::{BlobName, Folder, Timestamp, VersionId};
+use dds::state::{Intent, KeyWrap, Removal, State, Went};
 use support::*;
 use zeroize::Zeroizing;
 
@@ -87,6 +87,63 @@ fn a_removal_is_known_by_its_bytes_and_its_ancestors_by_name_and_lineage() {
     drop(state);
     check(&open(dir.path()));
     assert!(open(dir.path()).is_removed_ancestor(name(2001), lineage(1)));
+}
+
+#[test]
+fn a_removal_is_known_by_what_is_inside_and_taken_back_with_all_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let version = |n: u8| VersionId::from_digest([n; 32]);
+    let noted = |n: u32, versions: Vec<VersionId>| Removal {
+        versions,
+        ..removal(n)
+    };
+    let state = open(dir.path());
+    let one = noted(1, vec![version(1), version(2)]);
+    state.note_removed(&one).unwrap();
+    state.note_removed(&noted(2, vec![version(2)])).unwrap();
+    state.note_removed(&noted(3, vec![version(3)])).unwrap();
+    // As older versions wrote it.
+    state.note_removed(&removal(4)).unwrap();
+    drop(state);
+    let state = open(dir.path());
+    assert_eq!(state.removed_as(&[version(9), version(1)]), Some(id(1)));
+    assert_eq!(state.removed_as(&[version(9)]), None);
+    assert!(state.is_removed(id(4)));
+    state.note_restored(id(1)).unwrap();
+    drop(state);
+    let state = open(dir.path());
+    assert_eq!(state.removed_as(&[version(1), version(2)]), None);
+    assert!(!state.is_removed(id(2)), "another file of the same version");
+    assert_eq!(state.removed_as(&[version(3)]), Some(id(3)));
+    assert!(state.is_removed(id(4)));
+}
+
+#[test]
+fn what_went_is_remembered_by_what_is_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let version = VersionId::from_digest([1; 32]);
+    let went = |n: u32, replaced| Went {
+        version,
+        name: name(n),
+        lineage: lineage(1),
+        replaced,
+        at: Timestamp::now(),
+    };
+    let state = open(dir.path());
+    state.note_went(&[went(1, false)]).unwrap();
+    assert!(!state.was_replaced(&[version], lineage(1)));
+    state.note_went(&[went(2, true), went(1, false)]).unwrap();
+    drop(state);
+    let length = || fs::metadata(dir.path().join("log")).unwrap().len();
+    let before = length();
+    let state = open(dir.path());
+    assert!(state.was_replaced(&[version], lineage(1)));
+    assert!(!state.was_replaced(&[version], lineage(2)));
+    assert_eq!(state.names_of(&[version], lineage(1)), [name(1), name(2)]);
+    assert_eq!(state.version_called(name(2), lineage(1)), Some(version));
+    assert_eq!(state.version_called(name(2), lineage(2)), None);
+    state.note_went(&[went(2, true), went(1, false)]).unwrap();
+    assert_eq!(length(), before, "what is known is not written again");
 }
 
 #[test]

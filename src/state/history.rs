@@ -383,6 +383,16 @@ impl History {
         home.open(&name, false)?.ok_or_else(missing)
     }
 
+    /// Opens a spare, for reading.
+    ///
+    /// # Errors
+    /// `NotFound`; what the disk says.
+    pub fn open_spare(&self, id: BlobId) -> Result<File> {
+        let missing = || Error::new(Kind::NotFound, "there is no spare");
+        let home = self.home.as_ref().ok_or_else(missing)?;
+        home.open(&spare_name(id), false)?.ok_or_else(missing)
+    }
+
     /// Path of the file of a version that went, for sentences.
     pub fn shown_gone(&self, id: BlobId) -> Option<String> {
         let at = self.index().gone.get(&id).map(|past| past.at)?;

@@ -1,11 +1,13 @@
-//! What the records add up to: removals in force, and intents that are not finished.
+//! What the records add up to: removals in force, what went otherwise, and intents that are not
+//! finished.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::departed::Departed;
 use super::log::sealed_length;
 use super::record::Record;
 use super::{Intent, IntentId, Lineage, Removal};
-use crate::ids::{BlobId, BlobName, Timestamp};
+use crate::ids::{BlobId, BlobName, Timestamp, VersionId};
 
 /// Seconds for which a removal is remembered: two years of 365 days.
 ///
@@ -13,10 +15,19 @@ use crate::ids::{BlobId, BlobName, Timestamp};
 /// deletions after 455 days, and then takes a stale peer's file for a new one.
 pub(super) const REMEMBERED: i64 = 2 * 365 * 24 * 60 * 60;
 
+/// Versions in one record of those that went: it has to be shorter than the longest record.
+pub(super) const WENT_TOGETHER: usize = 1000;
+/// Bytes of the log that tell of one of them.
+const WENT_LENGTH: u64 = 200;
+
 /// The sum of all records.
 #[derive(Default)]
 pub(super) struct Ledger {
     removals: HashMap<BlobId, Removal>,
+    /// The removed versions by what they are.
+    versions: HashMap<VersionId, BlobId>,
+    /// What went without being removed here.
+    pub(super) departed: Departed,
     /// What the removed versions replaced.
     ancestors: HashSet<(Lineage, BlobName)>,
     intents: BTreeMap<IntentId, Intent>,
@@ -42,14 +53,31 @@ impl Ledger {
                 let names = removal.replaces.iter();
                 self.ancestors
                     .extend(names.map(|name| (removal.lineage, *name)));
+                self.versions
+                    .extend(removal.versions.iter().map(|version| (*version, id)));
                 self.removals.insert(id, removal);
                 old.map_or(0, |old| size(&Record::Removed(old)))
             }
             Record::Restored(id) => {
-                let own = size(&Record::Restored(id));
-                let old = self.removals.remove(&id);
-                self.count_ancestors();
-                own + old.map_or(0, |old| size(&Record::Removed(old)))
+                // Files of the same version are one, and were removed together.
+                let old = self.removals.get(&id);
+                let versions = old.map_or_else(Vec::new, |old| old.versions.clone());
+                let (old, kept) =
+                    std::mem::take(&mut self.removals)
+                        .into_iter()
+                        .partition(|(other, removal)| {
+                            let mut also = removal.versions.iter();
+                            *other == id || also.any(|version| versions.contains(version))
+                        });
+                self.removals = kept;
+                self.count();
+                let old: HashMap<BlobId, Removal> = old;
+                let old = old.into_values().map(Record::Removed);
+                size(&Record::Restored(id)) + old.map(|old| size(&old)).sum::<u64>()
+            }
+            Record::Went(all) => {
+                let void = all.into_iter().map(|went| self.departed.add(went));
+                void.sum::<usize>() as u64 * WENT_LENGTH
             }
             Record::Begin(id, intent) => {
                 self.last = self.last.max(id.0);
@@ -73,8 +101,11 @@ impl Ledger {
         let before = self.removals.len();
         self.removals.retain(|_, removal| !is_old(removal, now));
         if self.removals.len() < before {
-            self.count_ancestors();
+            self.count();
         }
+        let oldest = now.seconds().saturating_sub(REMEMBERED);
+        self.departed
+            .forget_before(Timestamp::new(oldest, 0).unwrap_or_default());
     }
 
     /// Bytes of the log that [`Ledger::forget_old`] would make void.
@@ -91,11 +122,28 @@ impl Ledger {
         removals
             .map(|removal| Record::Removed(removal.clone()).encode())
             .chain(intents.map(|(id, intent)| Record::Begin(*id, intent.clone()).encode()))
+            .chain(self.departed_records())
             .chain(self.unknown.iter().cloned())
+    }
+
+    fn departed_records(&self) -> Vec<Vec<u8>> {
+        let all = self.departed.all();
+        let records = all.chunks(WENT_TOGETHER);
+        records
+            .map(|some| Record::Went(some.to_vec()).encode())
+            .collect()
     }
 
     pub(super) fn is_removed(&self, id: BlobId) -> bool {
         self.removals.contains_key(&id)
+    }
+
+    /// A removed blob that is one of these versions.
+    pub(super) fn removed_as(&self, versions: &[VersionId]) -> Option<BlobId> {
+        let mut known = versions.iter();
+        known
+            .find_map(|version| self.versions.get(version))
+            .copied()
     }
 
     pub(super) fn is_ancestor(&self, name: BlobName, lineage: Lineage) -> bool {
@@ -125,7 +173,12 @@ impl Ledger {
         intents.any(|intent| intent.publish.contains(&name))
     }
 
-    fn count_ancestors(&mut self) {
+    fn count(&mut self) {
+        let versions = self.removals.values().flat_map(|removal| {
+            let versions = removal.versions.iter();
+            versions.map(|version| (*version, removal.id))
+        });
+        self.versions = versions.collect();
         let removals = self.removals.values();
         self.ancestors = removals
             .flat_map(|removal| {

@@ -35,13 +35,17 @@
 //!
 //! ```text
 //! removed  <blob id> <blob name> <seconds.nanoseconds> <lineage> [<blob name>...]
+//! removed-version  <as removed, to the lineage> <version id>... [<blob name>...]
+//! went     (<version id> <blob name> <seconds.nanoseconds> <lineage> replaced|gone)...
 //! restored <blob id>
 //! begin    <intent, 16 hex> <folder> publish [<blob name>...] remove [<blob name>...]
 //! finish   <intent>
 //! ```
 //!
 //! Ids and lineages have 64 hex digits, blob names 40. The names at the end of `removed` are
-//! those of the versions that the removed one replaced. Other words belong to newer versions
+//! those of the versions that the removed one replaced. A version id is what is inside a blob,
+//! whatever its bytes are; removals of older versions know the bytes alone. `went` tells what left
+//! the store without being removed here. Other words belong to newer versions
 //! and are kept as they are; a newer format has another digit in the header.
 //!
 //! - A record is appended by one write and one fdatasync. A file that ends within its last
@@ -67,18 +71,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use zeroize::Zeroizing;
 
 pub use self::bounds::{Limits, Moment, Pruned};
+pub use self::departed::Went;
 pub use self::dir::Look;
 use self::dir::{Dir, Lock};
 pub use self::history::{Gone, History, Need, Purpose};
 use self::journal::Journal;
 pub use self::kept::{copy_unless, stopped};
-use self::ledger::Ledger;
+use self::ledger::{Ledger, WENT_TOGETHER};
 use self::place::{Place, Writing};
 use self::record::Record;
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, BlobName, Folder, Timestamp};
+use crate::ids::{BlobId, BlobName, Folder, Timestamp, VersionId};
 
 mod bounds;
+mod departed;
 mod dir;
 mod history;
 #[cfg(test)]
@@ -126,6 +132,9 @@ impl Lineage {
 pub struct Removal {
     /// The blob.
     pub id: BlobId,
+    /// What is inside it, by every id that it goes by, so that it is known whatever stands around
+    /// it. Empty in records of older versions.
+    pub versions: Vec<VersionId>,
     /// Its name in the store.
     pub name: BlobName,
     /// The document it was a version of.
@@ -291,6 +300,47 @@ impl State {
     /// Tells whether I removed these very bytes.
     pub fn is_removed(&self, id: BlobId) -> bool {
         self.ledger().is_removed(id)
+    }
+
+    /// Returns a blob that I removed and that is one of these versions.
+    pub fn removed_as(&self, versions: &[VersionId]) -> Option<BlobId> {
+        self.ledger().removed_as(versions)
+    }
+
+    /// Remembers, durably, what went from the store without being removed by me. What is known is
+    /// not written again.
+    ///
+    /// # Errors
+    /// What the disk says. What was not written is not remembered then.
+    pub fn note_went(&self, went: &[Went]) -> Result<()> {
+        let mut records = self.records();
+        let new: Vec<Went> = {
+            let ledger = self.ledger();
+            let new = went.iter().filter(|went| !ledger.departed.knows(went));
+            new.copied().collect()
+        };
+        let mut parts = new.chunks(WENT_TOGETHER);
+        parts.try_for_each(|part| self.commit(&mut records, Record::Went(part.to_vec())))
+    }
+
+    /// Tells whether a newer version of its document replaced a version that went.
+    pub fn was_replaced(&self, versions: &[VersionId], lineage: Lineage) -> bool {
+        let ledger = self.ledger();
+        let mut versions = versions.iter();
+        versions.any(|version| ledger.departed.is_replaced(*version, lineage))
+    }
+
+    /// What blobs of a version were called that went.
+    pub fn names_of(&self, versions: &[VersionId], lineage: Lineage) -> Vec<BlobName> {
+        let ledger = self.ledger();
+        let names = versions.iter();
+        let names = names.flat_map(|version| ledger.departed.names(*version, lineage));
+        names.copied().collect()
+    }
+
+    /// The version of a document that went and whose blob was called so.
+    pub fn version_called(&self, name: BlobName, lineage: Lineage) -> Option<VersionId> {
+        self.ledger().departed.called(name, lineage)
     }
 
     /// Tells whether I removed a version of this document that replaced the blob of this name,

@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Intent, IntentId, Lineage, Removal};
-use crate::ids::{BlobId, BlobName, Folder};
+use super::{Intent, IntentId, Lineage, Removal, Went};
+use crate::ids::{BlobId, BlobName, Folder, VersionId};
 
 /// Records are filled up to a multiple of this, so that their sizes tell less.
 const PADDING: usize = 256;
@@ -21,6 +21,8 @@ pub(super) enum Record {
     Begin(IntentId, Intent),
     /// They are all in place, or all taken back.
     Finish(IntentId),
+    /// These went from the store.
+    Went(Vec<Went>),
     /// Something that a newer version wrote: kept as it is.
     Unknown(Vec<u8>),
 }
@@ -32,14 +34,41 @@ impl Record {
             Record::Removed(removal) => {
                 let Removal {
                     id,
+                    versions,
                     name,
                     lineage,
                     replaces,
                     at,
                 } = removal;
                 let (id, lineage) = (hex(id.as_bytes()), hex(&lineage.0));
-                let mut text = format!("removed {id} {name} {at} {lineage}");
+                let word = if versions.is_empty() {
+                    "removed"
+                } else {
+                    "removed-version"
+                };
+                let mut text = format!("{word} {id} {name} {at} {lineage}");
+                for version in versions {
+                    write!(text, " {}", hex(version.as_bytes()))
+                        .expect("a String takes everything");
+                }
                 names(&mut text, replaces);
+                text
+            }
+            Record::Went(all) => {
+                let mut text = "went".to_owned();
+                for went in all {
+                    let Went {
+                        version,
+                        name,
+                        lineage,
+                        replaced,
+                        at,
+                    } = went;
+                    let (version, lineage) = (hex(version.as_bytes()), hex(&lineage.0));
+                    let how = if *replaced { "replaced" } else { "gone" };
+                    write!(text, " {version} {name} {at} {lineage} {how}")
+                        .expect("a String takes everything");
+                }
                 text
             }
             Record::Restored(id) => format!("restored {}", hex(id.as_bytes())),
@@ -68,13 +97,43 @@ impl Record {
 fn parse(text: &str) -> Option<Record> {
     let mut words = text.split(' ');
     let record = match words.next()? {
-        "removed" => Record::Removed(Removal {
-            id: BlobId::from_digest(unhex(words.next()?)?),
-            name: words.next()?.parse().ok()?,
-            at: words.next()?.parse().ok()?,
-            lineage: Lineage::from_digest(unhex(words.next()?)?),
-            replaces: parse_names(&mut words)?,
-        }),
+        word @ ("removed" | "removed-version") => {
+            let mut removal = Removal {
+                id: BlobId::from_digest(unhex(words.next()?)?),
+                versions: Vec::new(),
+                name: words.next()?.parse().ok()?,
+                at: words.next()?.parse().ok()?,
+                lineage: Lineage::from_digest(unhex(words.next()?)?),
+                replaces: Vec::new(),
+            };
+            if word == "removed-version" {
+                // At least one, and longer than the names that follow.
+                removal.versions.push(version_id(words.next()?)?);
+                while let Some(version) = words.clone().next().and_then(version_id) {
+                    removal.versions.push(version);
+                    words.next();
+                }
+            }
+            removal.replaces = parse_names(&mut words)?;
+            Record::Removed(removal)
+        }
+        "went" => {
+            let mut all = Vec::new();
+            while let Some(version) = words.next() {
+                all.push(Went {
+                    version: version_id(version)?,
+                    name: words.next()?.parse().ok()?,
+                    at: words.next()?.parse().ok()?,
+                    lineage: Lineage::from_digest(unhex(words.next()?)?),
+                    replaced: match words.next()? {
+                        "replaced" => true,
+                        "gone" => false,
+                        _ => return None,
+                    },
+                });
+            }
+            Record::Went(all)
+        }
         "restored" => Record::Restored(BlobId::from_digest(unhex(words.next()?)?)),
         "begin" => {
             let id = intent_id(words.next()?)?;
@@ -105,6 +164,10 @@ fn names(text: &mut String, names: &[BlobName]) {
 
 fn parse_names<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Vec<BlobName>> {
     words.map(|word| word.parse().ok()).collect()
+}
+
+fn version_id(word: &str) -> Option<VersionId> {
+    Some(VersionId::from_digest(unhex(word)?))
 }
 
 fn intent_id(word: &str) -> Option<IntentId> {
@@ -139,9 +202,11 @@ mod tests {
 
     fn samples() -> Vec<Record> {
         let name = |n: u8| BlobName::of(&[n]);
+        let version = |n: u8| VersionId::from_digest([n; 32]);
         let removal = |replaces: Vec<BlobName>| {
             Record::Removed(Removal {
                 id: BlobId::of(b"a"),
+                versions: replaces.iter().take(2).map(|_| version(9)).collect(),
                 name: name(1),
                 lineage: Lineage::from_digest([7; 32]),
                 replaces,
@@ -166,6 +231,17 @@ mod tests {
             intent(vec![], vec![name(3)]),
             intent(vec![name(1)], vec![name(2), name(3)]),
             Record::Finish(IntentId(0)),
+            Record::Went(
+                [true, false]
+                    .map(|replaced| Went {
+                        version: version(3),
+                        name: name(4),
+                        lineage: Lineage::from_digest([7; 32]),
+                        replaced,
+                        at: Timestamp::new(5, 6).unwrap(),
+                    })
+                    .to_vec(),
+            ),
         ]
     }
 

@@ -1,8 +1,8 @@
 //! What a blob is called and where it belongs: derived from the facts that are inside it and from
 //! the pins.
 
-use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp};
-use crate::openpgp::{Facts, Notations, SignatureStatus};
+use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp, VersionId};
+use crate::openpgp::{Facts, Notations, SignatureFacts, SignatureStatus};
 use crate::store::Entry;
 use crate::vault::audience::{People, Who};
 use crate::vault::documents::{DocKey, Unreadable, Version};
@@ -12,7 +12,7 @@ use crate::vault::judge::{Judgement, Place, Vouched, judge};
 pub(super) fn describe(
     entry: Entry,
     blob: BlobName,
-    id: BlobId,
+    file_id: BlobId,
     facts: &Facts,
     people: &People,
 ) -> Version {
@@ -37,9 +37,14 @@ pub(super) fn describe(
     let literal_name = facts.name.clone().filter(|name| !name.is_empty());
     let literal_date = facts.date.filter(|date| *date > 0);
     let signed_at = signature.and_then(|signature| signature.created);
+    let id = proven.and_then(|signature| signature.version);
+    let id = id.unwrap_or(facts.inside);
+    let signed_for_others = proven.and_then(|signature| is_for_others(signature, kind, people));
     Version {
         key: doc_key(&judgement, kind, notations.doc, signer.clone(), folder, id),
         id,
+        ids: ids(id, facts),
+        file_id,
         blob,
         place: judgement.place,
         kind,
@@ -61,6 +66,7 @@ pub(super) fn describe(
         reason: why_bad(facts, judgement.vouched),
         addressee_proven: judgement.addressee_proven,
         recipients: facts.recipients,
+        signed_for_others,
         reader: notations.copy.clone().filter(|_| kind == BlobKind::Message),
         replaces: notations.replaces.clone(),
         newer_format: notations
@@ -82,6 +88,35 @@ fn why_bad(facts: &Facts, vouched: Vouched) -> Option<String> {
     bad.next().filter(|_| vouched == Vouched::Bad)
 }
 
+/// All ids that a version may go by, whoever judges it with whatever pins.
+fn ids(id: VersionId, facts: &Facts) -> Vec<VersionId> {
+    let signatures = facts.signatures.iter();
+    let good = signatures.filter(|one| one.status == SignatureStatus::Good);
+    let signed = good.filter_map(|one| one.version);
+    let mut ids = vec![id];
+    for other in signed.chain([facts.inside]) {
+        if !ids.contains(&other) {
+            ids.push(other);
+        }
+    }
+    ids
+}
+
+/// Tells whether a signature is for others than its maker and me. `None` if it does not say for
+/// whom it is.
+fn is_for_others(signature: &SignatureFacts, kind: BlobKind, people: &People) -> Option<bool> {
+    let copy = signature.notations.copy.as_ref();
+    if let Some(reader) = copy.filter(|_| kind == BlobKind::Message) {
+        return Some(people.who(reader) != Who::Me);
+    }
+    if signature.intended.is_empty() {
+        return None;
+    }
+    let readers = people.audience(&signature.intended);
+    let writer = people.audience(signature.signer.as_slice());
+    Some(!writer.includes(&readers))
+}
+
 /// Messages are never kept, whatever folder they were put in.
 fn is_keepable(facts: &Facts, folder: Folder, kind: BlobKind) -> bool {
     let mut signatures = facts.signatures.iter();
@@ -95,7 +130,7 @@ fn doc_key(
     doc: Option<DocId>,
     signer: Option<crate::ids::Fingerprint>,
     folder: Folder,
-    id: BlobId,
+    id: VersionId,
 ) -> DocKey {
     match (&judgement.place, doc) {
         (Place::Audience(audience), Some(doc)) => DocKey::Placed {
@@ -112,13 +147,16 @@ fn doc_key(
 pub(super) fn refused(
     entry: Entry,
     blob: BlobName,
-    id: BlobId,
+    file_id: BlobId,
     recipients: usize,
     why: Unreadable,
 ) -> Version {
+    let id = VersionId::of_unopened(file_id);
     Version {
         key: DocKey::Single(entry.folder, id),
         id,
+        ids: vec![id],
+        file_id,
         blob,
         place: Place::Unverified,
         kind: match entry.folder {
@@ -136,6 +174,7 @@ pub(super) fn refused(
         reason: None,
         addressee_proven: false,
         recipients,
+        signed_for_others: None,
         reader: None,
         replaces: Vec::new(),
         newer_format: false,

@@ -1,15 +1,18 @@
 //! Versions, the documents that they belong to, and which versions are heads.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Kind;
-use crate::ids::{BlobId, BlobKind, BlobName, DocId, Fingerprint, Folder, Timestamp};
+use crate::ids::{BlobId, BlobKind, BlobName, DocId, Fingerprint, Folder, Timestamp, VersionId};
 use crate::openpgp::Refusal;
 use crate::store::Entry;
 use crate::vault::audience::Audience;
 use crate::vault::judge::{Place, Vouched};
+
+/// A blob encrypted to more readers than this has more than its writer and me.
+pub const PRIVATE_RECIPIENTS: usize = 2;
 
 /// What keeps its identity across edits.
 ///
@@ -29,7 +32,7 @@ pub enum DocKey {
         signer: Option<Fingerprint>,
     },
     /// A blob without a document id, or one that nobody vouches for: a document of its own.
-    Single(Folder, BlobId),
+    Single(Folder, VersionId),
 }
 
 /// One blob, judged.
@@ -37,8 +40,13 @@ pub enum DocKey {
 pub struct Version {
     /// The document it belongs to.
     pub key: DocKey,
+    /// What it is: what the deciding signature signs, or else all that is inside the encryption. It
+    /// stays the same whatever stands around that.
+    pub id: VersionId,
+    /// All ids that it may go by when it is judged otherwise, `id` among them.
+    pub ids: Vec<VersionId>,
     /// SHA-256 of the blob.
-    pub id: BlobId,
+    pub file_id: BlobId,
     /// SHA-1 of the blob.
     pub blob: BlobName,
     /// Where it lies in the store.
@@ -67,8 +75,11 @@ pub struct Version {
     pub reason: Option<String>,
     /// The signature names its intended recipients.
     pub addressee_proven: bool,
-    /// Number of keys that it is encrypted to.
+    /// Number of readers that it is encrypted to, which nothing protects.
     pub recipients: usize,
+    /// Whether the signature says that others than its writer and me read it, too, if it says for
+    /// whom it is.
+    pub signed_for_others: Option<bool>,
     /// Messages: the one reader whose copy this is.
     pub reader: Option<Fingerprint>,
     /// Blobs that it supersedes, direct parents first.
@@ -134,6 +145,16 @@ impl Version {
         }
     }
 
+    /// Tells whether removing the blob of someone else's message would take it from others.
+    ///
+    /// What is signed decides. What stands outside the encryption may be anybody's, and counts only
+    /// where nothing is signed.
+    pub fn has_other_readers(&self) -> bool {
+        let many = self.recipients > PRIVATE_RECIPIENTS;
+        let others = self.signed_for_others.unwrap_or(many);
+        self.folder() == Folder::Messages && !self.mine && others
+    }
+
     /// Someone else's message: never writable.
     pub fn is_received(&self) -> bool {
         self.kind == BlobKind::Message && !self.mine
@@ -144,6 +165,8 @@ impl Version {
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     versions: Vec<Arc<Version>>,
+    /// Blobs of these versions that went, under other names.
+    former: HashMap<BlobName, VersionId>,
 }
 
 impl Document {
@@ -155,11 +178,53 @@ impl Document {
             .sort_by(|a, b| (a.signed_at, b.blob).cmp(&(b.signed_at, a.blob)));
     }
 
+    /// Notes what other blobs of a version were called that are no longer there.
+    /// Tells whether any was not known.
+    pub(super) fn add_names(&mut self, version: VersionId, names: Vec<BlobName>) -> bool {
+        let mut new = false;
+        for name in names {
+            new |= self.former.insert(name, version).is_none();
+        }
+        new
+    }
+
+    /// Tells whether a version is there.
+    pub(super) fn has(&self, id: VersionId) -> bool {
+        self.versions.iter().any(|version| version.id == id)
+    }
+
+    /// The versions that blob names stand for.
+    fn names(&self) -> HashMap<BlobName, VersionId> {
+        let present = self.versions.iter();
+        let present = present.map(|version| (version.blob, version.id));
+        let former = self.former.iter().map(|(name, id)| (*name, *id));
+        former.chain(present).collect()
+    }
+
+    /// The versions that are there and that a version replaces.
+    pub(super) fn replaced_by(&self, version: &Version) -> Vec<Arc<Version>> {
+        let names = self.names();
+        let replaced = version.replaces.iter().filter_map(|name| names.get(name));
+        let replaced: HashSet<&VersionId> = replaced.filter(|id| **id != version.id).collect();
+        let there = self.versions.iter();
+        let there = there.filter(|old| replaced.contains(&old.id));
+        there.cloned().collect()
+    }
+
+    /// Tells whether a version that is there replaces one that went.
+    pub(super) fn replaces(&self, gone: &Version) -> bool {
+        let mut others = self.versions.iter().filter(|other| other.id != gone.id);
+        others.any(|other| other.replaces.contains(&gone.blob))
+    }
+
     /// Removes the version that lay at `entry`.
     pub fn remove(&mut self, entry: &Entry) {
         self.versions.retain(|version| {
             (version.entry.folder, &version.entry.name) != (entry.folder, &entry.name)
         });
+        let versions = &self.versions;
+        self.former
+            .retain(|_, id| versions.iter().any(|version| version.id == *id));
     }
 
     /// Tells whether no version is left.
@@ -172,11 +237,22 @@ impl Document {
         &self.versions
     }
 
-    /// Other files with the bytes of a version, as synchronisers make them.
+    /// Other files of the same version, as synchronisers make them.
     pub(super) fn twins(&self, version: &Version) -> impl Iterator<Item = &Arc<Version>> {
         let (id, name) = (version.id, version.entry.name.clone());
         let same = move |twin: &&Arc<Version>| twin.id == id && twin.entry.name != name;
         self.versions.iter().filter(same)
+    }
+
+    /// The versions that another one, which is there, replaces.
+    pub fn replaced(&self) -> HashSet<VersionId> {
+        let names = self.names();
+        let versions = self.versions.iter();
+        let replaced = versions.flat_map(|by| {
+            let named = by.replaces.iter().filter_map(|name| names.get(name));
+            named.filter(|id| **id != by.id).copied()
+        });
+        replaced.collect()
     }
 
     /// Returns the heads, the one that keeps the name first.
@@ -185,18 +261,8 @@ impl Document {
     /// the same content and path (copies for several readers, or the same edit made twice) are
     /// one head.
     pub fn heads(&self) -> Vec<Head> {
-        let replaced: HashSet<BlobName> = self
-            .versions
-            .iter()
-            .flat_map(|version| {
-                version
-                    .replaces
-                    .iter()
-                    .copied()
-                    .filter(|b| *b != version.blob)
-            })
-            .collect();
-        let is_head = |version: &&Arc<Version>| !replaced.contains(&version.blob);
+        let replaced: HashSet<VersionId> = self.replaced();
+        let is_head = |version: &&Arc<Version>| !replaced.contains(&version.id);
         let mut tips: Vec<_> = self.versions.iter().rev().filter(is_head).collect();
         if tips.is_empty() {
             // Versions that replace each other in a ring cannot be made honestly; show them all.

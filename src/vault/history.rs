@@ -101,7 +101,7 @@ impl Shared {
             return Ok(None);
         }
         let history = self.state_dir.history();
-        let (id, entry) = (version.id, &version.entry);
+        let (id, entry) = (version.file_id, &version.entry);
         let look = look(&entry.stamp);
         let need = history.need(id, look, || lineage(&version.key));
         if need == Need::Nothing {
@@ -143,7 +143,7 @@ impl Shared {
     fn keep(&self, version: &Version, stop: &dyn Fn() -> bool) -> Result<()> {
         match self.spare(version, Purpose::Going, stop) {
             Err(error) if error.kind() == Kind::NotFound => Ok(()),
-            kept => kept.and_then(|_| self.state_dir.history().sync_bytes(version.id)),
+            kept => kept.and_then(|_| self.state_dir.history().sync_bytes(version.file_id)),
         }
     }
 
@@ -190,6 +190,12 @@ impl Shared {
         kept
     }
 
+    /// Notes that it is not remembered what went.
+    pub(super) fn not_remembered(&self, why: &Error) {
+        let sentence = format!("what was replaced cannot be remembered: {why}");
+        lock(&self.unkept).now = Some(sentence);
+    }
+
     /// Notes that versions went without being kept.
     pub(super) fn lost(&self, count: usize, why: &str) {
         if count == 0 {
@@ -207,11 +213,11 @@ pub(super) struct Kept(HashSet<BlobId>);
 impl Kept {
     fn failed(&mut self, shared: &Shared, version: &Version, why: &Error) {
         lock(&shared.unkept).now = Some(format!("the history of notes: {why}"));
-        self.0.insert(version.id);
+        self.0.insert(version.file_id);
     }
 
     pub(super) fn must_wait(&self, version: &Version) -> bool {
-        self.0.contains(&version.id)
+        self.0.contains(&version.file_id)
     }
 }
 
@@ -306,11 +312,13 @@ impl Vault {
         let history = self.state_dir.history();
         // In this order: what comes meanwhile has a spare only after it is present.
         let mut missing = history.spares();
-        let present: HashSet<BlobId> = self.keepable().iter().map(|one| one.id).collect();
+        let present: HashSet<BlobId> = self.keepable().iter().map(|one| one.file_id).collect();
         missing.retain(|id| !present.contains(id));
         if !self.knows_all_notes() {
             // What is not opened yet may be one of them.
             missing.clear();
+        } else if !self.past.missed.swap(true, Ordering::Relaxed) {
+            self.remember_missed(&self.open_spares(&missing));
         }
         let now = Moment::now();
         let mut failed = None;

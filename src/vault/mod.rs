@@ -39,19 +39,18 @@ use lru::LruCache;
 
 pub use audience::{Audience, Groups, People, Who};
 pub use clock::ThreadClock;
-pub use documents::{DocKey, Document, Head, Unreadable, Version};
+pub use documents::{DocKey, Document, Head, PRIVATE_RECIPIENTS, Unreadable, Version};
 pub use judge::{Place, Vouched};
 pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
 pub use past::Past;
 pub use publish::{Publication, Published};
 pub use rescue::Rescued;
-pub use returned::PRIVATE_RECIPIENTS;
 pub use state_key::StateKey;
 pub use worker::Worker;
 
 use crate::contacts::{Contacts, Trust};
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, BlobKind, DocId, Fingerprint, Folder};
+use crate::ids::{BlobId, BlobKind, DocId, Fingerprint, Folder, VersionId};
 use crate::openpgp::{
     self, CertIndex, Certificate, Examined, Identity, Keyring, Limits, Outcome, SessionKey,
 };
@@ -131,8 +130,10 @@ struct State {
     /// Documents of which a publication is on its way, with how many.
     in_flight: HashMap<DocKey, usize>,
     /// Blobs without a document id that a publication replaced, until they are unlinked.
-    retired: HashMap<(Folder, FileName), BlobId>,
+    retired: HashMap<(Folder, FileName), VersionId>,
     taken: returned::Taken,
+    /// What must be remembered outside the store; asking it costs no disk.
+    memory: Arc<crate::state::State>,
     people: Arc<People>,
     certificates: Arc<CertIndex>,
     /// The same certificates by their primary keys.
@@ -223,7 +224,7 @@ impl Vault {
         let shared = Arc::new(settle::Shared::new(store, Arc::clone(&state_dir)));
         let vault = Vault {
             shared,
-            state_dir,
+            state_dir: Arc::clone(&state_dir),
             past: past::Opened::default(),
             told: Mutex::default(),
             identities,
@@ -241,6 +242,7 @@ impl Vault {
                 in_flight: HashMap::new(),
                 retired: HashMap::new(),
                 taken: returned::Taken::default(),
+                memory: state_dir,
                 people,
                 certificates: Arc::new(CertIndex::default()),
                 recipients: HashMap::new(),
@@ -337,6 +339,19 @@ impl Vault {
         document.map_or_else(Vec::new, |document| document.versions().to_vec())
     }
 
+    /// Returns the versions that a head replaced and that are still there, oldest first.
+    pub fn superseded_by(&self, head: &Head) -> Vec<Arc<Version>> {
+        let state = self.state();
+        let Some(document) = state.documents.get(&head.version.key) else {
+            return Vec::new();
+        };
+        let by_blob = head.blobs().flat_map(|blob| document.replaced_by(blob));
+        let replaced: HashSet<VersionId> = by_blob.map(|version| version.id).collect();
+        let versions = document.versions().iter();
+        let versions = versions.filter(|version| replaced.contains(&version.id));
+        versions.cloned().collect()
+    }
+
     /// Tells whether a file is known as it is now, or is known not to be there.
     pub fn is_current(&self, folder: Folder, name: &FileName) -> bool {
         let now = self.store().stamp(folder, name);
@@ -398,7 +413,7 @@ impl Vault {
         if let Some(why) = version.unreadable {
             return Err(unreadable(version, why));
         }
-        if let Some(content) = lock(&self.contents).get(&version.id) {
+        if let Some(content) = lock(&self.contents).get(&version.file_id) {
             return Ok(content);
         }
         let (facts, certificates) = {
@@ -412,7 +427,7 @@ impl Vault {
         let session_key = facts.as_ref().map(|facts| &facts.session_key);
         let limits = self.limits();
         let (examined, _) = self.examine(&version.entry, &certificates, &limits, session_key)?;
-        if examined.id != version.id {
+        if examined.id != version.file_id {
             let slot = (version.folder(), version.entry.name.clone());
             self.state().forget(&slot);
             let gone = format!("blob {} was replaced in the store", version.blob);
@@ -421,7 +436,7 @@ impl Vault {
         match examined.outcome {
             Outcome::Opened(opened) if Some(opened.facts.digest) == version.digest => {
                 let content = Arc::new(opened.content);
-                self.remember(version.id, &content);
+                self.remember(version.file_id, &content);
                 Ok(content)
             }
             Outcome::TooLarge => Err(unreadable(version, Unreadable::TooLarge)),

@@ -207,8 +207,8 @@ impl Vault {
         })
     }
 
-    /// Removes versions from the store, at once, with all other files of the same bytes: their
-    /// document is gone.
+    /// Removes versions from the store, at once, with all other files of the same versions:
+    /// their document is gone.
     ///
     /// # Errors
     /// `Io` as the disk says. A file that is already gone is no error.
@@ -235,7 +235,7 @@ impl Vault {
         self.shared.keep_removed(version);
         if let Err(error) = self.shared.remove_unchanged(version) {
             // It is still there, and so it is not removed.
-            self.state_dir.note_restored(version.id)?;
+            self.state_dir.note_restored(version.file_id)?;
             return Err(error);
         }
         Ok(())
@@ -269,16 +269,11 @@ fn ancestry(parents: &[Arc<Version>]) -> Vec<BlobName> {
 
 /// The versions of a document that one of them replaces and that are still there.
 fn superseded(state: &State, version: &Version) -> Vec<Arc<Version>> {
-    let replaced: HashSet<BlobName> = version.replaces.iter().copied().collect();
-    let versions = state.documents.get(&version.key).into_iter();
-    versions
-        .flat_map(|document| document.versions())
-        .filter(|old| old.blob != version.blob && replaced.contains(&old.blob))
-        .cloned()
-        .collect()
+    let document = state.documents.get(&version.key);
+    document.map_or_else(Vec::new, |document| document.replaced_by(version))
 }
 
-/// Other files with the bytes of a version.
+/// Other files of the same version.
 pub(super) fn twins(state: &State, version: &Version) -> Vec<Arc<Version>> {
     let document = state.documents.get(&version.key).into_iter();
     let twins = document.flat_map(|document| document.twins(version));

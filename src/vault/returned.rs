@@ -1,7 +1,10 @@
-//! What I removed and what comes back: a peer that was away for long may bring anything.
+//! What went and what comes back: a peer that was away for long may bring anything, and whoever
+//! holds the store may bring it under another name, in another armor, with other recipients. So it
+//! is known by what is inside.
 //!
-//! A removed message is not shown again and is removed again. A removed note that returns is
-//! shown: data is never destroyed on a guess. Either is told in `.dds/status`.
+//! A message that I removed is not shown again and is removed again. A removed note that returns is
+//! shown: data is never destroyed on a guess. A replaced version that returns is shown only while
+//! no newer one is there. All of it is told in `.dds/status`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,16 +12,14 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
-use crate::ids::{BlobId, Folder, Timestamp};
-use crate::state::{Lineage, Removal};
+use crate::ids::{BlobKind, Folder, Timestamp, VersionId};
+use crate::state::{Lineage, Removal, Went};
 use crate::store::Entry;
 use crate::vault::documents::{DocKey, Version};
 use crate::vault::publish::twins;
 use crate::vault::scan::File;
 use crate::vault::{Vault, lock};
 
-/// A blob encrypted to more keys than this has more readers than its writer and me.
-pub const PRIVATE_RECIPIENTS: usize = 2;
 /// Sentences about returned blobs that are kept for `.dds/status`.
 const NOTICES: usize = 100;
 
@@ -26,8 +27,8 @@ const NOTICES: usize = 100;
 /// listing may be older.
 #[derive(Default)]
 pub(super) struct Taken {
-    under_way: HashSet<BlobId>,
-    done: HashSet<BlobId>,
+    under_way: HashSet<VersionId>,
+    done: HashSet<VersionId>,
 }
 
 impl Taken {
@@ -37,12 +38,12 @@ impl Taken {
     }
 
     /// Notes that a blob is about to be taken away.
-    pub(super) fn begin(&mut self, id: BlobId) {
+    pub(super) fn begin(&mut self, id: VersionId) {
         self.under_way.insert(id);
     }
 
     /// Notes that a blob was taken away, or that this failed.
-    pub(super) fn end(&mut self, id: BlobId) {
+    pub(super) fn end(&mut self, id: VersionId) {
         self.under_way.remove(&id);
         self.done.insert(id);
     }
@@ -58,7 +59,8 @@ impl Vault {
     /// Remembers that a version is removed. Called before its blob goes.
     pub(super) fn note_removed(&self, version: &Version) -> Result<()> {
         self.state_dir.note_removed(&Removal {
-            id: version.id,
+            id: version.file_id,
+            versions: version.ids.clone(),
             name: version.blob,
             lineage: lineage(&version.key),
             replaces: version.replaces.clone(),
@@ -86,22 +88,56 @@ impl Vault {
         Ok(())
     }
 
-    /// Treats what I removed and what is there again, before it is shown.
+    /// Treats what went and is there again, before it is shown.
     pub(super) fn without_returned(&self, files: Vec<(Entry, File)>) -> Vec<(Entry, File)> {
         files
             .into_iter()
             .filter_map(|(entry, file)| match file.version().cloned() {
                 Some(version) if self.was_removed(&version) => self.treat(entry, file, &version),
-                _ => Some((entry, file)),
+                Some(version) => {
+                    self.tell_if_replaced(&version);
+                    Some((entry, file))
+                }
+                None => Some((entry, file)),
             })
             .collect()
     }
 
     fn was_removed(&self, version: &Version) -> bool {
-        self.state_dir.is_removed(version.id)
-            || self
-                .state_dir
-                .is_removed_ancestor(version.blob, lineage(&version.key))
+        self.was_removed_itself(version) || {
+            let lineage = lineage(&version.key);
+            let names = self.state_dir.names_of(&version.ids, lineage);
+            let mut names = names.into_iter().chain([version.blob]);
+            names.any(|name| self.state_dir.is_removed_ancestor(name, lineage))
+        }
+    }
+
+    /// Tells whether I removed this very version, as far as is remembered.
+    pub(super) fn was_removed_itself(&self, version: &Version) -> bool {
+        self.state_dir.is_removed(version.file_id)
+            || self.state_dir.removed_as(&version.ids).is_some()
+    }
+
+    /// Tells of a version that newer ones replaced, that went, and that is there again.
+    fn tell_if_replaced(&self, version: &Version) {
+        let slot = (version.folder(), version.entry.name.clone());
+        let known = {
+            let state = self.state();
+            let there = state.files.get(&slot).and_then(File::version);
+            there.is_some_and(|there| there.id == version.id)
+        };
+        let lineage = lineage(&version.key);
+        if !known && self.state_dir.was_replaced(&version.ids, lineage) {
+            self.tell_returned(version);
+        }
+    }
+
+    fn tell_returned(&self, version: &Version) {
+        self.tell(format!(
+            "an old version came back as blob {}: a newer one replaced it, and it is shown only \
+             while that is not there",
+            version.blob
+        ));
     }
 
     fn treat(&self, entry: Entry, file: File, version: &Version) -> Option<(Entry, File)> {
@@ -113,11 +149,11 @@ impl Vault {
                 ));
                 Some((entry, file))
             }
-            Folder::Messages if version.recipients > PRIVATE_RECIPIENTS => {
+            Folder::Messages if version.has_other_readers() => {
                 let hidden = File::hidden(file.stamp());
                 Some((entry, hidden))
             }
-            Folder::Messages => match self.remove_file(entry.folder, &entry.name) {
+            Folder::Messages => match self.remove_again(&entry, version) {
                 Ok(()) => {
                     self.shared.published(entry.folder, Vec::new(), Vec::new());
                     self.tell(format!("message {blob} came back and was removed again"));
@@ -134,12 +170,87 @@ impl Vault {
         }
     }
 
+    fn remove_again(&self, entry: &Entry, version: &Version) -> Result<()> {
+        if self.state_dir.removed_as(&version.ids).is_none() {
+            // An older record, which knows its bytes or its name alone.
+            self.note_removed(version)?;
+        }
+        self.remove_file(entry.folder, &entry.name)
+    }
+
+    /// Remembers what is no longer in the store and was not removed here, and what newer versions
+    /// replaced. What fails is told in `.dds/status`.
+    pub(super) fn remember_gone(&self, gone: &[Arc<Version>], new: &[Arc<Version>]) {
+        let now = Timestamp::now();
+        let mut went = Vec::new();
+        {
+            let state = self.state();
+            for version in gone {
+                let document = state.documents.get(&version.key);
+                let replaced = document.is_some_and(|document| document.replaces(version));
+                // Of messages that others removed nothing needs to be known.
+                if replaced || version.kind == BlobKind::Note {
+                    went.push(went_of(version, replaced, now));
+                }
+            }
+        }
+        for version in new {
+            let lineage = lineage(&version.key);
+            for name in &version.replaces {
+                let known = self.state_dir.version_called(*name, lineage);
+                if let Some(known) = known.filter(|known| *known != version.id) {
+                    went.push(Went {
+                        version: known,
+                        name: *name,
+                        lineage,
+                        replaced: true,
+                        at: now,
+                    });
+                }
+            }
+        }
+        if went.is_empty() {
+            return;
+        }
+        if let Err(error) = self.state_dir.note_went(&went) {
+            self.tell(format!("what was replaced cannot be remembered: {error}"));
+        }
+        let mut state = self.state();
+        for version in gone {
+            state.name_again(version);
+        }
+    }
+
+    /// As [`Vault::remember_gone`], for what went while nobody looked.
+    pub(super) fn remember_missed(&self, gone: &[Arc<Version>]) {
+        self.remember_gone(gone, &[]);
+        for version in gone {
+            let lineage = lineage(&version.key);
+            let there = self.versions(&version.key).into_iter();
+            let there = there.filter(|there| there.id == version.id);
+            if self.state_dir.was_replaced(&version.ids, lineage) {
+                there.for_each(|there| self.tell_returned(&there));
+            }
+        }
+    }
+
     pub(super) fn tell(&self, sentence: String) {
         let mut told = lock(&self.told);
         if !told.contains(&sentence) {
             told.truncate(NOTICES - 1);
             told.insert(0, sentence);
         }
+    }
+}
+
+/// What is to be remembered of a version that went.
+pub(super) fn went_of(version: &Version, replaced: bool, at: Timestamp) -> Went {
+    Went {
+        version: version.id,
+        name: version.blob,
+        lineage: lineage(&version.key),
+        replaced,
+        at,
     }
 }
 

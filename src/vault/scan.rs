@@ -15,6 +15,7 @@ use crate::vault::describe::{describe, refused};
 use crate::vault::documents::{Unreadable, Version};
 use crate::vault::key_folder::KeyFolder;
 use crate::vault::openings::Opening;
+use crate::vault::returned::lineage;
 use crate::vault::{State, Vault, lock, openers};
 
 /// Processor time that what is opened for one look at the store may cost while somebody waits for it.
@@ -105,7 +106,7 @@ impl File {
             version,
         }) = &mut self.what
         {
-            let (entry, blob, id) = (version.entry.clone(), version.blob, version.id);
+            let (entry, blob, id) = (version.entry.clone(), version.blob, version.file_id);
             *version = Arc::new(describe(entry, blob, id, facts, people));
         }
     }
@@ -284,6 +285,9 @@ impl Vault {
             opened.retain(|(_, file)| !state.taken.has(file));
         }
         let opened = self.without_returned(opened);
+        let new = opened.iter().filter_map(|(_, file)| file.version());
+        let new: Vec<_> = new.cloned().collect();
+        let mut gone = Vec::new();
         let mut state = self.state();
         for Listing {
             folder,
@@ -296,11 +300,9 @@ impl Vault {
                 .retain(|(of, name), _| of != folder || names.contains(name));
             for (name, stamp) in known.iter().filter(|(name, _)| !names.contains(*name)) {
                 let slot = (*folder, name.clone());
-                if state
-                    .files
-                    .get(&slot)
-                    .is_some_and(|file| file.stamp == *stamp)
-                {
+                let there = state.files.get(&slot);
+                if let Some(file) = there.filter(|file| file.stamp == *stamp) {
+                    gone.extend(file.version().cloned());
                     state.forget(&slot);
                 }
             }
@@ -308,6 +310,8 @@ impl Vault {
         for (entry, file) in opened {
             state.take_in(entry, file);
         }
+        drop(state);
+        self.remember_gone(&gone, &new);
     }
 
     /// Judges all blobs anew after the pins changed. Blobs whose signers' certificates are other ones
@@ -328,7 +332,7 @@ impl Vault {
             }
         }
         for (stamp, facts, old) in judged {
-            let version = describe(old.entry.clone(), old.blob, old.id, &facts, &people);
+            let version = describe(old.entry.clone(), old.blob, old.file_id, &facts, &people);
             let entry = version.entry.clone();
             state.take_in(entry, File::of_blob(stamp, facts, Arc::new(version)));
         }
@@ -573,9 +577,23 @@ impl State {
             }
             self.changed.insert(version.key.clone());
             let document = self.documents.entry(version.key.clone()).or_default();
-            document.add(version);
+            document.add(Arc::clone(&version));
+            self.name_again(&version);
         }
         self.files.insert(slot, file);
+    }
+
+    /// Takes in what is remembered of the names of a version, if it is there.
+    pub(super) fn name_again(&mut self, version: &Version) {
+        let Some(document) = self.documents.get_mut(&version.key) else {
+            return;
+        };
+        if document.has(version.id) {
+            let names = self.memory.names_of(&version.ids, lineage(&version.key));
+            if document.add_names(version.id, names) {
+                self.changed.insert(version.key.clone());
+            }
+        }
     }
 
     /// Hides a blob that a publication replaced and that is about to be unlinked, where its

@@ -13,12 +13,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use crate::error::{Kind, Result};
-use crate::ids::{BlobId, Folder};
+use crate::ids::{BlobId, Folder, Timestamp, VersionId};
 use crate::state::Moment;
 use crate::store::Store;
 use crate::vault::Version;
 use crate::vault::history::{Unkept, has_own_name};
 use crate::vault::lock;
+use crate::vault::returned::went_of;
 use crate::vault::worker::Worker;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises
@@ -156,12 +157,12 @@ impl Shared {
             Folder::Notes => mem::take(&mut lock(&self.pending).held),
             Folder::Messages => VecDeque::new(),
         };
-        let waited: HashSet<BlobId> = waiting.iter().map(|version| version.id).collect();
+        let waited: HashSet<VersionId> = waiting.iter().map(|version| version.id).collect();
         let mut seen = HashSet::new();
         let replaced = waiting
             .into_iter()
             .chain(unsettled.replaced.iter().cloned());
-        // What waits is named again by each later version of its document. Files of the same bytes
+        // What waits is named again by each later version of its document. Files of the same version
         // all go.
         let replaced =
             replaced.filter(|version| seen.insert((version.id, version.entry.name.clone())));
@@ -176,8 +177,15 @@ impl Shared {
         }
         let retired = unsettled.retired.iter();
         let retired = retired.filter(|version| !kept.must_wait(version));
+        let going: Vec<_> = free.iter().chain(retired).collect();
         let mut result = Ok(());
-        for version in free.iter().chain(retired) {
+        let now = Timestamp::now();
+        let went = going.iter().map(|version| went_of(version, true, now));
+        // Whoever brings one of them back later shall not make it look new.
+        if let Err(error) = self.state_dir.note_went(&went.collect::<Vec<_>>()) {
+            self.not_remembered(&error);
+        }
+        for version in going {
             if let Err(error) = self.remove_unchanged(version) {
                 result = Err(error);
                 // What is new is pending still.
@@ -217,7 +225,7 @@ impl Shared {
         let same = now == known
             || has_own_name(version) && now.is_same_file(&known)
             || match self.store.read(&version.entry, COMPARED) {
-                Ok((bytes, _)) => BlobId::of(&bytes) == version.id,
+                Ok((bytes, _)) => BlobId::of(&bytes) == version.file_id,
                 Err(error) if error.kind() == Kind::NotFound => return Ok(true),
                 Err(_) => false,
             };
@@ -228,7 +236,10 @@ impl Shared {
             Err(error) if error.kind() != Kind::NotFound => Err(error),
             Ok(()) | Err(_) => {
                 // If its spare stays where it is, the next look at the store finds that it went.
-                let _ = self.state_dir.history().went(version.id, Moment::now());
+                let _ = self
+                    .state_dir
+                    .history()
+                    .went(version.file_id, Moment::now());
                 Ok(true)
             }
         }

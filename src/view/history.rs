@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, BlobName, Folder};
+use crate::ids::{BlobName, Folder, VersionId};
 use crate::vault::{DocKey, Head, Past, People, Version};
 use crate::view::View;
 use crate::view::audiences::{UNVERIFIED, canonical_name, resolve};
@@ -117,12 +117,12 @@ impl View {
             found = self.find_below(&path, &people).1;
         }
         let past = found.iter().flat_map(|document| &document.versions);
-        let past: Vec<_> = past.filter(|one| one.past.is_some()).collect();
+        let past: Vec<_> = past.filter_map(|one| one.past.as_ref()).collect();
         if past.is_empty() {
             return Err(unknown(&path));
         }
         // All that can go goes.
-        let forgotten = past.iter().map(|one| self.vault.forget_past(&one.version));
+        let forgotten = past.iter().map(|past| self.vault.forget_past(past));
         forgotten.fold(Ok(()), Result::and)?;
         Ok(past.len())
     }
@@ -186,7 +186,7 @@ impl View {
 
     fn document_with(&self, key: DocKey, past: Vec<Past>, people: &People) -> Found {
         let stored = self.vault.versions(&key).into_iter();
-        let ids: HashSet<BlobId> = past.iter().map(|past| past.version.id).collect();
+        let ids: HashSet<VersionId> = past.iter().map(|past| past.version.id).collect();
         let one = |version: Arc<Version>, past| One {
             path: old_path(&version, people),
             version,
@@ -245,13 +245,18 @@ impl View {
             .flat_map(|found| &found.versions)
             .flat_map(|one| one.version.replaces.iter().copied())
             .collect();
+        // Also what is in the store under a name that no newer version knows.
+        let documents = found.iter();
+        let documents = documents.filter_map(|found| self.vault.document(&found.key));
+        let hidden: HashSet<VersionId> = documents.flat_map(|known| known.replaced()).collect();
         let mut number = 0;
         let mut tell = |one: &One| {
             number += 1;
             let version = &one.version;
             let signer = version.signer.as_ref();
             let state = match &one.past {
-                _ if replaced.contains(&version.blob) => OldState::Replaced,
+                _ if one.names().any(|name| replaced.contains(name)) => OldState::Replaced,
+                None if hidden.contains(&version.id) => OldState::Replaced,
                 None => OldState::Current,
                 Some(past) if past.removed_by_me => OldState::RemovedByMe,
                 Some(_) => OldState::Removed,
@@ -285,6 +290,14 @@ impl Tree {
     }
 }
 
+impl One {
+    /// What its blobs are or were called.
+    pub(super) fn names(&self) -> impl Iterator<Item = &BlobName> {
+        let past = self.past.iter().flat_map(|past| &past.names);
+        std::iter::once(&self.version.blob).chain(past)
+    }
+}
+
 impl Found {
     fn has(&self, path: &str, here: Option<&(Ino, DocKey, Head)>) -> bool {
         let is_here = here.is_some_and(|(_, key, _)| *key == self.key);
@@ -301,13 +314,14 @@ impl Found {
 /// writers said; else the later signature first.
 fn newest_first(versions: Vec<One>) -> Vec<One> {
     let names = versions.iter().enumerate();
-    let names: HashMap<BlobName, usize> = names.map(|(at, one)| (one.version.blob, at)).collect();
+    let names = names.flat_map(|(at, one)| one.names().map(move |name| (*name, at)));
+    let names: HashMap<BlobName, usize> = names.collect();
     let older = |one: &One| -> HashSet<usize> {
         let replaced = one.version.replaces.iter();
-        let own = one.version.blob;
-        let replaced = replaced.filter(|name| **name != own);
+        let own = names.get(&one.version.blob).copied();
         replaced
             .filter_map(|name| names.get(name).copied())
+            .filter(|at| Some(*at) != own)
             .collect()
     };
     let mut newer = vec![0_usize; versions.len()];

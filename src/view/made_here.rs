@@ -10,13 +10,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::ids::BlobId;
+use crate::ids::VersionId;
 use crate::vault::{DocKey, Document, Version};
 use crate::view::{View, lock};
 
 /// The versions of each document that was made here.
 #[derive(Default)]
-pub(super) struct MadeHere(HashMap<DocKey, HashSet<BlobId>>);
+pub(super) struct MadeHere(HashMap<DocKey, HashSet<VersionId>>);
 
 impl MadeHere {
     fn made(&self, version: &Version) -> bool {

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 
-use crate::ids::{BlobId, BlobKind, Folder};
+use crate::ids::{BlobKind, Folder, VersionId};
 use crate::vault::{Audience, DocKey, Document, Head, People, Place, Version};
 use crate::view::audiences::{UNVERIFIED, canonical_name};
 use crate::view::names::{conflict_remark, safe, safe_path, with_remark};
@@ -184,7 +184,7 @@ impl Tree {
     }
 
     /// The blobs of a document that new files will replace.
-    fn hidden_by_drafts(&self, key: &DocKey) -> Vec<BlobId> {
+    fn hidden_by_drafts(&self, key: &DocKey) -> Vec<VersionId> {
         let nodes = self.by_document.get(key).into_iter().flatten();
         let shown = nodes.filter_map(|ino| self.shown(*ino));
         let drafts = shown.filter(|shown| shown.head.is_none());

@@ -57,8 +57,10 @@ impl View {
                 ..
             }) => {
                 self.check_removable(&head, is_conflict)?;
-                let (hidden, removed): (Vec<_>, Vec<_>) =
-                    self.lineage(&head).into_iter().partition(has_other_readers);
+                let (hidden, removed): (Vec<_>, Vec<_>) = self
+                    .lineage(&head)
+                    .into_iter()
+                    .partition(|version| version.has_other_readers());
                 self.vault.hide(&hidden)?;
                 self.vault.remove(&removed)?;
             }
@@ -121,17 +123,7 @@ impl View {
 
     /// The head's blobs, and the blobs that they replaced and that are still there.
     fn lineage(&self, head: &Head) -> Vec<Arc<Version>> {
-        let key = &head.version.key;
-        let replaced = |version: &Arc<Version>| {
-            head.blobs()
-                .any(|blob| blob.replaces.contains(&version.blob))
-        };
-        let mut lineage: Vec<_> = self
-            .vault
-            .versions(key)
-            .into_iter()
-            .filter(|version| replaced(version))
-            .collect();
+        let mut lineage = self.vault.superseded_by(head);
         // The oldest first: after a crash in between, what is left is the newest.
         lineage.extend(head.blobs().cloned());
         lineage
@@ -230,9 +222,4 @@ impl View {
 fn others_read_it() -> Error {
     let rule = "others read this blob too, and removing it would take it from them";
     Error::new(Kind::Forbidden, rule)
-}
-
-/// Tells whether removing a message's blob would take it from others: one of foreign make.
-fn has_other_readers(version: &Arc<Version>) -> bool {
-    version.folder() == Folder::Messages && !version.mine && version.recipients > PRIVATE_RECIPIENTS
 }

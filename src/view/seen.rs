@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use crate::ids::BlobId;
+use crate::ids::VersionId;
 use crate::vault::{Head, Version};
 use crate::view::file::{OpenFile, Target};
 use crate::view::open::Handle;
@@ -46,7 +46,7 @@ impl Sight {
 pub(super) struct Seen {
     opened: LruCache<Place, Sight>,
     /// Blobs that this mount published, with those that they replaced.
-    published: LruCache<BlobId, Vec<BlobId>>,
+    published: LruCache<VersionId, Vec<VersionId>>,
 }
 
 impl Default for Seen {
@@ -66,8 +66,8 @@ impl Seen {
 
     /// Follows a version back to another one.
     fn trace(&self, seen: &Head, current: &Head) -> Trace {
-        let known: HashSet<BlobId> = seen.blobs().map(|blob| blob.id).collect();
-        let mut open: Vec<BlobId> = current.blobs().map(|blob| blob.id).collect();
+        let known: HashSet<VersionId> = seen.blobs().map(|blob| blob.id).collect();
+        let mut open: Vec<VersionId> = current.blobs().map(|blob| blob.id).collect();
         let mut done = HashSet::new();
         let mut arrived = false;
         while let Some(id) = open.pop() {
@@ -197,7 +197,7 @@ impl View {
 
     /// Remembers a publication: everybody who writes the file has seen it.
     pub(super) fn published_on(&self, ino: Ino, new: &[Arc<Version>], base: &[Arc<Version>]) {
-        let parents: Vec<BlobId> = base.iter().map(|version| version.id).collect();
+        let parents: Vec<VersionId> = base.iter().map(|version| version.id).collect();
         {
             let mut seen = lock(&self.seen);
             for version in new {

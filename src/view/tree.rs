@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
-use crate::ids::{BlobId, BlobName, Folder, Timestamp};
+use crate::ids::{BlobName, Folder, Timestamp, VersionId};
 use crate::store::FileName;
 use crate::vault::{Audience, DocKey, Head};
 use crate::view::alike::Alike;
@@ -121,7 +121,7 @@ pub(super) struct Shown {
     /// A concurrent version that does not have the document's name.
     pub(super) is_conflict: bool,
     /// The blobs that the first save of a new file will replace. They are not shown meanwhile.
-    pub(super) hides: Vec<BlobId>,
+    pub(super) hides: Vec<VersionId>,
 }
 
 pub(super) struct Tree {

@@ -153,3 +153,32 @@ pub fn blobs(store: &Path, folder: Folder) -> Vec<String> {
     names.sort();
     names
 }
+
+/// The same message in other forms, as anybody can make them who holds the store and no key: other
+/// text around it, other armor, other lines, other session key packets.
+pub fn other_forms(armored: &[u8]) -> Vec<Vec<u8>> {
+    use sequoia_openpgp::armor::{Kind, Reader, ReaderMode, Writer};
+    use std::io::{Read as _, Write as _};
+    let mut binary = Vec::new();
+    let mode = ReaderMode::Tolerant(Some(Kind::Message));
+    let mut reader = Reader::from_bytes(armored, mode);
+    reader.read_to_end(&mut binary).unwrap();
+    let armor = |headers: Vec<(&str, &str)>, binary: &[u8]| {
+        let mut writer = Writer::with_headers(Vec::new(), Kind::Message, headers).unwrap();
+        writer.write_all(binary).unwrap();
+        writer.finalize().unwrap()
+    };
+    let text = String::from_utf8(armored.to_vec()).unwrap();
+    let before = format!("hello from the server\n{text}");
+    // A session key packet for nobody, of RSA.
+    let key = [&[0xC1, 140, 3][..], &[0; 8], &[1, 4, 0], &[0x80; 128]].concat();
+    let more = [&key[..], &binary].concat();
+    vec![
+        before.into_bytes(),
+        text.replace('\n', "\r\n").into_bytes(),
+        armor(vec![("Comment", "new")], &binary),
+        armor(vec![], &more),
+        [&key[..], &more].concat(),
+        binary,
+    ]
+}

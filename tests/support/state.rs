@@ -51,6 +51,7 @@ pub fn lineage(n: u8) -> Lineage {
 pub fn removal(n: u32) -> Removal {
     Removal {
         id: id(n),
+        versions: Vec::new(),
         name: name(n),
         lineage: lineage(1),
         replaces: vec![name(n + 1000)],
