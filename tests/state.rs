@@ -131,14 +131,14 @@ fn what_went_is_remembered_by_what_is_inside() {
     };
     let state = open(dir.path());
     state.note_went(&[went(1, false)]).unwrap();
-    assert!(!state.was_replaced(&[version], lineage(1)));
+    assert!(state.replaced_at(&[version], lineage(1)).is_none());
     state.note_went(&[went(2, true), went(1, false)]).unwrap();
     drop(state);
     let length = || fs::metadata(dir.path().join("log")).unwrap().len();
     let before = length();
     let state = open(dir.path());
-    assert!(state.was_replaced(&[version], lineage(1)));
-    assert!(!state.was_replaced(&[version], lineage(2)));
+    assert!(state.replaced_at(&[version], lineage(1)).is_some());
+    assert!(state.replaced_at(&[version], lineage(2)).is_none());
     assert_eq!(state.names_of(&[version], lineage(1)), [name(1), name(2)]);
     assert_eq!(state.version_called(name(2), lineage(1)), Some(version));
     assert_eq!(state.version_called(name(2), lineage(2)), None);

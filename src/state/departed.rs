@@ -80,10 +80,11 @@ impl Departed {
         })
     }
 
-    /// Tells whether a newer version of its document replaced a version.
-    pub(super) fn is_replaced(&self, version: VersionId, lineage: Lineage) -> bool {
-        let known = self.versions.get(&version);
-        known.is_some_and(|known| known.replaced && known.lineage == lineage)
+    /// When a version went that a newer version of its document had replaced.
+    pub(super) fn replaced_at(&self, version: VersionId, lineage: Lineage) -> Option<Timestamp> {
+        let known = self.versions.get(&version)?;
+        let replaced = known.replaced && known.lineage == lineage;
+        replaced.then_some(known.at)
     }
 
     /// What the blobs of a version were called.
@@ -167,7 +168,7 @@ mod tests {
         let first = went(1, 1);
         assert_eq!(departed.add(first), 0);
         assert!(departed.knows(&first));
-        assert!(!departed.is_replaced(first.version, first.lineage));
+        assert!(departed.replaced_at(first.version, first.lineage).is_none());
         let replaced = Went {
             replaced: true,
             ..first
@@ -176,8 +177,8 @@ mod tests {
         departed.add(replaced);
         assert!(departed.knows(&first) && departed.knows(&replaced));
         let other = Lineage::from_digest([8; 32]);
-        assert!(departed.is_replaced(first.version, first.lineage));
-        assert!(!departed.is_replaced(first.version, other));
+        assert!(departed.replaced_at(first.version, first.lineage).is_some());
+        assert!(departed.replaced_at(first.version, other).is_none());
         assert_eq!(
             departed.called(first.name, first.lineage),
             Some(first.version)

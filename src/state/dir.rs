@@ -267,6 +267,11 @@ impl Dir {
         sync(&self.fd).map_err(|errno| failed("sync", &self.path, errno))
     }
 
+    /// Brings the bytes of all its files to the disk.
+    pub(super) fn sync_all(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.fd).map_err(|errno| failed("sync", &self.path, errno))
+    }
+
     /// Makes a name that nothing has, and that the next start cleans.
     pub(super) fn temporary_name() -> Result<String> {
         let mut random = [0; 16];
@@ -331,6 +336,14 @@ impl Temporary<'_> {
 
     /// Brings the file, which is to have a name and a length, to the disk.
     pub(super) fn sync(&self, name: &str, length: u64) -> Result<()> {
+        self.check(name, length)?;
+        let doing = format!("cannot write {}", self.dir.shown(name));
+        let synced = self.file.sync_all();
+        synced.map_err(|error| Error::io(&doing, error))
+    }
+
+    /// Checks that the file has the length that was written.
+    pub(super) fn check(&self, name: &str, length: u64) -> Result<()> {
         let doing = format!("cannot write {}", self.dir.shown(name));
         let io = |error| Error::io(&doing, error);
         let written = self.file.metadata().map_err(io)?.len();
@@ -338,7 +351,7 @@ impl Temporary<'_> {
             let sentence = format!("{doing}: it has {written} bytes instead of {length}");
             return Err(Error::new(Kind::Io, sentence));
         }
-        self.file.sync_all().map_err(io)
+        Ok(())
     }
 
     /// Gives the file, which is on the disk, its name, replacing what has it.

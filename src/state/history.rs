@@ -6,8 +6,9 @@
 //! | `spare-<64 hex>` | a note that is in the store, by its id: the SHA-256 of its bytes |
 //! | `gone-<seconds>-<64 hex>` | one that is there no more, with the time when it went |
 //!
-//! A spare is a second name of the store's own file and takes no room, or a copy. That a note went
-//! is a rename, so after a crash it has one of the two names. Both are in one directory, as older
+//! A spare is a copy, so that it stays what it was when somebody writes over the store's file in
+//! place. Only of very large notes, and where there is no room for copies, is it a second name of
+//! that file. That a note went is a rename, so after a crash it has one of the two names. Both are in one directory, as older
 //! kernels let nobody who is confined rename between two. A file that was overwritten in place has
 //! other bytes than its name says, which whoever opens it sees: its id is computed anew.
 //!
@@ -49,6 +50,8 @@ pub enum Need {
     Nothing,
     /// A link, if there can be one; its spare is of an earlier mount and shares no bytes with it.
     Link,
+    /// A copy, if there can be one; its spare is a link of an earlier mount.
+    Copy,
     /// A spare.
     Spare,
 }
@@ -95,6 +98,11 @@ impl History {
                 continue;
             };
             if let Some(id) = parse_spare(&name) {
+                if look.size == 0 {
+                    // A power cut took its bytes; should this fail, it is tried again.
+                    let _ = home.remove(&name);
+                    continue;
+                }
                 index.spares.insert(id, Spare::found(look, linked));
             } else if let Some((at, id)) = parse_gone(&name) {
                 let (since, bytes, lineage) = (None, look.size, None);
@@ -145,7 +153,14 @@ impl History {
 
     /// Tells whether a blob needs a spare whose file in the store looks so. One that had gone and
     /// is back does, as does one whose spare is another file's.
-    pub fn need(&self, id: BlobId, look: Look, lineage: impl FnOnce() -> Lineage) -> Need {
+    /// `by_copy` tells whether a copy is better than a link.
+    pub fn need(
+        &self,
+        id: BlobId,
+        look: Look,
+        by_copy: bool,
+        lineage: impl FnOnce() -> Lineage,
+    ) -> Need {
         if !self.is_on() {
             return Need::Nothing;
         }
@@ -156,7 +171,8 @@ impl History {
         spare.lineage.get_or_insert_with(lineage);
         match spare.linked {
             Some(linked) if linked != look => Need::Spare,
-            None if std::mem::take(&mut spare.old) => Need::Link,
+            Some(_) if by_copy && std::mem::take(&mut spare.old) => Need::Copy,
+            None if !by_copy && std::mem::take(&mut spare.old) => Need::Link,
             Some(_) | None => Need::Nothing,
         }
     }
@@ -188,7 +204,7 @@ impl History {
             link(home.handle(), &name)?
         };
         let mut spare = Spare::found(look, true);
-        spare.lineage = Some(lineage);
+        (spare.old, spare.lineage) = (false, Some(lineage));
         index.add_spare(home, id, spare);
         Ok(linked)
     }
@@ -234,7 +250,11 @@ impl History {
             return Err(Error::new(Kind::Busy, sentence));
         }
         let name = spare_name(id);
-        temporary.sync(&name, length)?;
+        match purpose {
+            Purpose::Going => temporary.sync(&name, length)?,
+            // Many may be made at once: `sync` brings all of them to the disk.
+            Purpose::Present => temporary.check(&name, length)?,
+        }
         let mut index = self.index();
         temporary.name(&name)?;
         let spare = Spare {
@@ -303,7 +323,7 @@ impl History {
         synced.map_err(|error| Error::io(&format!("cannot sync {}", home.shown(&name)), error))
     }
 
-    /// Makes the names of the spares survive a power cut.
+    /// Makes the spares and their names survive a power cut.
     ///
     /// # Errors
     /// What the disk says.
@@ -314,7 +334,8 @@ impl History {
         let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let unsynced = std::mem::take(&mut self.index().unsynced);
         if unsynced {
-            home.sync().inspect_err(|_| {
+            let synced = home.sync_all().and_then(|()| home.sync());
+            synced.inspect_err(|_| {
                 self.index().unsynced = true;
             })?;
         }

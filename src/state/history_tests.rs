@@ -53,7 +53,7 @@ fn elsewhere(bytes: &[u8]) -> Look {
 }
 
 fn need(history: &History, bytes: &[u8], of: u8) -> Need {
-    history.need(BlobId::of(bytes), elsewhere(bytes), || lineage(of))
+    history.need(BlobId::of(bytes), elsewhere(bytes), true, || lineage(of))
 }
 
 fn copy(history: &History, id: BlobId, bytes: &[u8], purpose: Purpose) -> crate::error::Result<()> {
@@ -320,7 +320,7 @@ fn a_link_is_trusted_only_as_long_as_it_is_the_stores_file() {
     let (file, id) = (dir.path().join("note"), BlobId::of(b"bytes"));
     fs::write(&file, b"bytes").unwrap();
     link(&history, id, &file);
-    let need = |history: &History| history.need(id, look(&file), || lineage(1));
+    let need = |history: &History| history.need(id, look(&file), false, || lineage(1));
     assert_eq!(need(&history), Need::Nothing);
     let spare = dir
         .path()
@@ -352,6 +352,37 @@ fn a_link_is_trusted_only_as_long_as_it_is_the_stores_file() {
     history.went(id, at(1)).unwrap();
     link(&history, id, &file);
     assert_eq!((names(dir.path(), "").len(), history.gone()), (1, vec![]));
+}
+
+#[test]
+fn a_link_of_an_earlier_mount_becomes_a_copy_and_a_copy_of_a_large_file_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, id) = (dir.path().join("note"), BlobId::of(b"bytes"));
+    fs::write(&file, b"bytes").unwrap();
+    let need = |history: &History, by_copy| history.need(id, look(&file), by_copy, || lineage(1));
+    let history = open(dir.path(), Limits::default());
+    link(&history, id, &file);
+    assert_eq!(
+        need(&history, true),
+        Need::Nothing,
+        "it was made so just now"
+    );
+    drop(history);
+    let history = open(dir.path(), Limits::default());
+    assert_eq!(need(&history, true), Need::Copy);
+    assert_eq!(need(&history, true), Need::Nothing, "tried once");
+    copy(&history, id, b"bytes", Purpose::Present).unwrap();
+    history.sync().unwrap();
+    fs::write(&file, b"wrong!").unwrap();
+    let spare = dir
+        .path()
+        .join("history")
+        .join(&names(dir.path(), "spare-")[0]);
+    assert_eq!(fs::read(spare).unwrap(), b"bytes");
+    drop(history);
+    let history = open(dir.path(), Limits::default());
+    assert_eq!(need(&history, true), Need::Nothing);
+    assert_eq!(need(&history, false), Need::Link);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) struct Spare {
     pub(super) bytes: u64,
     /// How the store's file looked whose second name it is; `None` for a copy.
     pub(super) linked: Option<Look>,
-    /// A copy of an earlier mount, of which a link was not tried yet.
+    /// Of an earlier mount, and the better form of it was not tried yet.
     pub(super) old: bool,
     pub(super) lineage: Option<Lineage>,
 }
@@ -50,7 +50,7 @@ impl Spare {
         Spare {
             bytes: look.size,
             linked: linked.then_some(look),
-            old: !linked,
+            old: true,
             lineage: None,
         }
     }

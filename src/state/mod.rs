@@ -323,11 +323,11 @@ impl State {
         parts.try_for_each(|part| self.commit(&mut records, Record::Went(part.to_vec())))
     }
 
-    /// Tells whether a newer version of its document replaced a version that went.
-    pub fn was_replaced(&self, versions: &[VersionId], lineage: Lineage) -> bool {
+    /// When a version went that a newer version of its document had replaced.
+    pub fn replaced_at(&self, versions: &[VersionId], lineage: Lineage) -> Option<Timestamp> {
         let ledger = self.ledger();
         let mut versions = versions.iter();
-        versions.any(|version| ledger.departed.is_replaced(*version, lineage))
+        versions.find_map(|version| ledger.departed.replaced_at(*version, lineage))
     }
 
     /// What blobs of a version were called that went.

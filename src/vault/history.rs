@@ -26,6 +26,9 @@ const GATHER: Duration = Duration::from_millis(200);
 const ROUND: Duration = Duration::from_secs(60 * 60);
 /// The same while something waits in the store until it can be kept.
 const RETRY: Duration = Duration::from_secs(60);
+/// Bytes of the largest file of which a spare is a copy where there is room for one: who writes over
+/// a file in place writes over all of its names.
+const ORDINARY: u64 = 16 << 20;
 /// Bytes of a note that is kept also when the mount ends.
 const SMALL: u64 = 1 << 20;
 
@@ -74,6 +77,10 @@ impl Bell {
     }
 }
 
+fn is_about_room(error: &Error) -> bool {
+    matches!(error.kind(), Kind::TooLarge | Kind::NoSpace)
+}
+
 /// Tells whether a version's file has the name that DDS gives. What gpg users name as they like
 /// they may also write over in place.
 pub(super) fn has_own_name(version: &Version) -> bool {
@@ -103,16 +110,22 @@ impl Shared {
         let history = self.state_dir.history();
         let (id, entry) = (version.file_id, &version.entry);
         let look = look(&entry.stamp);
-        let need = history.need(id, look, || lineage(&version.key));
+        // What is about to be unlinked is written over by nobody any more.
+        let by_copy = purpose == Purpose::Present && entry.stamp.size <= ORDINARY;
+        let need = history.need(id, look, by_copy, || lineage(&version.key));
         if need == Need::Nothing {
             return Ok(None);
         }
         let lineage = lineage(&version.key);
-        if has_own_name(version) {
+        let link = || {
             let link = |dir: std::os::fd::BorrowedFd<'_>, name: &str| {
                 self.store.link_out(entry, dir, name)
             };
-            match history.link(id, lineage, look, link) {
+            history.link(id, lineage, look, link)
+        };
+        let may_link = has_own_name(version);
+        if may_link && !by_copy {
+            match link() {
                 Ok(stamp) => return Ok(Some(stamp)),
                 Err(error) if error.kind() == Kind::NotFound => return Err(error),
                 Err(_) => {}
@@ -126,11 +139,18 @@ impl Shared {
         if stop() {
             return Err(stopped());
         }
-        if !history.take_back(id, lineage, stop)? {
-            let for_what = (entry.stamp.size, purpose);
-            history.copy(id, lineage, for_what, |to| self.copy(entry, to, stop))?;
+        if need == Need::Spare && history.take_back(id, lineage, stop)? {
+            return Ok(None);
         }
-        Ok(None)
+        let for_what = (entry.stamp.size, purpose);
+        match history.copy(id, lineage, for_what, |to| self.copy(entry, to, stop)) {
+            // No room for a copy: a second name takes none.
+            Err(error) if is_about_room(&error) && may_link && by_copy => match need {
+                Need::Copy => Ok(None),
+                _ => link().map(Some).map_err(|_| error),
+            },
+            copied => copied.map(|()| None),
+        }
     }
 
     fn copy(&self, entry: &Entry, to: &mut dyn Write, stop: &dyn Fn() -> bool) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::plaintext::Plaintext;
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Unreadable, Version};
+use crate::vault::returned::lineage;
 use crate::vault::{Vault, lock, openers, unreadable};
 
 /// Notes that went while nobody looked, of which it is learned at the start what they were.
@@ -169,6 +170,14 @@ impl Vault {
             return Err(Error::new(Kind::NotFound, sentence));
         }
         Ok(examined)
+    }
+
+    /// What the blobs of a version that is in the store are called, and were.
+    pub fn names_of(&self, version: &Version) -> Vec<BlobName> {
+        let lineage = lineage(&version.key);
+        let mut names = self.state_dir.names_of(&version.ids, lineage);
+        names.push(version.blob);
+        names
     }
 
     /// Returns the content of a version that went.

@@ -127,7 +127,9 @@ impl Vault {
             there.is_some_and(|there| there.id == version.id)
         };
         let lineage = lineage(&version.key);
-        if !known && self.state_dir.was_replaced(&version.ids, lineage) {
+        let went = self.state_dir.replaced_at(&version.ids, lineage);
+        // What a crash left there is older than that.
+        if !known && went.is_some_and(|went| version.entry.stamp.ctime > went) {
             self.tell_returned(version);
         }
     }
@@ -228,7 +230,7 @@ impl Vault {
             let lineage = lineage(&version.key);
             let there = self.versions(&version.key).into_iter();
             let there = there.filter(|there| there.id == version.id);
-            if self.state_dir.was_replaced(&version.ids, lineage) {
+            if self.state_dir.replaced_at(&version.ids, lineage).is_some() {
                 there.for_each(|there| self.tell_returned(&there));
             }
         }

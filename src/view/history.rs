@@ -83,6 +83,8 @@ pub(super) struct One {
     /// `None` if it is in the store.
     pub(super) past: Option<Past>,
     pub(super) path: String,
+    /// What its blobs are or were called.
+    pub(super) names: Vec<BlobName>,
 }
 
 impl View {
@@ -187,8 +189,12 @@ impl View {
     fn document_with(&self, key: DocKey, past: Vec<Past>, people: &People) -> Found {
         let stored = self.vault.versions(&key).into_iter();
         let ids: HashSet<VersionId> = past.iter().map(|past| past.version.id).collect();
-        let one = |version: Arc<Version>, past| One {
+        let one = |version: Arc<Version>, past: Option<Past>| One {
             path: old_path(&version, people),
+            names: match &past {
+                Some(past) => past.names.clone(),
+                None => self.vault.names_of(&version),
+            },
             version,
             past,
         };
@@ -255,7 +261,7 @@ impl View {
             let version = &one.version;
             let signer = version.signer.as_ref();
             let state = match &one.past {
-                _ if one.names().any(|name| replaced.contains(name)) => OldState::Replaced,
+                _ if one.names.iter().any(|name| replaced.contains(name)) => OldState::Replaced,
                 None if hidden.contains(&version.id) => OldState::Replaced,
                 None => OldState::Current,
                 Some(past) if past.removed_by_me => OldState::RemovedByMe,
@@ -290,14 +296,6 @@ impl Tree {
     }
 }
 
-impl One {
-    /// What its blobs are or were called.
-    pub(super) fn names(&self) -> impl Iterator<Item = &BlobName> {
-        let past = self.past.iter().flat_map(|past| &past.names);
-        std::iter::once(&self.version.blob).chain(past)
-    }
-}
-
 impl Found {
     fn has(&self, path: &str, here: Option<&(Ino, DocKey, Head)>) -> bool {
         let is_here = here.is_some_and(|(_, key, _)| *key == self.key);
@@ -314,7 +312,7 @@ impl Found {
 /// writers said; else the later signature first.
 fn newest_first(versions: Vec<One>) -> Vec<One> {
     let names = versions.iter().enumerate();
-    let names = names.flat_map(|(at, one)| one.names().map(move |name| (*name, at)));
+    let names = names.flat_map(|(at, one)| one.names.iter().map(move |name| (*name, at)));
     let names: HashMap<BlobName, usize> = names.collect();
     let older = |one: &One| -> HashSet<usize> {
         let replaced = one.version.replaces.iter();

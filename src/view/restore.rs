@@ -202,7 +202,7 @@ fn choose_last<'a>(found: &'a [Found], path: &str) -> Result<(&'a Found, &'a One
     let first = found.first().ok_or_else(|| unknown(path))?;
     if let Some((_, head)) = first.shown.as_ref().filter(|_| first.at == path) {
         let blobs = || head.blobs().flat_map(|blob| &blob.replaces);
-        let called = |name| all(found).find(|(_, one)| one.names().any(|known| known == name));
+        let called = |name| all(found).find(|(_, one)| one.names.contains(name));
         let parent = blobs().find_map(called);
         let older = || {
             let mut old = first.versions.iter();
