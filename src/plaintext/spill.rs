@@ -1,20 +1,22 @@
-//! Where content goes that is too large for RAM: files without a name, encrypted.
+//! Where content goes that is too large for RAM: one file without a name, encrypted.
 //!
-//! A chunk is encrypted and authenticated (ChaCha20-Poly1305, RFC 8439) under a random key of its
-//! file, which is only ever in RAM and zeroed with it. Each write takes the next nonce of the
-//! file. Nonces and tags stay in RAM, so that a chunk that was changed, swapped or put back on
-//! the disk is an error and never wrong bytes. Nothing here survives the process.
+//! All contents share the file, which is open from the start: however many there are, none needs a
+//! descriptor of its own. A chunk is encrypted and authenticated (ChaCha20-Poly1305, RFC 8439)
+//! under a random key of its content, which is only ever in RAM and zeroed with it. Each write
+//! takes the next nonce of that key. Nonces and tags stay in RAM, so that a chunk that was changed,
+//! swapped or put back on the disk is an error and never wrong bytes. Nothing here survives the
+//! process.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chacha20poly1305::aead::AeadInPlace as _;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce, Tag};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -43,11 +45,9 @@ impl Default for Budget {
     }
 }
 
-/// The directory in which contents spill, and what they have in RAM together.
-///
-/// The directory is held open, so a mount over it later does not matter.
+/// The file into which contents spill, and what they have in RAM together.
 pub struct SpillArea {
-    dir: OwnedFd,
+    disk: Arc<Disk>,
     budget: Budget,
     used: AtomicUsize,
 }
@@ -61,13 +61,15 @@ impl SpillArea {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(dir, flags, Mode::empty())
             .map_err(|errno| Error::io("cannot open the directory for spilling", errno.into()))?;
-        let area = SpillArea {
-            dir,
+        let disk = Disk {
+            file: nameless(&dir)?,
+            slots: Mutex::default(),
+        };
+        Ok(Arc::new(SpillArea {
+            disk: Arc::new(disk),
             budget,
             used: AtomicUsize::new(0),
-        };
-        nameless(&area.dir)?;
-        Ok(Arc::new(area))
+        }))
     }
 
     /// Bytes of RAM that the contents of the area take at this moment.
@@ -77,8 +79,11 @@ impl SpillArea {
 
     /// Tells whether a content that has `own` bytes in RAM may not take `more`.
     pub(super) fn is_full(&self, own: usize, more: usize) -> bool {
+        let used = self.used() + more;
         own + more > self.budget.each
-            || (own + more > LEAST && self.used() + more > self.budget.all)
+            || (own + more > LEAST && used > self.budget.all)
+            // So many that even what each may keep is too much.
+            || (own + more > CHUNK && used > self.budget.all.saturating_mul(2))
     }
 }
 
@@ -152,22 +157,61 @@ impl Drop for Ram {
     }
 }
 
-/// The file of one content. Its chunks may outlive the content in its duplicates.
-pub(super) struct SpillFile {
+/// The file of an area.
+struct Disk {
     file: File,
-    /// Zeroes its key when it is dropped.
-    cipher: ChaCha20Poly1305,
     slots: Mutex<Slots>,
 }
 
-/// Which places of a file are taken; each has room for one chunk.
+/// Which places of the file are taken; each has room for one chunk.
 #[derive(Default)]
 struct Slots {
     /// Places from here on were never used.
     end: u64,
     free: Vec<u64>,
-    /// Writes so far: the next nonce. No two writes have the same.
-    writes: u64,
+}
+
+impl Disk {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> u64 {
+        let mut slots = self.slots();
+        slots.free.pop().unwrap_or_else(|| {
+            slots.end += 1;
+            slots.end - 1
+        })
+    }
+
+    /// Gives a place back, and its room on the disk to others.
+    fn give_back(&self, slot: u64) {
+        let mut slots = self.slots();
+        // Under the lock: whoever is given the place next must find its bytes there. Where the disk
+        // has no holes the room is only used again.
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let _ = rustix::fs::fallocate(&self.file, hole, place_of(slot), CHUNK as u64);
+        slots.free.push(slot);
+        if slots.free.len() as u64 == slots.end {
+            slots.free.clear();
+            slots.end = 0;
+            // It only takes room that nobody needs.
+            let _ = self.file.set_len(0);
+        }
+    }
+}
+
+fn place_of(slot: u64) -> u64 {
+    slot * CHUNK as u64
+}
+
+/// The part of one content that is on disk. Its chunks may outlive the content in its duplicates.
+pub(super) struct SpillFile {
+    disk: Arc<Disk>,
+    /// Zeroes its key when it is dropped.
+    cipher: ChaCha20Poly1305,
+    /// Writes so far: the last nonce. No two writes have the same.
+    writes: AtomicU64,
 }
 
 impl SpillFile {
@@ -175,14 +219,10 @@ impl SpillFile {
         let mut key = Zeroizing::new([0; 32]);
         random(&mut key[..])?;
         Ok(Arc::new(SpillFile {
-            file: nameless(&area.dir)?,
+            disk: Arc::clone(&area.disk),
             cipher: ChaCha20Poly1305::new((&*key).into()),
-            slots: Mutex::default(),
+            writes: AtomicU64::new(0),
         }))
-    }
-
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes chunk `index` of a content.
@@ -190,19 +230,10 @@ impl SpillFile {
     /// # Errors
     /// `NoSpace`, or what the disk says.
     pub(super) fn write(self: &Arc<Self>, index: usize, bytes: &[u8]) -> Result<Spilled> {
-        let (slot, write) = {
-            let mut slots = self.slots();
-            slots.writes += 1;
-            let slot = slots.free.pop().unwrap_or_else(|| {
-                slots.end += 1;
-                slots.end - 1
-            });
-            (slot, slots.writes)
-        };
         let mut spilled = Spilled {
             file: Arc::clone(self),
-            slot,
-            write,
+            slot: self.disk.take(),
+            write: self.writes.fetch_add(1, Ordering::Relaxed) + 1,
             tag: Tag::default(),
             length: bytes.len() as u32,
         };
@@ -211,7 +242,8 @@ impl SpillFile {
             .cipher
             .encrypt_in_place_detached(&spilled.nonce(), &aad(index), &mut bytes)
             .expect("a chunk is far below 256 GiB");
-        self.file
+        self.disk
+            .file
             .write_all_at(&bytes, spilled.offset())
             .map_err(|error| Error::io("spilling to disk", error))?;
         Ok(spilled)
@@ -219,7 +251,7 @@ impl SpillFile {
 
     #[cfg(test)]
     pub(super) fn raw(&self) -> &File {
-        &self.file
+        &self.disk.file
     }
 }
 
@@ -242,7 +274,7 @@ impl Spilled {
     }
 
     fn offset(&self) -> u64 {
-        self.slot * CHUNK as u64
+        place_of(self.slot)
     }
 
     fn nonce(&self) -> Nonce {
@@ -258,7 +290,7 @@ impl Spilled {
     /// nothing of them.
     pub(super) fn read(&self, index: usize, to: &mut [u8]) -> Result<()> {
         let to = &mut to[..self.len()];
-        let read = self.file.file.read_exact_at(to, self.offset());
+        let read = self.file.disk.file.read_exact_at(to, self.offset());
         read.map_err(|error| Error::io("reading what was spilled to disk", error))?;
         self.file
             .cipher
@@ -278,13 +310,6 @@ impl Spilled {
 
 impl Drop for Spilled {
     fn drop(&mut self) {
-        let mut slots = self.file.slots();
-        slots.free.push(self.slot);
-        if slots.free.len() as u64 == slots.end {
-            slots.free.clear();
-            slots.end = 0;
-            // It only takes room that nobody needs; the file goes with its last chunk anyway.
-            let _ = self.file.file.set_len(0);
-        }
+        self.file.disk.give_back(self.slot);
     }
 }

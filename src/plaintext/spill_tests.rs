@@ -262,3 +262,47 @@ fn a_hole_spills_nothing() {
     assert_eq!(content.spilled().count(), 0);
     assert_eq!(*content.read_at((1 << 35) - 1, 3).unwrap(), *b"\0x\0");
 }
+
+#[test]
+fn however_many_contents_spill_they_share_one_file() {
+    let (_dir, area) = area(TINY);
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = descriptors();
+    let contents: Vec<_> = (0..300).map(|_| chunks(&area, 4)).collect();
+    assert!(contents.iter().all(|content| content.spilled().count() > 0));
+    // Other tests run beside this one.
+    assert!(descriptors() < before + 150, "{before} {}", descriptors());
+    for content in &contents {
+        assert!(whole(content) == whole(&contents[0]));
+    }
+}
+
+#[test]
+fn room_of_what_went_is_given_back_to_the_disk() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (_dir, area) = area(TINY);
+    let kept = chunks(&area, 6);
+    let file = Arc::clone(kept.spilled().next().unwrap().place().0);
+    let bytes = || file.raw().metadata().unwrap().blocks() * 512;
+    let before = bytes();
+    let large = chunks(&area, 100);
+    assert!(bytes() > before + 90 * CHUNK as u64);
+    drop(large);
+    assert!(bytes() <= before + CHUNK as u64, "{before} {}", bytes());
+    assert!(whole(&kept)[5 * CHUNK..] == [6; CHUNK]);
+    // The places are used again.
+    let again = chunks(&area, 100);
+    assert!(whole(&again)[99 * CHUNK..] == [100; CHUNK]);
+    assert!(whole(&kept)[..CHUNK] == [1; CHUNK]);
+}
+
+#[test]
+fn very_many_small_contents_keep_little_each() {
+    let (_dir, area) = area(Budget {
+        each: 16 * CHUNK,
+        all: 8 * CHUNK,
+    });
+    let contents: Vec<_> = (0..100).map(|_| chunks(&area, 4)).collect();
+    assert!(area.used() <= (2 * 8 + 100 + 4) * CHUNK, "{}", area.used());
+    assert!(whole(&contents[99]) == whole(&contents[0]));
+}
