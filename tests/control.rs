@@ -521,6 +521,30 @@ fn a_mount_in_use_does_not_lock() {
 }
 
 #[test]
+fn what_is_written_and_not_saved_keeps_an_idle_mount_from_locking() {
+    if !can_mount() {
+        return;
+    }
+    let desk = Desk::new();
+    let mountpoint = desk.mount("secure", &["--idle", IDLE.0]);
+    let mut writing = File::create(mountpoint.join("notes/me/a.txt")).unwrap();
+    writing.write_all(b"word").unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * IDLE.1 {
+        assert!(process_of(&mountpoint, "dds-mount").is_some());
+        std::thread::sleep(IDLE.1 / 15);
+    }
+    drop(writing);
+    wait_for("the lock", || {
+        process_of(&mountpoint, "dds-mount").is_none()
+    });
+    assert_gone(&mountpoint);
+    let mountpoint = desk.mount("secure", &[]);
+    let saved = std::fs::read(mountpoint.join("notes/me/a.txt")).unwrap();
+    assert_eq!(saved, b"word");
+}
+
+#[test]
 fn idle_takes_a_positive_number_of_minutes() {
     let desk = Desk { home: Home::new() };
     for wrong in ["0", "-1", "soon", "inf", "nan", "1e300", ""] {

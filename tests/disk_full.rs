@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::IntoRawFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -501,4 +502,111 @@ fn a_key_that_expires_while_a_file_is_open_fails_the_close_and_nothing_is_sent()
     }
     scene.assert_unsaved(0);
     assert_eq!(scene.stored().len(), paths.len() + 1);
+}
+
+/// Drafts that cannot be saved, however many, leave room for everything else.
+#[test]
+fn many_drafts_on_a_full_disk_use_up_no_descriptors() {
+    const LIMIT: u64 = 64;
+    const DRAFTS: usize = 100;
+    if !can_mount() {
+        return;
+    }
+    let home = Home::new();
+    let Some(disk) = Disk::new(&home.path("store")) else {
+        return;
+    };
+    let mut scene = Scene::of(home, Some(disk));
+    let mut command = scene.home.dds_mount();
+    // SAFETY: only a system call is made between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = rustix::process::Rlimit {
+                current: Some(LIMIT),
+                maximum: Some(LIMIT),
+            };
+            Ok(rustix::process::setrlimit(
+                rustix::process::Resource::Nofile,
+                limit,
+            )?)
+        });
+    }
+    scene.start_by(command);
+    save(&scene.path("notes/me/keep"), b"keep", false).unwrap();
+    std::fs::create_dir(scene.path("notes/me/photos")).unwrap();
+    scene.disk().fill(0);
+    let name = |number: usize| format!("notes/me/photos/{number}");
+    for number in 0..DRAFTS {
+        let content = vec![number as u8; 280_000];
+        let saved = save(&scene.path(&name(number)), &content, false);
+        assert_eq!(saved, Err(libc::ENOSPC), "{number}");
+    }
+    scene.assert_told(&name(DRAFTS - 1), "No space left on device");
+    let list = || {
+        std::fs::read_dir(scene.path("notes/me/photos"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(list(), DRAFTS);
+    assert_eq!(scene.read("notes/me/keep"), b"keep");
+    assert_eq!(scene.read(&name(7)), vec![7; 280_000]);
+    // What is removed makes room, though the disk is full.
+    for number in DRAFTS / 2..DRAFTS {
+        std::fs::remove_file(scene.path(&name(number))).unwrap();
+    }
+    assert_eq!(list(), DRAFTS / 2);
+    scene.assert_unsaved(DRAFTS / 2);
+    let (code, said) = scene.mount.take().unwrap().unmount();
+    assert_eq!(
+        said.matches("kept for you").count(),
+        DRAFTS / 2,
+        "{code:?} {said}"
+    );
+    scene.disk().free();
+    scene.start();
+    let rescued = std::fs::read_dir(scene.path(".dds/rescued")).unwrap();
+    assert_eq!(rescued.count(), DRAFTS / 2);
+    assert_eq!(scene.read(".dds/rescued/7"), vec![7; 280_000]);
+}
+
+/// Each file of `software/` that is open takes a descriptor of the daemon.
+#[test]
+fn open_files_of_software_leave_descriptors_for_everything_else() {
+    if !can_mount() {
+        return;
+    }
+    let mut scene = Scene::of(Home::new(), None);
+    std::fs::write(scene.store.join("software/tool"), "#!").unwrap();
+    let mut command = scene.home.dds_mount();
+    // SAFETY: only a system call is made between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = rustix::process::Rlimit {
+                current: Some(32),
+                maximum: Some(128),
+            };
+            Ok(rustix::process::setrlimit(
+                rustix::process::Resource::Nofile,
+                limit,
+            )?)
+        });
+    }
+    scene.start_by(command);
+    let tool = scene.path("software/tool");
+    let mut open = Vec::new();
+    let refused = loop {
+        match File::open(&tool) {
+            Ok(file) => open.push(file),
+            Err(error) => break error.raw_os_error(),
+        }
+        assert!(open.len() < 128, "it has no descriptors for so many");
+    };
+    // More than the soft limit: it was raised.
+    assert!(open.len() > 32, "{}", open.len());
+    assert_eq!(refused, Some(libc::EBUSY));
+    scene.assert_told("software/tool", "open at once");
+    save(&scene.path("notes/bob/new"), b"new", true).unwrap();
+    assert_eq!(scene.read("notes/bob/new"), b"new");
+    open.clear();
+    wait_for("the closed ones to be let go", || File::open(&tool).is_ok());
 }

@@ -7,11 +7,13 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use dds::ids::Folder;
+use dds::view::Access;
 use support::mount::{can_mount, wait_for};
 use support::people::blobs;
-use support::rig::{Cast, Mounted, Rig as _};
+use support::rig::{Cast, InProcess, Mounted, Rig as _};
 use support::watch::Watch;
 
 /// A mount, and a watch on the messages of its store.
@@ -266,4 +268,33 @@ fn what_is_removed_or_renamed_right_after_its_close_stays_so() {
     assert_eq!(listed(&rig), (20, 20, 40));
     assert_eq!(blobs(rig.store(), Folder::Notes).len(), 40);
     assert_eq!(rig.read("notes/me/under 7").unwrap(), b"over");
+}
+
+/// `--idle` goes by this time.
+#[test]
+fn a_view_is_in_use_while_a_request_is_in_service_or_a_draft_waits_for_its_close() {
+    let rig = InProcess::new(&Cast::new());
+    let view = rig.view();
+    let is_unused = || {
+        wait_for("time to pass", || view.unused_for() > Duration::ZERO);
+    };
+    is_unused();
+    let request = view.serve();
+    assert_eq!(view.unused_for(), Duration::ZERO);
+    drop(request);
+    is_unused();
+    let access = Access {
+        write: true,
+        ..Access::default()
+    };
+    let draft = rig.open_as("notes/me/draft", access).unwrap();
+    is_unused();
+    rig.write_handle(draft, 0, b"half").unwrap();
+    assert_eq!(view.unused_for(), Duration::ZERO);
+    rig.flush_handle(draft).unwrap();
+    is_unused();
+    view.release(draft);
+    // Nobody will rename a download that was closed long ago.
+    rig.write("messages/bob/a.part", b"half").unwrap();
+    is_unused();
 }

@@ -2,9 +2,19 @@
 
 mod support;
 
-use dds::ids::{BlobKind, Folder};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use dds::contacts::Contacts;
+use dds::error::Kind;
+use dds::ids::{BlobKind, BlobName, Folder};
+use dds::openpgp::Identity;
+use dds::state::{Intent, State};
+use dds::store::{MemoryStore, Store as _};
+use dds::vault::{self, Vault};
+use dds::view::{self, Access, Caller, Ino, RenameMode, View};
 use support::people::{Blob, blobs, deliver};
-use support::rig::{Rig, on_both};
+use support::rig::{Cast, InProcess, Rig, on_both};
 
 /// The one blob of the notes, once everything is settled.
 fn only_note(rig: &dyn Rig) -> String {
@@ -266,4 +276,148 @@ fn regression_a_backup_renamed_to_a_third_name_takes_the_document_along() {
         rig.remount();
         assert_eq!(rig.list("messages/bob").unwrap(), ["other.txt"]);
     });
+}
+
+#[test]
+fn a_directory_is_renamed_with_all_that_is_in_it_or_not_at_all() {
+    let cast = Cast::new();
+    let store = Arc::new(MemoryStore::new());
+    let me = Identity::unlock(&cast.me.secret, None).unwrap();
+    let (state, contacts) = (State::in_memory(), Contacts::in_memory());
+    let options = vault::Options::default();
+    let vault = Vault::open(Arc::clone(&store) as _, state, vec![me], contacts, options).unwrap();
+    let view = View::new(vault, view::Options::default()).unwrap();
+    let caller = Caller {
+        group: None,
+        is_root: false,
+    };
+    let access = Access {
+        write: true,
+        ..Access::default()
+    };
+    let find = |parent, name: &str| view.lookup(parent, OsStr::new(name)).unwrap().ino;
+    let home = find(find(Ino::ROOT, "notes"), "me");
+    let old = view.mkdir(home, OsStr::new("old"), 0o700).unwrap().ino;
+    let sub = view.mkdir(old, OsStr::new("sub"), 0o500).unwrap().ino;
+    for (dir, name) in [(old, "a"), (old, "b"), (sub, "c")] {
+        let made = view.create(dir, OsStr::new(name), 0o600, access, caller);
+        let (_, handle) = made.unwrap();
+        view.write(handle, 0, name.as_bytes(), false).unwrap();
+        view.flush(handle, caller).unwrap();
+        view.release(handle);
+    }
+    // And one that is being written.
+    let made = view.create(sub, OsStr::new("draft"), 0o600, access, caller);
+    let (_, draft) = made.unwrap();
+    view.write(draft, 0, b"half", false).unwrap();
+    view.vault().settle().unwrap();
+    let stored = || {
+        let mut names: Vec<_> = store.list(Folder::Notes).unwrap();
+        names.sort_by(|one, other| one.name.cmp(&other.name));
+        names
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect::<Vec<_>>()
+    };
+    let before = stored();
+    let (from, to) = (OsStr::new("old"), OsStr::new("new"));
+    let rename = || view.rename(home, from, home, to, RenameMode::default(), caller);
+    for successes in 0..before.len() {
+        store.fail_put_after(successes, Kind::NoSpace);
+        assert_eq!(rename().unwrap_err().kind(), Kind::NoSpace, "{successes}");
+        assert_eq!(stored(), before, "{successes}");
+        let names = view.list(sub).unwrap().into_iter().map(|entry| entry.name);
+        assert_eq!(names.collect::<Vec<_>>(), [".", "..", "c", "draft"]);
+        assert!(view.lookup(home, to).is_err());
+    }
+    rename().unwrap();
+    view.vault().settle().unwrap();
+    assert_eq!(stored().len(), before.len());
+    assert!(stored().iter().all(|name| !before.contains(name)));
+    assert!(view.lookup(home, from).is_err());
+    view.flush(draft, caller).unwrap();
+    view.release(draft);
+    let new = find(home, "new");
+    assert_eq!(view.getattr(find(new, "sub")).unwrap().mode, 0o500);
+    for (dir, name, content) in [
+        (new, "a", "a"),
+        (new, "b", "b"),
+        (sub, "c", "c"),
+        (sub, "draft", "half"),
+    ] {
+        let access = Access {
+            read: true,
+            ..Access::default()
+        };
+        let handle = view.open(find(dir, name), access, caller).unwrap();
+        assert_eq!(*view.read(handle, 0, 100).unwrap(), *content.as_bytes());
+        let blob = view.xattr(find(dir, name), OsStr::new("user.dds.blob"));
+        assert!(
+            !before
+                .iter()
+                .any(|old| Some(old.as_os_str()) == blob.as_deref().ok().map(OsStr::new))
+        );
+        view.release(handle);
+    }
+    assert_eq!(stored().len(), before.len() + 1);
+}
+
+/// As it was when the first of them was in place.
+#[test]
+fn a_renamed_directory_is_completed_at_the_next_start() {
+    let mut rig = InProcess::new(&Cast::new());
+    rig.mkdir("notes/bob/old").unwrap();
+    for name in ["a", "b", "c"] {
+        rig.write(&format!("notes/bob/old/{name}"), name.as_bytes())
+            .unwrap();
+    }
+    rig.settle();
+    let folder = |store: &std::path::Path| store.join("notes");
+    let read = |store: &std::path::Path| -> Vec<(String, Vec<u8>)> {
+        let names = blobs(store, Folder::Notes).into_iter();
+        let all = names.map(|name| {
+            let bytes = std::fs::read(folder(store).join(&name)).unwrap();
+            (name, bytes)
+        });
+        all.collect()
+    };
+    let before = read(rig.store());
+    rig.rename("notes/bob/old", "notes/bob/new").unwrap();
+    rig.settle();
+    let after = read(rig.store());
+    assert_eq!((before.len(), after.len()), (4, 4));
+    rig.remount_after(
+        |state| {
+            let publish = after.iter().map(|(_, bytes)| {
+                let stage = state.stage(&mut |out| {
+                    out.write_all(bytes).unwrap();
+                    Ok(BlobName::of(bytes))
+                });
+                stage.unwrap().name
+            });
+            let intent = Intent {
+                folder: Folder::Notes,
+                publish: publish.collect(),
+                remove: Vec::new(),
+            };
+            state.begin(&intent).unwrap();
+        },
+        |store| {
+            for (name, _) in &after[1..] {
+                std::fs::remove_file(folder(store).join(name)).unwrap();
+            }
+            for (name, bytes) in &before {
+                std::fs::write(folder(store).join(name), bytes).unwrap();
+            }
+        },
+    );
+    assert_eq!(rig.list("notes/bob").unwrap(), ["new"]);
+    assert_eq!(rig.list("notes/bob/new").unwrap(), ["a", "b", "c"]);
+    for name in ["a", "b", "c"] {
+        let read = rig.read(&format!("notes/bob/new/{name}")).unwrap();
+        assert_eq!(read, name.as_bytes());
+    }
+    // What they replace is not shown, and goes with the next save.
+    let there = blobs(rig.store(), Folder::Notes);
+    assert!(after.iter().all(|(name, _)| there.contains(name)));
 }

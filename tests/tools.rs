@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use dds::ids::{BlobKind, Folder};
+use rustix::fs::{CWD, FileType, Mode};
 use support::mount::{can_mount, wait_for};
 use support::people::{Blob, blobs};
 use support::programs::{assert_only_blobs, assert_quiet, attempt, installed, run};
@@ -691,6 +692,179 @@ fn a_message_keeps_the_time_that_it_is_given_before_it_is_sent() {
          [[ $(ls ../../messages/bob | wc -l) == {count} ]]"
     ));
     assert!(sent.appeared().is_empty());
+}
+
+#[test]
+fn mknod_makes_files_and_says_what_it_does_not_make() {
+    let Some(mut world) = World::with(&["mkfifo", "tar", "cat"]) else {
+        return;
+    };
+    let sent = Watch::new(&world.rig.store().join("messages"));
+    let make = |path: &str, kind: FileType| {
+        let mode = Mode::from_raw_mode(0o640);
+        let made = rustix::fs::mknodat(CWD, world.path(path), kind, mode, 0);
+        made.map_err(|errno| errno.raw_os_error())
+    };
+    let file = FileType::RegularFile;
+    make("notes/me/made", file).unwrap();
+    assert_eq!(world.notes().len(), 1, "it is there after a crash, too");
+    assert_eq!(world.rig.stat("notes/me/made").unwrap().0, 0o600);
+    assert_eq!(make("notes/me/made", file), Err(libc::EEXIST));
+    // Whoever makes a message so opens it next.
+    make("messages/bob/made", file).unwrap();
+    assert_eq!(world.rig.size("messages/bob/made").unwrap(), 0);
+    assert!(sent.appeared().is_empty());
+    world.run("echo hi > ../../messages/bob/made; cat ../../messages/bob/made > made");
+    assert_eq!(sent.appeared().len(), 1);
+    let key = world.cast.mallory.certificate().to_armored();
+    make("keys/mallory.asc", file).unwrap();
+    world.rig.write("keys/mallory.asc", &key).unwrap();
+    assert_eq!(world.rig.list("messages/mallory"), Ok(Vec::new()));
+    for (path, kind, errno, why) in [
+        (
+            "notes/me/p",
+            FileType::Fifo,
+            libc::EPERM,
+            "named pipes cannot be made here",
+        ),
+        (
+            "notes/me/s",
+            FileType::Socket,
+            libc::EPERM,
+            "sockets cannot be made here",
+        ),
+        ("notes/x", file, libc::EPERM, "notes go into notes/NAME/"),
+        (
+            "messages/x",
+            FileType::Fifo,
+            libc::EPERM,
+            "messages go into messages/NAME/",
+        ),
+        (
+            "software/x",
+            file,
+            libc::EROFS,
+            "software/ is read-only here",
+        ),
+        (
+            "notes/me/.Trash-1",
+            file,
+            libc::EPERM,
+            "there is no trash here",
+        ),
+    ] {
+        assert_eq!(make(path, kind), Err(errno), "{path}");
+        let told = String::from_utf8(world.rig.read(".dds/errors").unwrap()).unwrap();
+        let last = told.lines().last().unwrap_or_default();
+        assert!(last.contains(&format!("{path}: {why}")), "{last}");
+    }
+    // tar makes a file so to set its attributes before it opens it.
+    world.run("mkdir $OUT/t; echo a > $OUT/t/plain; echo b > $OUT/t/tagged");
+    let tagged = world.rig.home.path("elsewhere/t/tagged");
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(&tagged, "user.comment", b"hi", flags).is_ok() {
+        world
+            .run("tar --xattrs -C $OUT/t -cf $OUT/t.tar plain tagged; tar --xattrs -xf $OUT/t.tar");
+        world.rig.remount();
+        world.run("[[ $(cat plain tagged made) == $'a\\nb\\nhi' ]]");
+    }
+}
+
+#[test]
+fn what_stat_says_of_names_links_times_and_modes_is_as_posix_says() {
+    let Some(world) = World::with(&["touch"]) else {
+        return;
+    };
+    let stat = |path: &str| std::fs::metadata(world.path(path)).unwrap();
+    let long = format!("notes/me/{}", "x".repeat(256));
+    let number = |error: std::io::Error| error.raw_os_error();
+    let inside = world.path(&format!("{long}/x"));
+    assert_eq!(
+        std::fs::metadata(&inside).map_err(number).err(),
+        Some(Some(libc::ENAMETOOLONG))
+    );
+    assert_eq!(
+        std::fs::remove_file(&inside).map_err(number),
+        Err(Some(libc::ENAMETOOLONG))
+    );
+    assert_eq!(world.rig.rmdir(&long), Err(libc::ENAMETOOLONG));
+    assert_eq!(world.rig.mkdir(&long), Err(libc::ENAMETOOLONG));
+    world.rig.write("notes/me/f", b"1").unwrap();
+    assert_eq!(
+        world.rig.rename("notes/me/f", &long),
+        Err(libc::ENAMETOOLONG)
+    );
+    assert_eq!(
+        world.rig.size(&format!("messages/{}", "x".repeat(256))),
+        Err(libc::ENAMETOOLONG)
+    );
+
+    // Each directory in it has a `..`.
+    assert_eq!(stat("notes/me").nlink(), 2);
+    world.run("mkdir a a/b a/c; touch a/file");
+    assert_eq!(
+        (stat("notes/me").nlink(), stat("notes/me/a").nlink()),
+        (3, 4)
+    );
+    world.run("mv a/b .; rmdir a/c");
+    assert_eq!(
+        (stat("notes/me").nlink(), stat("notes/me/a").nlink()),
+        (4, 2)
+    );
+
+    // Whatever changes an attribute or the name is a change; what fails is none.
+    let times = |path: &str| {
+        let found = stat(path);
+        let changed = (found.ctime(), found.ctime_nsec());
+        ((found.mtime(), found.mtime_nsec()), changed)
+    };
+    let mut before = times("notes/me/f");
+    let mut changes = |what: &str, written: bool, change: &dyn Fn()| {
+        change();
+        let after = times("notes/me/f");
+        assert!(after.1 > before.1, "{what}: {before:?} {after:?}");
+        assert_eq!(after.0 != before.0, written, "{what}");
+        before = after;
+    };
+    changes("chmod", false, &|| {
+        world.rig.chmod("notes/me/f", 0o400).unwrap()
+    });
+    changes("chmod", false, &|| {
+        world.rig.chmod("notes/me/f", 0o600).unwrap()
+    });
+    changes("rename", false, &|| {
+        world.rig.rename("notes/me/f", "notes/me/g").unwrap();
+        world.rig.rename("notes/me/g", "notes/me/f").unwrap();
+    });
+    changes("utimes", true, &|| drop(world.run("touch -d 2001-01-01 f")));
+    changes("write", true, &|| {
+        world.rig.append("notes/me/f", b"2").unwrap()
+    });
+    assert_eq!(
+        world.rig.rename("notes/me/f", "notes/bob/f"),
+        Err(libc::EXDEV)
+    );
+    assert_eq!(
+        world.rig.rename("notes/me/f", "notes/me/a"),
+        Err(libc::EISDIR)
+    );
+    assert_eq!(times("notes/me/f"), before);
+
+    // Of a directory's mode the owner's bits are kept, as of a file's.
+    world.run("umask 027; mkdir wide; mkdir -m 500 narrow; umask 0777; mkdir none; umask 077");
+    world.run("mkdir wider; chmod 555 wide; chmod 755 wider; mkdir implied; touch implied/x");
+    let modes = ["wide", "narrow", "none", "wider", "implied"]
+        .map(|name| stat(&format!("notes/me/{name}")).mode() & 0o7777);
+    assert_eq!(modes, [0o500, 0o500, 0, 0o700, 0o700]);
+    let before = times("notes/me/wider").1;
+    world.run("chmod 300 wider");
+    assert!(times("notes/me/wider").1 > before);
+    let mut world = world;
+    world.rig.remount();
+    let stat = |path: &str| std::fs::metadata(world.path(path)).unwrap();
+    let modes = ["wide", "narrow", "none", "wider", "implied"]
+        .map(|name| stat(&format!("notes/me/{name}")).mode() & 0o7777);
+    assert_eq!(modes, [0o500, 0o500, 0, 0o300, 0o700]);
 }
 
 #[test]

@@ -146,9 +146,11 @@ impl Config {
     pub(super) fn view_options(
         &self,
         surroundings: crate::view::Surroundings,
+        open_software: usize,
     ) -> crate::view::Options {
         crate::view::Options {
             remove_shared_notes: self.remove_shared_notes,
+            open_software: Some(open_software),
             surroundings,
         }
     }

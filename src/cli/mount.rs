@@ -28,11 +28,11 @@ use crate::error::{Error, Kind};
 use crate::fuse::{self, Serving};
 use crate::openpgp::Identity;
 use crate::plaintext::{Budget, SpillArea};
-use crate::process::close_all_but;
 use crate::process::keeper::Keeper;
 use crate::process::logind::{self, Occasions};
 use crate::process::memory::{self, Locking};
 use crate::process::sandbox::{self, Places};
+use crate::process::{close_all_but, raise_descriptor_limit};
 use crate::state::State;
 use crate::store::DirStore;
 use crate::vault::{StateKey, Vault};
@@ -285,6 +285,8 @@ impl Job<'_> {
     }
 
     fn try_mount(self) -> Outcome<Running> {
+        // After the fork: what the keeper runs has the usual limit.
+        let descriptors = raise_descriptor_limit();
         let locking = memory::lock();
         if locking == Locking::Nothing {
             tracing::warn!("locked in memory: {}", locking.sentence());
@@ -323,12 +325,18 @@ impl Job<'_> {
         if !sandbox.is_complete() {
             tracing::warn!("the sandbox is {sandbox}");
         }
-        let view_options = self.config.view_options(Surroundings {
+        let surroundings = Surroundings {
             mountpoint: path.display().to_string(),
             store: self.store_path.display().to_string(),
             sandbox: vec![sandbox.to_string()],
             locked_memory: vec![locking.sentence()],
-        });
+        };
+        let open_software = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+        let open_software = usize::try_from(open_software).unwrap_or(usize::MAX);
+        let view_options = self
+            .config
+            .view_options(surroundings, open_software.max(LEAST_OPEN));
+
         let store = Arc::new(self.store);
         let vault = Vault::new(store, state, self.identities, contacts, options);
         let view = vault.and_then(|vault| View::new(vault, view_options));
@@ -387,6 +395,13 @@ fn places(store: &Path, mountpoint: &Path) -> Outcome<Places> {
 
 /// How long the store is read before the mount goes to the background all the same.
 const READING: Duration = Duration::from_secs(10);
+
+/// Descriptors that are kept for everything but open files of `software/`: threads that read and
+/// write the store and the state, sockets, the log.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// Files of `software/` that may be open at once however few descriptors there are.
+const LEAST_OPEN: usize = 8;
 
 /// How long a daemon that was just unmounted may take to end.
 const LEAVING: Duration = Duration::from_secs(5);

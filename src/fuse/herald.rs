@@ -109,6 +109,7 @@ impl Telling {
             kind: news.kind,
             size: 0,
             mtime: Timestamp::now(),
+            ctime: Timestamp::now(),
             mode: 0o600,
             links: 1,
         })

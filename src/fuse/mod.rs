@@ -30,7 +30,7 @@ use self::convert::{
 };
 use self::herald::Telling;
 use crate::error::{Kind, Result};
-use crate::view::{Attr, RenameMode, SetAttr, View};
+use crate::view::{Attr, InService, RenameMode, SetAttr, View};
 
 /// Nothing is remembered by the kernel until the view can tell it what changed.
 const TTL: Duration = Duration::ZERO;
@@ -50,8 +50,9 @@ struct Adapter {
 }
 
 impl Adapter {
-    fn view(&self) -> &View {
-        self.view.get().expect("requests wait for the view")
+    /// The view, which is in service until the request is answered.
+    fn view(&self) -> InService<'_> {
+        self.view.get().expect("requests wait for the view").serve()
     }
 
     fn attr(&self, attr: &Attr) -> FileAttr {
@@ -62,7 +63,7 @@ impl Adapter {
             blocks: attr.size.div_ceil(BLOCK),
             atime: mtime,
             mtime,
-            ctime: mtime,
+            ctime: attr.ctime.into(),
             crtime: mtime,
             kind: file_type(attr.kind),
             perm: attr.mode as u16,
@@ -111,7 +112,7 @@ impl Filesystem for Adapter {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (view, parent) = (self.view(), ino(parent));
         let found = match self.telling.is_asking(req) {
-            true => self.telling.lookup(view, parent, name),
+            true => self.telling.lookup(&view, parent, name),
             false => view.lookup(parent, name),
         };
         self.reply_entry(found, reply);
@@ -169,15 +170,17 @@ impl Filesystem for Adapter {
 
     fn mknod(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
-        _umask: u32,
+        mode: u32,
+        umask: u32,
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.reply_entry(self.view().mknod(ino(parent), name), reply);
+        let who = caller::with_group(req);
+        let made = self.view().mknod(ino(parent), name, mode & !umask, who);
+        self.reply_entry(made, reply);
     }
 
     fn mkdir(
@@ -185,14 +188,14 @@ impl Filesystem for Adapter {
         req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
-        _umask: u32,
+        mode: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
         let (view, parent) = (self.view(), ino(parent));
         let made = match self.telling.is_asking(req) {
-            true => self.telling.appeared(view, parent, name),
-            false => view.mkdir(parent, name),
+            true => self.telling.appeared(&view, parent, name),
+            false => view.mkdir(parent, name, mode & !umask),
         };
         self.reply_entry(made, reply);
     }
@@ -200,7 +203,7 @@ impl Filesystem for Adapter {
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (view, parent) = (self.view(), ino(parent));
         let removed = match self.telling.is_asking(req) {
-            true => self.telling.gone(view, parent, name).map(|_| ()),
+            true => self.telling.gone(&view, parent, name).map(|_| ()),
             false => view.unlink(parent, name),
         };
         reply_empty(removed, reply);
@@ -209,7 +212,7 @@ impl Filesystem for Adapter {
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (view, parent) = (self.view(), ino(parent));
         let removed = match self.telling.is_asking(req) {
-            true => self.telling.gone(view, parent, name).map(|_| ()),
+            true => self.telling.gone(&view, parent, name).map(|_| ()),
             false => view.rmdir(parent, name),
         };
         reply_empty(removed, reply);
@@ -282,7 +285,7 @@ impl Filesystem for Adapter {
         let (view, parent) = (self.view(), ino(parent));
         let created = match self.telling.is_asking(req) {
             true => {
-                let there = self.telling.appeared(view, parent, name);
+                let there = self.telling.appeared(&view, parent, name);
                 there.map(|attr| (attr, herald::HANDLE))
             }
             false => {

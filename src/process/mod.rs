@@ -12,6 +12,24 @@ pub mod sandbox;
 
 use std::os::fd::RawFd;
 
+use rustix::process::{Resource, Rlimit};
+
+/// Raises the number of descriptors that this process may have as far as it may, and returns it.
+///
+/// The usual limit of 1,024 is for programs that use select(2).
+pub fn raise_descriptor_limit() -> u64 {
+    let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let limit = match rustix::process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    };
+    limit.unwrap_or(u64::MAX)
+}
+
 /// Closes every descriptor above the standard ones, but for one. What the caller of this program
 /// left open is nothing of ours, and would lead out of the sandbox.
 pub fn close_all_but(kept: RawFd) {

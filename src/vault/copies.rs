@@ -114,7 +114,7 @@ impl Vault {
         Ok(())
     }
 
-    fn place_staged(&self, folder: Folder, name: BlobName) -> Result<Entry> {
+    pub(super) fn place_staged(&self, folder: Folder, name: BlobName) -> Result<Entry> {
         let mut file = self.state_dir.open_staged(name)?;
         let mut blob = Ciphertext::check(&mut file)?;
         if blob.name() != name {
@@ -148,7 +148,7 @@ impl Vault {
                     Ok(_) => placed += 1,
                     Err(error) if error.kind() == Kind::NotFound => {}
                     Err(error) => {
-                        let what = "completing an interrupted message to several readers";
+                        let what = "completing an interrupted publication of several files";
                         return Err(error.context(what));
                     }
                 }

@@ -9,6 +9,7 @@
 //! held, by threads of their own where there are any (see [`openings`]).
 
 mod audience;
+mod batch;
 mod clock;
 mod copies;
 mod describe;
@@ -38,6 +39,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 pub use audience::{Audience, Groups, People, Who};
+pub use batch::Batch;
 pub use clock::ThreadClock;
 pub use documents::{DocKey, Document, Head, PRIVATE_RECIPIENTS, Unreadable, Version};
 pub use judge::{Place, Vouched};

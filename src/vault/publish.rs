@@ -50,7 +50,7 @@ impl Vault {
     }
 
     /// The certificates of an audience and mine. No member is ever left out.
-    fn recipients(&self, audience: &Audience) -> Result<Vec<Certificate>> {
+    pub(super) fn recipients(&self, audience: &Audience) -> Result<Vec<Certificate>> {
         let people = self.people();
         let members = audience.members().chain([people.me()]);
         members.map(|key| self.recipient(&people, key)).collect()
@@ -64,6 +64,21 @@ impl Vault {
     /// # Errors
     /// Those of [`Vault::check_audience`]; `Forbidden` for a message to nobody; `TooLarge`; `NoSpace` and `Io` as the disk says. Nothing is published then.
     pub fn publish(&self, publication: &Publication<'_>) -> Result<Published<'_>> {
+        let Publication { kind, audience, .. } = *publication;
+        let draft = self.draft(publication)?;
+        let (notations, intended) = (draft.notations.clone(), draft.intended.clone());
+        let sent = self.sent(publication, notations, intended)?;
+        let key = self.doc_key(kind, audience, publication.doc);
+        let flight = InFlight::begin(self, key);
+        let placed = match kind == BlobKind::Message && audience.len() > 1 {
+            true => self.place_copies(publication, &draft)?,
+            false => vec![self.place_one(publication, &draft)?],
+        };
+        Ok(self.take_published(sent, placed, flight))
+    }
+
+    /// What a publication says about itself, after a check of what can be told beforehand.
+    pub(super) fn draft<'b>(&self, publication: &Publication<'b>) -> Result<Draft<'b>> {
         let Publication {
             kind,
             audience,
@@ -77,10 +92,9 @@ impl Vault {
             let limit = "larger than the configured limit";
             return Err(Error::new(Kind::TooLarge, limit));
         }
-        let digest = content.digest()?;
         let people = self.people();
         let intended = audience.members().chain([people.me()]).cloned().collect();
-        let draft = Draft {
+        Ok(Draft {
             notations: Notations {
                 version: Some(Notations::VERSION),
                 kind: Some(kind),
@@ -93,13 +107,36 @@ impl Vault {
             },
             intended,
             name: publication.path.rsplit('/').next().unwrap_or_default(),
-        };
-        let key = self.doc_key(kind, audience, publication.doc);
-        let flight = InFlight::begin(self, key);
-        let placed = match kind == BlobKind::Message && audience.len() > 1 {
-            true => self.place_copies(publication, &draft)?,
-            false => vec![self.place_one(publication, &draft)?],
-        };
+        })
+    }
+
+    /// What has to be known of a publication once its content is no longer at hand.
+    pub(super) fn sent(
+        &self,
+        publication: &Publication<'_>,
+        notations: Notations,
+        intended: Vec<Fingerprint>,
+    ) -> Result<Sent> {
+        Ok(Sent {
+            kind: publication.kind,
+            key: self.doc_key(publication.kind, publication.audience, publication.doc),
+            notations,
+            intended,
+            replaces: publication.replaces.to_vec(),
+            size: publication.content.len(),
+            digest: publication.content.digest()?,
+        })
+    }
+
+    /// Takes in blobs that were placed, and lets go of what they replace.
+    pub(super) fn take_published<'a>(
+        &'a self,
+        sent: Sent,
+        placed: Vec<Placed>,
+        flight: InFlight<'a>,
+    ) -> Published<'a> {
+        let people = self.people();
+        let kind = sent.kind;
         let mut versions = Vec::new();
         let (mut replaced, mut retired) = (Vec::new(), Vec::new());
         let mut state = self.state();
@@ -110,11 +147,11 @@ impl Vault {
             recipients,
         } in placed
         {
-            let mut notations = draft.notations.clone();
+            let mut notations = sent.notations.clone();
             notations.copy = reader;
             let facts = Arc::new(Facts {
-                size: content.len(),
-                digest,
+                size: sent.size,
+                digest: sent.digest,
                 name: None,
                 date: None,
                 recipients,
@@ -124,7 +161,7 @@ impl Vault {
                     signer: Some(people.me().clone()),
                     issuers: self.identities[0].key_ids(),
                     created: Some(receipt.created),
-                    intended: draft.intended.clone(),
+                    intended: sent.intended.clone(),
                     notations,
                     version: receipt.signed.first().copied(),
                 }],
@@ -139,7 +176,7 @@ impl Vault {
             replaced.extend(old);
             versions.push(version);
         }
-        let parents = publication.replaces.iter();
+        let parents = sent.replaces.iter();
         let others: Vec<_> = parents.filter(|old| old.key != flight.key).collect();
         for parent in &others {
             // What a crash left of its ancestors goes first, or it would show without it.
@@ -167,10 +204,10 @@ impl Vault {
                 }
             }
         }
-        Ok(Published {
+        Published {
             versions,
             _flight: flight,
-        })
+        }
     }
 
     /// Seals for the whole audience and me, and places the blob.
@@ -280,6 +317,21 @@ pub(super) fn twins(state: &State, version: &Version) -> Vec<Arc<Version>> {
     twins.cloned().collect()
 }
 
+/// A publication without its content.
+pub(super) struct Sent {
+    kind: BlobKind,
+    /// The document.
+    pub(super) key: DocKey,
+    /// All notations but `copy@`.
+    notations: Notations,
+    intended: Vec<Fingerprint>,
+    /// The versions that it replaces.
+    pub(super) replaces: Vec<Arc<Version>>,
+    /// Bytes of content, and their SHA-256.
+    size: u64,
+    digest: [u8; 32],
+}
+
 /// What all copies of a publication have in common.
 pub(super) struct Draft<'a> {
     /// All notations but `copy@`.
@@ -312,13 +364,13 @@ impl Published<'_> {
 }
 
 /// Tells the scanner that a blob of this document is being placed.
-struct InFlight<'a> {
+pub(super) struct InFlight<'a> {
     vault: &'a Vault,
     key: DocKey,
 }
 
 impl<'a> InFlight<'a> {
-    fn begin(vault: &'a Vault, key: DocKey) -> Self {
+    pub(super) fn begin(vault: &'a Vault, key: DocKey) -> Self {
         *vault.state().in_flight.entry(key.clone()).or_default() += 1;
         InFlight { vault, key }
     }

@@ -22,7 +22,7 @@ impl View {
         new_name: &OsStr,
         caller: Caller,
     ) -> Result<Attr> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let linked = self.link_quietly(ino, new_parent, new_name, caller);
         self.reported_in(new_parent, new_name, linked)
     }
@@ -86,7 +86,7 @@ impl View {
     /// # Errors
     /// `Forbidden` for any other name or place; `Exists`.
     pub fn symlink(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let made = self.symlink_quietly(parent, name, target);
         self.reported_in(parent, name, made)
     }

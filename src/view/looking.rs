@@ -145,6 +145,8 @@ impl View {
     /// Waits until everything in the store was read once, or for so long. Returns how many files
     /// are still to be read, and how the last look ended; `None` if reading ended before.
     pub fn wait_until_read(&self, patience: Duration) -> Option<(usize, Result<()>)> {
+        // A mount does not lock for want of use before it can be used.
+        let _use = self.last_use.begin();
         let begun = Instant::now();
         let mut asked = lock(&self.looks.state);
         loop {

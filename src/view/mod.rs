@@ -12,6 +12,7 @@ mod alike;
 mod audiences;
 mod background;
 mod conflict;
+mod directories;
 mod file;
 mod free_names;
 mod history;
@@ -51,13 +52,14 @@ pub use open::Access;
 pub use rename::RenameMode;
 pub use rescue::Unsaved;
 pub use restore::Restored;
-pub use status::{ContactStatus, Status, Surroundings};
+pub use status::{ContactStatus, InService, Status, Surroundings};
 pub use tree::Ino;
 pub use write::SetAttr;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
 use crate::vault::{Audience, Vault};
+use crate::view::open::check_length;
 use crate::view::tree::{FileRole, Role, Tree, What};
 
 /// How the view behaves; see `dds-mount(1)` for the configuration that sets it.
@@ -65,6 +67,9 @@ use crate::view::tree::{FileRole, Role, Tree, What};
 pub struct Options {
     /// Notes shared with others may be removed.
     pub remove_shared_notes: bool,
+    /// How many files of `software/` may be open at once, as each takes a descriptor; without a
+    /// number as many as the system lets.
+    pub open_software: Option<usize>,
     /// What the status tells of the process.
     pub surroundings: Surroundings,
 }
@@ -127,6 +132,8 @@ pub struct Attr {
     pub size: u64,
     /// Last change of the content.
     pub mtime: Timestamp,
+    /// Last change of anything that `stat` shows.
+    pub ctime: Timestamp,
     /// Permission bits, 0..=0o777.
     pub mode: u32,
     /// Number of links.
@@ -180,8 +187,9 @@ impl View {
     /// Finds a name in a directory.
     ///
     /// # Errors
-    /// `NotFound`; `NotDirectory`; `Io` when the store cannot be read.
+    /// `NotFound`; `NotDirectory`; `NameTooLong`; `Io` when the store cannot be read.
     pub fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
+        check_length(name)?;
         self.refresh_special(parent, Some(name))?;
         if let Some(ino) = self.find(parent, name)? {
             return self.getattr(ino);
@@ -260,14 +268,16 @@ impl View {
                 kind: NodeKind::Directory,
                 size: 0,
                 mtime: dir.mtime,
-                mode: 0o700,
-                links: 2,
+                ctime: node.ctime(dir.mtime),
+                mode: dir.mode() << 6,
+                links: tree.links_of(dir),
             },
             What::Alias(target) => Attr {
                 ino,
                 kind: NodeKind::Symlink,
                 size: target.len() as u64,
                 mtime: self.started,
+                ctime: node.ctime(self.started),
                 mode: 0o777,
                 links: 1,
             },
@@ -276,11 +286,13 @@ impl View {
                     (FileRole::Status | FileRole::Errors, None) => {
                         let role = file.role.clone();
                         drop(tree);
-                        return Ok(file_attr(ino, self.load_special(&role)?.stat(), 1));
+                        let stat = self.load_special(&role)?.stat();
+                        return Ok(file_attr(ino, stat, stat.mtime, 1));
                     }
                     _ => self.file_stat(file),
                 };
-                file_attr(ino, stat, u32::from(tree.is_attached(ino)))
+                let links = u32::from(tree.is_attached(ino));
+                file_attr(ino, stat, node.ctime(stat.mtime), links)
             }
         };
         Ok(attr)
@@ -434,12 +446,13 @@ impl View {
     }
 }
 
-fn file_attr(ino: Ino, stat: file::Stat, links: u32) -> Attr {
+fn file_attr(ino: Ino, stat: file::Stat, ctime: Timestamp, links: u32) -> Attr {
     Attr {
         ino,
         kind: NodeKind::File,
         size: stat.size,
         mtime: stat.mtime,
+        ctime,
         mode: stat.mode << 6,
         links,
     }

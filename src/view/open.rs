@@ -53,6 +53,12 @@ pub(super) enum Handle {
     },
 }
 
+impl Handle {
+    pub(super) fn is_software(&self) -> bool {
+        matches!(self, Handle::Software(_))
+    }
+}
+
 impl View {
     /// Opens a file.
     ///
@@ -61,7 +67,7 @@ impl View {
     /// `Unsupported`) or what is wrong with a member's key. `Damaged` or `TooLarge` if nothing of
     /// the content may be shown; `NotFound` if it went.
     pub fn open(&self, ino: Ino, access: Access, caller: Caller) -> Result<HandleId> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let mut opened = self.open_quietly(ino, access, caller);
         if matches!(&opened, Err(error) if error.kind() == Kind::NotFound) {
             // The version that was shown went a moment ago; another may have its place.
@@ -247,12 +253,12 @@ impl View {
         access: Access,
         caller: Caller,
     ) -> Result<(Attr, HandleId)> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let created = self.create_quietly(parent, name, mode, access, caller);
         self.reported_in(parent, name, created)
     }
 
-    fn create_quietly(
+    pub(super) fn create_quietly(
         &self,
         parent: Ino,
         name: &OsStr,
@@ -389,6 +395,7 @@ impl View {
             return;
         };
         if access.write && !self.has_writer(*ino) {
+            let _use = self.last_use.begin();
             let mut body = file.lock();
             if body.is_dirty() && body.failed.is_none() {
                 body.left = Some(Instant::now());
@@ -405,6 +412,10 @@ impl View {
 
     /// A certificate that was refused is not kept as a draft: nothing of it is left.
     fn drop_refused_key(&self, ino: Ino) {
+        let open = self.tree().file(ino).and_then(|file| file.open.clone());
+        if open.is_some_and(|open| open.lock().is_held()) {
+            return; // Nothing was written to it yet.
+        }
         let mut tree = self.tree();
         let Some(file) = tree.file_mut(ino) else {
             return;
@@ -466,14 +477,20 @@ pub(super) fn writable_version(version: &Version) -> Result<()> {
     Ok(())
 }
 
-/// Checks a name that somebody wants to give to a file or directory.
-pub(super) fn check_new_name(name: &OsStr) -> Result<&str> {
-    if name.len() > NAME_MAX {
-        return Err(Error::new(
+/// Checks that there may be such a long name anywhere.
+pub(super) fn check_length(name: &OsStr) -> Result<()> {
+    match name.len() > NAME_MAX {
+        true => Err(Error::new(
             Kind::NameTooLong,
             "a name has at most 255 bytes",
-        ));
+        )),
+        false => Ok(()),
     }
+}
+
+/// Checks a name that somebody wants to give to a file or directory.
+pub(super) fn check_new_name(name: &OsStr) -> Result<&str> {
+    check_length(name)?;
     let shown = name.to_str().filter(|name| names::is_safe(name));
     let Some(name) = shown else {
         let rule = "names are UTF-8 without control, invisible or bidirectional characters \

@@ -18,7 +18,7 @@ impl View {
     /// for `software/`, that of the spilled part for large files. Everything else was
     /// authenticated and is in RAM since it was opened.
     pub fn read(&self, id: HandleId, offset: u64, size: usize) -> Result<Zeroizing<Vec<u8>>> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         match &*self.handle(id)? {
             Handle::File {
                 ino,
@@ -44,7 +44,7 @@ impl View {
     /// # Errors
     /// `NotFound`, `NotDirectory`.
     pub fn open_dir(&self, ino: Ino) -> Result<HandleId> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let tree = self.tree();
         tree.dir(ino)
             .ok_or_else(|| self.not_a_directory(&tree, ino))?;
@@ -59,7 +59,7 @@ impl View {
     /// # Errors
     /// `BadHandle`; what [`View::list`] gives.
     pub fn read_dir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let handle = self.handle(id)?;
         let Handle::Directory { ino, entries } = &*handle else {
             return Err(Error::new(Kind::BadHandle, "not an open directory"));

@@ -17,7 +17,7 @@ impl View {
     /// `Forbidden` or `ReadOnlyTree` by the rules for messages and notes; `IsDirectory`;
     /// `NotFound`; `Io` as the disk says.
     pub fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let removed = self.unlink_quietly(parent, name);
         self.reported_in(parent, name, removed)
     }
@@ -173,7 +173,7 @@ impl View {
     /// # Errors
     /// `NotEmpty`; `Busy` for an audience's directory; `Forbidden` elsewhere; `NotDirectory`.
     pub fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let removed = self.rmdir_quietly(parent, name);
         self.reported_in(parent, name, removed)
     }

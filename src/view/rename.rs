@@ -65,7 +65,7 @@ impl View {
         mode: RenameMode,
         caller: Caller,
     ) -> Result<()> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode, caller);
         self.reported_in(parent, name, renamed)
     }

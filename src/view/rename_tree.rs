@@ -1,17 +1,55 @@
-//! Renaming a directory among notes: everything in it is published under its new path.
+//! Renaming a directory among notes: everything in it is published under its new path, all
+//! together or not at all.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobKind, Folder, Timestamp};
+use crate::ids::{BlobKind, DocId, Folder, Timestamp};
 use crate::plaintext::Plaintext;
-use crate::vault::{Audience, DocKey, Head, Publication};
-use crate::view::file::Target;
+use crate::vault::{Audience, Batch, DocKey, Head, Publication, Published, Version};
+use crate::view::file::{Locked, OpenFile, Target};
 use crate::view::open::{check_path, no_files_here, writable_version};
 use crate::view::place::join;
 use crate::view::rename::Spot;
 use crate::view::tree::{Ino, Role, Tree};
-use crate::view::{View, not_found};
+use crate::view::{View, lock, not_found};
+
+/// How often it is tried again when somebody saves what is being moved.
+const ATTEMPTS: usize = 5;
+
+/// A directory's path, and the one that it gets.
+struct Change {
+    old: String,
+    new: String,
+    audience: Audience,
+}
+
+/// A version that gets another path, or a draft of which there is none.
+struct Move {
+    ino: Ino,
+    key: DocKey,
+    head: Option<Head>,
+    /// The document that goes on.
+    doc: DocId,
+    path: String,
+}
+
+impl Change {
+    fn is_below(&self, path: &str) -> bool {
+        path.strip_prefix(&self.old)
+            .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    fn of(&self, path: &str) -> String {
+        format!(
+            "{}{}",
+            self.new,
+            path.strip_prefix(&self.old).unwrap_or_default()
+        )
+    }
+}
 
 impl View {
     /// Renames a directory among notes: everything in it is published under its new path.
@@ -36,38 +74,81 @@ impl View {
         self.vault.check_audience(&to.audience)?;
         let inside = self.tree().below(ino);
         self.check_movable(&inside)?;
-        let new_path = to.path();
-        let mut moved = Vec::new();
-        let mut failure = None;
+        let change = Change {
+            old: old_path,
+            new: to.path(),
+            audience: to.audience.clone(),
+        };
+        for _ in 0..ATTEMPTS {
+            if self.move_all(ino, &inside, to, &change)? {
+                return Ok(());
+            }
+        }
+        let busy = "what is in the directory is being changed all the time";
+        Err(Error::new(Kind::Busy, busy))
+    }
+
+    /// Publishes everything in a directory under its new path, all together or nothing, and
+    /// renames it. Tells whether that was done: not if something in it was saved meanwhile.
+    fn move_all(&self, ino: Ino, inside: &[Ino], to: &Spot, change: &Change) -> Result<bool> {
+        let mut batch = self.vault.batch();
+        let (mut moves, mut drafts) = (Vec::new(), Vec::new());
         for node in inside {
-            match self.republish_below(node, &old_path, &new_path, &to.audience) {
-                Ok(keys) => moved.extend(keys.into_iter().map(|key| (node, key))),
-                Err(error) => {
-                    failure = Some(error);
-                    break;
+            for one in self.moves_of(*node, change) {
+                check_path(&one.path)?;
+                match &one.head {
+                    Some(head) => {
+                        self.stage(&mut batch, &one, head, &change.audience)?;
+                        moves.push(one);
+                    }
+                    None => drafts.push(one),
+                }
+            }
+        }
+        // From here on nobody saves any of them. In the order of their numbers: of two renames at
+        // once neither waits for the other.
+        let mut open: Vec<(Ino, Arc<OpenFile>)> = {
+            let tree = self.tree();
+            let all = moves.iter().chain(&drafts);
+            all.filter_map(|one| Some((one.ino, tree.file(one.ino)?.open.clone()?)))
+                .collect()
+        };
+        open.sort_by_key(|(ino, _)| *ino);
+        open.dedup_by_key(|(ino, _)| *ino);
+        let mut bodies: HashMap<Ino, Locked<'_>> = HashMap::new();
+        for (ino, file) in &open {
+            bodies.insert(*ino, file.lock());
+        }
+        if !moves.iter().chain(&drafts).all(|one| self.is_current(one)) {
+            return Ok(false);
+        }
+        let published = batch.publish()?;
+        let mut again = Vec::new();
+        for (one, published) in moves.iter().zip(&published) {
+            again.extend(self.show_moved(one, published, bodies.get_mut(&one.ino), change));
+        }
+        for one in &drafts {
+            if let Some(body) = bodies.get_mut(&one.ino) {
+                if let Target::Document { path, .. } = &mut body.target {
+                    *path = match change.is_below(path) {
+                        true => change.of(path),
+                        false => one.path.clone(),
+                    };
                 }
             }
         }
         let mut tree = self.tree();
-        match failure {
-            None => {
-                tree.relocate(ino, to.parent, OsStr::new(&to.name));
-                tree.change_paths(ino, &old_path, &new_path);
-                Ok(())
-            }
-            Some(error) => {
-                // What was already published stands where its blob says.
-                let people = self.vault.people();
-                for (node, key) in moved {
-                    if tree.file(node).is_some() {
-                        tree.detach(node);
-                    }
-                    let document = self.vault.document(&key);
-                    tree.apply(vec![(key, document)], &people);
-                }
-                Err(error.context("only a part of the directory was moved"))
-            }
+        tree.relocate(ino, to.parent, OsStr::new(&to.name));
+        tree.change_paths(ino, &change.old, &change.new);
+        drop(tree);
+        drop(bodies);
+        for key in again {
+            self.vault.show_again(&key);
         }
+        for one in &moves {
+            self.drop_if_idle(one.ino);
+        }
+        Ok(true)
     }
 
     /// Checks that everything in a directory may be published anew.
@@ -83,93 +164,144 @@ impl View {
         Ok(())
     }
 
-    /// Publishes one file or a directory's markers under the path below the renamed directory.
-    /// Returns the documents of which there was something to publish.
-    fn republish_below(
-        &self,
-        ino: Ino,
-        old: &str,
-        new: &str,
-        audience: &Audience,
-    ) -> Result<Vec<DocKey>> {
-        let changed = |path: &str| format!("{new}{}", path.strip_prefix(old).unwrap_or_default());
-        let (markers, shown, own) = {
-            let tree = self.tree();
-            let markers = tree.dir(ino).and_then(|dir| {
-                let Role::Sub(_, path) = &dir.role else {
-                    return None;
-                };
-                Some((dir.markers.clone(), changed(path)))
+    /// What of a file or directory has a path that changes.
+    fn moves_of(&self, ino: Ino, change: &Change) -> Vec<Move> {
+        let tree = self.tree();
+        if let Some(dir) = tree.dir(ino) {
+            let Role::Sub(_, path) = &dir.role else {
+                return Vec::new();
+            };
+            let path = change.of(path);
+            let markers = dir.markers.iter().map(|(key, head)| Move {
+                ino,
+                key: key.clone(),
+                head: Some(head.clone()),
+                doc: self.doc_of(key),
+                path: path.clone(),
             });
-            let directory = tree
-                .get(ino)
-                .and_then(|node| match &tree.dir(node.parent)?.role {
-                    Role::Sub(_, path) => Some(changed(path)),
-                    _ => None,
-                });
-            let name = tree
-                .get(ino)
-                .map(|node| node.name.to_string_lossy().into_owned());
-            let own = directory.zip(name).map(|(dir, name)| join(&dir, &name));
-            (markers, tree.shown(ino).cloned(), own)
-        };
-        if let Some((markers, path)) = markers {
-            let again = markers
-                .iter()
-                .map(|(key, head)| self.republish_marker(ino, key, head, &path, audience));
-            return again.collect();
+            return markers.collect();
         }
-        let (Some(_), Some(path)) = (shown, own) else {
-            return Ok(Vec::new());
+        let (Some(node), Some(shown)) = (tree.get(ino), tree.shown(ino).cloned()) else {
+            return Vec::new();
         };
-        check_path(&path)?;
-        let file = self.hold(ino)?;
-        let published = file.and_then(|file| {
-            let mut body = file.lock();
-            let Target::Document {
-                kind,
-                audience,
-                doc,
-                base,
-                path: before,
-            } = &body.target
-            else {
-                return Ok(Vec::new());
-            };
-            // A remark on the name shown, as on a conflict copy's, is no part of the path.
-            let own = before
-                .strip_prefix(old)
-                .filter(|rest| rest.starts_with('/'));
-            let target = Target::Document {
-                kind: *kind,
-                audience: audience.clone(),
-                path: own.map_or(path, |rest| format!("{new}{rest}")),
-                doc: *doc,
-                base: base.clone(),
-            };
-            body.set_target(target);
-            if self.nothing_to_move(ino) {
-                // Still being written, also where it continues a backup.
-                body.accept_target();
-                return Ok(Vec::new());
-            }
-            self.publish_moved(ino, &mut body, None)?;
-            drop(body);
-            let tree = self.tree();
-            let shown = tree.shown(ino).into_iter();
-            Ok(shown.map(|shown| shown.key.clone()).collect())
-        });
-        self.let_go(ino);
-        published
+        let Some(Role::Sub(_, directory)) = tree.dir(node.parent).map(|dir| &dir.role) else {
+            return Vec::new();
+        };
+        let here = join(&change.of(directory), &node.name.to_string_lossy());
+        drop(tree);
+        // What was deleted meanwhile is only in the hands of those who have it open.
+        let head = shown
+            .head
+            .filter(|head| head.blobs().any(|blob| self.vault.has(blob)));
+        // A remark on the name shown, as on a conflict copy's, is no part of the path.
+        let own = head
+            .as_ref()
+            .map(|head| self.saved_path(ino, &head.version));
+        let own = own.filter(|path| change.is_below(path));
+        vec![Move {
+            ino,
+            doc: self.doc_of(&shown.key),
+            key: shown.key,
+            head,
+            path: own.map_or(here, |path| change.of(&path)),
+        }]
     }
 
-    fn republish_marker(
+    fn stage(
+        &self,
+        batch: &mut Batch<'_>,
+        one: &Move,
+        head: &Head,
+        audience: &Audience,
+    ) -> Result<()> {
+        let version = &head.version;
+        let empty = Arc::new(Plaintext::new());
+        let content = match version.kind {
+            BlobKind::Directory => empty,
+            _ => self.vault.content(version)?,
+        };
+        let replaces: Vec<_> = head.blobs().cloned().collect();
+        batch.add(&Publication {
+            kind: version.kind,
+            audience,
+            path: &one.path,
+            doc: one.doc,
+            replaces: &replaces,
+            content: &content,
+            mtime: version.mtime,
+            mode: version.mode,
+        })
+    }
+
+    /// Tells whether a node still shows what is to be moved.
+    fn is_current(&self, one: &Move) -> bool {
+        let tree = self.tree();
+        let same = |head: &Head| {
+            let own = one.head.as_ref().map(|head| head.version.id);
+            own == Some(head.version.id)
+        };
+        match tree.dir(one.ino) {
+            Some(dir) => dir.markers.iter().any(|(_, head)| same(head)),
+            None => match (tree.shown(one.ino), &one.head) {
+                (Some(shown), Some(_)) => shown.head.as_ref().is_some_and(same),
+                (Some(shown), None) => shown.key == one.key,
+                (None, _) => false,
+            },
+        }
+    }
+
+    /// Shows a version under its new path. Returns the documents that were held back until now.
+    fn show_moved(
+        &self,
+        one: &Move,
+        published: &Published<'_>,
+        body: Option<&mut Locked<'_>>,
+        change: &Change,
+    ) -> Vec<DocKey> {
+        let head = published.head();
+        if self.tree().dir(one.ino).is_some() {
+            let mut tree = self.tree();
+            tree.forget_marker(one.ino, &one.key);
+            tree.keep_by_marker(one.ino, head);
+            return Vec::new();
+        }
+        let replaced: Vec<_> = one.head.iter().flat_map(Head::blobs).cloned().collect();
+        if let Some(digest) = head.version.digest {
+            let mut published = lock(&self.published);
+            published
+                .entry(digest)
+                .or_default()
+                .push(change.audience.clone());
+        }
+        let again = self.show_published(one.ino, head, None, false);
+        self.published_on(one.ino, published.versions(), &replaced);
+        self.note_made_here(published.versions(), &replaced);
+        if let Some(body) = body {
+            let settled = std::mem::take(&mut body.settles);
+            if let Target::Document {
+                path, doc, base, ..
+            } = &mut body.target
+            {
+                path.clone_from(&one.path);
+                let same = |old: &Arc<Version>| replaced.iter().any(|new| new.id == old.id);
+                if base.iter().any(same) {
+                    *doc = one.doc;
+                    *base = published.versions().to_vec();
+                }
+            }
+            body.settles = settled;
+        }
+        again
+    }
+
+    pub(super) fn republish_marker(
         &self,
         ino: Ino,
         key: &DocKey,
         head: &Head,
         path: &str,
         audience: &Audience,
+        mode: Option<u32>,
     ) -> Result<DocKey> {
         let doc = match key {
             DocKey::Placed { doc, .. } => *doc,
@@ -184,7 +316,7 @@ impl View {
             replaces: &replaces,
             content: &Plaintext::new(),
             mtime: Timestamp::now(),
-            mode: None,
+            mode,
         })?;
         let mut tree = self.tree();
         tree.unindex(key, ino);

@@ -35,7 +35,7 @@ impl View {
     /// [`crate::vault::Vault::publish`] for its readers. If it is for its readers, the sentence
     /// names the file in the history.
     pub fn restore(&self, path: &str, which: Option<&str>) -> Result<Restored> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let people = self.vault.people();
         let (path, found) = self.find_old(path, &people)?;
         let (document, one) = match which {

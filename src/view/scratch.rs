@@ -200,11 +200,16 @@ impl View {
             if body.is_message() {
                 body.left = None;
                 let path = self.tree().path(ino);
-                let sentence = "it is not sent yet, as it has the name of a download that has \
-                                not ended: rename it to send it";
-                if !body.content().is_empty() {
-                    self.errors.note(&path, sentence);
-                }
+                let sentence = match body.hold {
+                    Hold::UntilRenamed => {
+                        "it is not sent yet, as it has the name of a download that has not \
+                         ended: rename it to send it"
+                    }
+                    Hold::No | Hold::WhileEmpty => {
+                        "it is not sent yet, as it is empty: write something to send it"
+                    }
+                };
+                self.errors.note(&path, sentence);
                 continue;
             }
             body.hold = Hold::No;

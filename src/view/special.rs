@@ -12,7 +12,7 @@ use crate::view::file::{OpenFile, Stat, Target};
 use crate::view::names::safe;
 use crate::view::open::{Access, Handle, no_files_here};
 use crate::view::tree::{Dir, FileRole, Ino, Role, Tree, What};
-use crate::view::{View, not_found};
+use crate::view::{View, lock, not_found};
 
 /// Makes the directories and files that every view has.
 pub(super) fn plant(tree: &mut Tree) {
@@ -160,6 +160,12 @@ impl View {
                 Err(no_files_here(&Role::Software(Vec::new())))
             }
             FileRole::Software(path) => {
+                let open = lock(&self.handles);
+                let open = open.values().filter(|handle| handle.is_software()).count();
+                if self.options.open_software.is_some_and(|most| open >= most) {
+                    let rule = "too many files of software/ are open at once: close some";
+                    return Err(Error::new(Kind::Busy, rule));
+                }
                 let file = self.vault.store().software_open(&path)?;
                 Ok(Some(Handle::Software(file)))
             }

@@ -1,7 +1,7 @@
 //! How things stand: what `.dds/status` and `dds status` show, and when the view was used last.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -112,24 +112,98 @@ impl View {
 
     /// How long nobody has used the view: read, written, opened, listed or changed anything. That
     /// something is open, or looked up, is no use. The time that the machine slept counts.
+    ///
+    /// None at all while a request is in service, however long it takes, and while something that
+    /// was written waits for its close. What could not be saved, which its writer was told, and
+    /// what was closed under a name that is not its last, does not count.
     pub fn unused_for(&self) -> Duration {
-        let last = Duration::from_millis(self.last_use.0.load(Ordering::Relaxed));
+        let last = Duration::from_millis(self.last_use.at.load(Ordering::Relaxed));
+        if self.last_use.serving.load(Ordering::Relaxed) > 0 || self.is_being_written() {
+            return Duration::ZERO;
+        }
         since_boot().saturating_sub(last)
+    }
+
+    fn is_being_written(&self) -> bool {
+        let drafts: Vec<_> = {
+            let tree = self.tree();
+            let drafts = tree.files().filter(|(_, file)| file.draft);
+            drafts
+                .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
+                .collect()
+        };
+        drafts.iter().any(|(ino, file)| match file.try_lock() {
+            // It is just being written or published.
+            None => true,
+            Some(body) => {
+                let unsaved = body.written || body.touched || body.moved;
+                let left = body.is_held() && !self.has_writer(*ino);
+                unsaved && body.failed.is_none() && !body.unlinked && !left
+            }
+        })
+    }
+
+    /// Notes that a request is in service until the guard is dropped.
+    pub fn serve(&self) -> InService<'_> {
+        self.last_use.serving.fetch_add(1, Ordering::Relaxed);
+        InService { view: self }
     }
 }
 
-/// When the view was used last, in milliseconds since the machine's start.
-pub(super) struct LastUse(AtomicU64);
+/// A request that is in service.
+pub struct InService<'a> {
+    view: &'a View,
+}
+
+impl std::ops::Deref for InService<'_> {
+    type Target = View;
+    fn deref(&self) -> &View {
+        self.view
+    }
+}
+
+impl Drop for InService<'_> {
+    fn drop(&mut self) {
+        self.view.last_use.serving.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// When the view was used last, and how much it is used now.
+pub(super) struct LastUse {
+    /// In milliseconds since the machine's start.
+    at: AtomicU64,
+    /// Requests in service.
+    serving: AtomicUsize,
+}
+
+/// A use of the view. Its end is the last use, as its beginning was.
+pub(super) struct Use<'a>(&'a LastUse);
 
 impl LastUse {
     pub(super) fn now() -> Self {
-        LastUse(AtomicU64::new(since_boot().as_millis() as u64))
+        LastUse {
+            at: AtomicU64::new(since_boot().as_millis() as u64),
+            serving: AtomicUsize::new(0),
+        }
     }
 
-    /// Notes that the view is being used.
-    pub(super) fn renew(&self) {
-        self.0
+    /// Notes that the view is being used until the guard is dropped.
+    pub(super) fn begin(&self) -> Use<'_> {
+        self.serving.fetch_add(1, Ordering::Relaxed);
+        self.renew();
+        Use(self)
+    }
+
+    fn renew(&self) {
+        self.at
             .store(since_boot().as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Use<'_> {
+    fn drop(&mut self) {
+        self.0.renew();
+        self.0.serving.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

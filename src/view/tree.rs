@@ -33,6 +33,19 @@ pub(super) struct Node {
     attached: bool,
     /// How often the kernel was told this number and has not forgotten it.
     lookups: u64,
+    /// When its attributes or its name were changed last in this mount.
+    changed: Option<Timestamp>,
+}
+
+impl Node {
+    /// Last change of anything that `stat` shows, of a node with this time of modification.
+    pub(super) fn ctime(&self, mtime: Timestamp) -> Timestamp {
+        match self.changed {
+            // A time of modification that somebody set ahead is no time of change.
+            Some(changed) if mtime <= changed || mtime > Timestamp::now() => changed,
+            Some(_) | None => mtime,
+        }
+    }
 }
 
 pub(super) enum What {
@@ -157,6 +170,15 @@ impl FileRole {
 }
 
 impl Dir {
+    /// Owner's permission bits.
+    pub(super) fn mode(&self) -> u32 {
+        let mut own = self
+            .markers
+            .iter()
+            .filter_map(|(_, head)| head.version.mode);
+        own.next().unwrap_or(0o7)
+    }
+
     pub(super) fn new(role: Role) -> Self {
         Dir {
             role,
@@ -177,6 +199,7 @@ impl Tree {
             what: What::Dir(Dir::new(Role::Root)),
             attached: true,
             lookups: 1,
+            changed: None,
         };
         Tree {
             nodes: HashMap::from([(Ino::ROOT, root)]),
@@ -224,6 +247,22 @@ impl Tree {
         match &self.file(ino)?.role {
             FileRole::Document(shown) => Some(shown),
             _ => None,
+        }
+    }
+
+    /// Number of links to a directory: its name, `.`, and `..` in each directory in it.
+    pub(super) fn links_of(&self, dir: &Dir) -> u32 {
+        let inside = dir
+            .children
+            .values()
+            .filter(|ino| self.dir(**ino).is_some());
+        2 + u32::try_from(inside.count()).unwrap_or(u32::MAX - 2)
+    }
+
+    /// Notes that attributes or the name of a node were changed.
+    pub(super) fn note_change(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.changed = Some(Timestamp::now());
         }
     }
 
@@ -314,6 +353,7 @@ impl Tree {
             what,
             attached,
             lookups: 0,
+            changed: None,
         };
         self.nodes.insert(ino, node);
         ino
@@ -344,6 +384,7 @@ impl Tree {
             return;
         };
         node.attached = false;
+        node.changed = Some(Timestamp::now());
         let (parent, name) = (node.parent, node.name.clone());
         let documents: Vec<DocKey> = match &node.what {
             What::File(file) => document_of(&file.role).into_iter().cloned().collect(),
@@ -358,6 +399,16 @@ impl Tree {
             dir.mtime = Timestamp::now();
         }
         self.collect(ino);
+    }
+
+    /// A directory is kept by a document of its own.
+    pub(super) fn keep_by_marker(&mut self, ino: Ino, head: Head) {
+        let key = head.version.key.clone();
+        self.by_document.entry(key.clone()).or_default().push(ino);
+        if let Some(dir) = self.dir_mut(ino) {
+            dir.markers.push((key, head));
+            dir.kept = false;
+        }
     }
 
     /// A directory is no longer kept by a document of its own.
@@ -425,6 +476,7 @@ impl Tree {
         let Some(node) = self.nodes.get_mut(&ino).filter(|node| node.attached) else {
             return;
         };
+        node.changed = Some(now);
         let old_parent = std::mem::replace(&mut node.parent, parent);
         let old_name = std::mem::replace(&mut node.name, name.to_owned());
         if let Some(dir) = self.dir_mut(old_parent) {

@@ -4,14 +4,12 @@ use std::ffi::OsStr;
 use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobKind, Folder, Timestamp};
-use crate::plaintext::Plaintext;
-use crate::vault::{Audience, DocKey, Head, KEY_FILE_LIMIT, Publication, Published, Version};
+use crate::ids::{BlobKind, Timestamp};
+use crate::vault::{DocKey, Head, KEY_FILE_LIMIT, Publication, Version};
 use crate::view::file::{Body, OpenFile, Target};
-use crate::view::open::{Handle, check_new_name, check_path, exists, no_files_here};
-use crate::view::place::join;
+use crate::view::open::{Handle, no_files_here};
 use crate::view::rename::Spot;
-use crate::view::tree::{Dir, FileRole, Ino, Role, Shown, What};
+use crate::view::tree::{FileRole, Ino, Role, Shown, What};
 use crate::view::{Attr, Caller, HandleId, View, lock, not_found};
 
 /// What `chmod`, `truncate`, `utimens` and `chown` ask for.
@@ -35,7 +33,7 @@ impl View {
     /// `BadHandle` unless it was opened for writing; `TooLarge`; `NoSpace` when scratch takes too
     /// much memory or the disk for spilling is full.
     pub fn write(&self, id: HandleId, offset: u64, data: &[u8], in_place: bool) -> Result<()> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let handle = self.handle(id)?;
         let Handle::File {
             ino, file, access, ..
@@ -86,9 +84,10 @@ impl View {
         set: SetAttr,
         caller: Caller,
     ) -> Result<Attr> {
-        self.last_use.renew();
+        let _use = self.last_use.begin();
         let changed = self.setattr_quietly(ino, handle, set, caller);
         self.reported(ino, changed)?;
+        self.tree().note_change(ino);
         self.getattr(ino)
     }
 
@@ -108,8 +107,16 @@ impl View {
         let role = {
             let tree = self.tree();
             match &tree.get(ino).ok_or_else(not_found)?.what {
-                // Times and modes of directories and links are not kept.
-                What::Dir(_) | What::Alias(_) => return Ok(()),
+                // Times of directories and links are not kept.
+                What::Alias(_) => return Ok(()),
+                What::Dir(dir) => {
+                    let role = dir.role.clone();
+                    drop(tree);
+                    return match set.mode {
+                        Some(mode) => self.set_directory_mode(ino, &role, mode),
+                        None => Ok(()),
+                    };
+                }
                 What::File(file) => file.role.clone(),
             }
         };
@@ -238,6 +245,7 @@ impl View {
         if !access.write || !by_opener {
             return Ok(());
         }
+        let _use = self.last_use.begin();
         let mut body = file.lock();
         if !(body.written || body.touched) {
             return Ok(());
@@ -253,6 +261,7 @@ impl View {
     /// # Errors
     /// As [`View::flush`].
     pub fn fsync(&self, id: HandleId) -> Result<()> {
+        let _use = self.last_use.begin();
         let handle = self.handle(id)?;
         let synced = match &*handle {
             Handle::File {
@@ -403,7 +412,7 @@ impl View {
 
     /// Lets the node that was saved show the new version under its own number and name. Returns
     /// the documents that it showed or held back until now.
-    fn show_published(
+    pub(super) fn show_published(
         &self,
         ino: Ino,
         head: Head,
@@ -447,82 +456,5 @@ impl View {
             self.name_settled(&mut tree, ino, &people);
         }
         before
-    }
-
-    /// Makes a directory among notes. It is kept by a blob of its own, so that it is there for
-    /// everybody and after a remount.
-    ///
-    /// # Errors
-    /// `Exists`; the rule that forbids it; what publishing gives.
-    pub fn mkdir(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
-        self.last_use.renew();
-        let made = self.mkdir_quietly(parent, name);
-        self.reported_in(parent, name, made)
-    }
-
-    fn mkdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
-        let (role, taken) = {
-            let tree = self.tree();
-            let dir = tree.dir(parent).ok_or_else(not_found)?;
-            (dir.role.clone(), dir.children.contains_key(name))
-        };
-        if taken {
-            return Err(exists());
-        }
-        let (audience, directory) = match &role {
-            Role::Audience(Folder::Notes, audience) => (audience, ""),
-            Role::Sub(audience, path) => (audience, path.as_str()),
-            Role::Folder(_) => {
-                let unknown = "no such contact: directories here are contacts' names";
-                return Err(Error::new(Kind::NotFound, unknown));
-            }
-            other => return Err(no_files_here(other)),
-        };
-        let name = check_new_name(name)?;
-        self.check_unlike(parent, OsStr::new(name), None)?;
-        let path = join(directory, name);
-        check_path(&path)?;
-        let ino = {
-            let mut tree = self.tree();
-            if tree.child(parent, OsStr::new(name)).is_some() {
-                return Err(exists());
-            }
-            let mut dir = Dir::new(Role::Sub(audience.clone(), path.clone()));
-            dir.kept = true;
-            tree.attach(parent, name, What::Dir(dir))
-        };
-        match self.publish_directory(audience, &path) {
-            Ok(published) => {
-                let mut tree = self.tree();
-                let head = published.head();
-                let key = head.version.key.clone();
-                tree.by_document.entry(key.clone()).or_default().push(ino);
-                if let Some(dir) = tree.dir_mut(ino) {
-                    dir.markers.push((key, head));
-                    dir.kept = false;
-                }
-                drop(tree);
-                drop(published);
-                self.show_changes();
-                self.getattr(ino)
-            }
-            Err(error) => {
-                self.tree().detach(ino);
-                Err(error)
-            }
-        }
-    }
-
-    fn publish_directory(&self, audience: &Audience, path: &str) -> Result<Published<'_>> {
-        self.vault.publish(&Publication {
-            kind: BlobKind::Directory,
-            audience,
-            path,
-            doc: self.vault.new_doc_id(),
-            replaces: &[],
-            content: &Plaintext::new(),
-            mtime: Timestamp::now(),
-            mode: None,
-        })
     }
 }

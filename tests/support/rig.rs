@@ -386,7 +386,10 @@ impl Rig for InProcess {
         if self.view().lookup(parent, name).is_ok() {
             return Err(libc::EEXIST);
         }
-        self.view().mkdir(parent, name).map(drop).map_err(number)
+        self.view()
+            .mkdir(parent, name, 0o700)
+            .map(drop)
+            .map_err(number)
     }
 
     fn rmdir(&self, path: &str) -> Done<()> {
