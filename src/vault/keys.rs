@@ -398,9 +398,9 @@ fn taken_out(folder: &KeyFolder, people: &People) -> Vec<String> {
     gone.map(|contact| {
         let name = &contact.name;
         format!(
-            "the certificate of {name} is not in keys/ any more: {name} stays a contact and can be \
-             written to; if others took it out because {name} is to read nothing new, take {name} \
-             out of contacts.toml, too"
+            "the certificate of {name} is not in keys/ any more, and {name} stays a contact: if \
+             others took it out because {name} is to read nothing new, take {name} out of \
+             contacts.toml, too"
         )
     })
     .collect()
