@@ -131,27 +131,31 @@ impl Tree {
             .into_iter()
             .filter(|ino| self.is_attached(*ino))
             .partition(|ino| self.is_in(*ino, only));
+        self.misnamed.nodes.extend(elsewhere);
         let mut waiting: Vec<(Ino, Shown, Head)> = Vec::new();
-        for ino in here.into_iter().chain(elsewhere) {
+        for ino in here {
             if self.dir(ino).is_some() {
-                self.rename_misnamed_dir(ino, only);
+                self.rename_misnamed_dir(ino);
             } else if let Some(shown) = self.shown(ino).cloned() {
                 let head = shown.head.clone();
                 waiting.extend(head.map(|head| (ino, shown, head)));
             }
         }
-        // Of the versions of a document that has no file of its own, the newest.
-        waiting.sort_by_key(|(_, _, head)| (Reverse(head.version.signed_at), head.version.blob));
-        let mut decided = HashSet::new();
-        let mut promoted = HashSet::new();
-        for (ino, shown, _) in &mut waiting {
-            let wants = shown.is_conflict && self.holder(&shown.key).is_none();
-            if !wants || !decided.insert(shown.key.clone()) {
+        let (mut decided, mut promoted) = (HashSet::new(), HashSet::new());
+        for (_, shown, _) in &waiting {
+            if !shown.is_conflict || !decided.insert(shown.key.clone()) {
                 continue;
             }
-            if !self.is_busy(*ino) && self.is_in(*ino, only) {
+            if let Some(next) = self
+                .next_holder(&shown.key)
+                .filter(|next| !self.is_busy(*next))
+            {
+                promoted.insert(next);
+            }
+        }
+        for (ino, shown, _) in &mut waiting {
+            if promoted.contains(ino) {
                 shown.is_conflict = false;
-                promoted.insert(*ino);
                 self.set_role(*ino, FileRole::Document(shown.clone()));
             }
         }
@@ -159,7 +163,7 @@ impl Tree {
         // Of several documents, the oldest.
         waiting.sort_by_key(|(_, _, head)| (head.version.signed_at, head.version.blob));
         for (ino, shown, head) in waiting {
-            if !self.is_in(ino, only) || self.is_busy(ino) || shown.is_conflict {
+            if self.is_busy(ino) || shown.is_conflict {
                 self.misnamed.nodes.insert(ino);
                 continue;
             }
@@ -190,8 +194,21 @@ impl Tree {
         changed
     }
 
+    /// The conflict copy that stands for a document next, if nothing does: the newest version.
+    fn next_holder(&self, key: &DocKey) -> Option<Ino> {
+        if self.holder(key).is_some() {
+            return None;
+        }
+        let nodes = self.by_document.get(key).into_iter().flatten();
+        let heads = nodes.filter_map(|ino| {
+            let version = &self.shown(*ino)?.head.as_ref()?.version;
+            Some((Reverse(version.signed_at), version.blob, *ino))
+        });
+        heads.min().map(|(_, _, ino)| ino)
+    }
+
     /// Gives a directory its own name, which a file had.
-    fn rename_misnamed_dir(&mut self, ino: Ino, only: Option<Ino>) {
+    fn rename_misnamed_dir(&mut self, ino: Ino) {
         let (Some(node), Some(Role::Sub(_, path))) =
             (self.get(ino), self.dir(ino).map(|dir| &dir.role))
         else {
@@ -202,7 +219,7 @@ impl Tree {
         if node.name == *own {
             return;
         }
-        if self.is_in(ino, only) && !self.is_taken(parent, &own) {
+        if !self.is_taken(parent, &own) {
             self.relocate(ino, parent, OsStr::new(&own));
         } else {
             self.misnamed.nodes.insert(ino);
