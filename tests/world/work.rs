@@ -143,6 +143,9 @@ impl World<'_> {
                 let (parent, _) = path.rsplit_once('/').unwrap();
                 let scratch = format!("{parent}/.goutputstream-Q1W2E3");
                 let content = self.content();
+                // Scratch is not there yet, and who looks for a name looks at the store: what has
+                // arrived is shown before it is renamed over.
+                self.refresh(device)?;
                 let did = self.save(device, group, place, path, |device| {
                     device.save(group, &scratch, writing(true, false), &content)?;
                     device.rename(group, &scratch, path)
