@@ -129,7 +129,7 @@ impl Vault {
         let lineage = lineage(&version.key);
         let went = self.state_dir.replaced_at(&version.ids, lineage);
         // What a crash left there is older than that.
-        if !known && went.is_some_and(|went| version.entry.stamp.ctime > went) {
+        if !known && went.is_some_and(|went| is_younger(version.entry.stamp.ctime, went)) {
             self.tell_returned(version);
         }
     }
@@ -243,6 +243,14 @@ impl Vault {
             told.insert(0, sentence);
         }
     }
+}
+
+/// Tells whether a file is younger than a moment, by the clock of files, which goes in steps.
+fn is_younger(file: Timestamp, moment: Timestamp) -> bool {
+    const STEP: i128 = 50_000_000;
+    let nanos =
+        |time: Timestamp| i128::from(time.seconds()) * 1_000_000_000 + i128::from(time.nanos());
+    nanos(file) + STEP > nanos(moment)
 }
 
 /// What is to be remembered of a version that went.
