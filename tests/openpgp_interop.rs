@@ -352,6 +352,150 @@ fn gpg_and_we_read_each_other_with_every_algorithm() {
     }
 }
 
+/// Elgamal was gpg's default for encryption until 2009, and is still offered. A stub stands for a
+/// secret that is elsewhere.
+#[test]
+fn what_my_key_cannot_do_is_said_with_what_helps() {
+    let Some(gpg) = Gpg::new() else { return };
+    let parameters = "%no-protection\nKey-Type: RSA\nKey-Length: 2048\nSubkey-Type: ELG-E\n\
+        Subkey-Length: 1024\nName-Email: elg@example.org\nExpire-Date: 0\n%commit\n";
+    let parameters = gpg.file("parameters", parameters.as_bytes());
+    gpg.run(&["--gen-key", &parameters]);
+    let secret = [
+        "--passphrase",
+        "",
+        "--export-secret-keys",
+        "elg@example.org",
+    ];
+    let me = Identity::unlock(&gpg.run(&secret).stdout, None).unwrap();
+    let said = me.shortcomings().join("\n");
+    assert!(
+        said.contains("is Elgamal") && said.contains("--quick-add-key"),
+        "{said}"
+    );
+    let content = gpg.file("lunch.txt", b"at noon\n");
+    let blob = gpg
+        .run(&["-r", "elg@example.org", "-o", "-", "--encrypt", &content])
+        .stdout;
+    let certificates = CertIndex::default();
+    let keyring = Keyring {
+        identities: &[me],
+        certificates: &certificates,
+    };
+    let outcome = open(&blob, &keyring, &Limits::default(), None);
+    assert!(matches!(
+        outcome,
+        Outcome::Refused(Refusal::KeyAlgorithm("Elgamal"))
+    ));
+
+    let bob = |more: &[&str]| gpg.run(&[&["--passphrase", ""][..], more].concat()).stdout;
+    bob(&[
+        "--quick-gen-key",
+        "bob@example.org",
+        "rsa2048",
+        "cert,sign",
+        "never",
+    ]);
+    let listed = String::from_utf8(bob(&["--with-colons", "-k", "bob@example.org"])).unwrap();
+    let fingerprint = listed
+        .lines()
+        .find(|line| line.starts_with("fpr:"))
+        .unwrap();
+    let fingerprint = fingerprint.split(':').nth(9).unwrap();
+    bob(&["--quick-add-key", fingerprint, "rsa2048", "encr", "never"]);
+    let whole = bob(&["--export-secret-keys", fingerprint]);
+    assert!(
+        Identity::unlock(&whole, None)
+            .unwrap()
+            .shortcomings()
+            .is_empty()
+    );
+    // Without the primary key, which is the one that signs.
+    let offline = bob(&["--export-secret-subkeys", fingerprint]);
+    let offline = Identity::unlock(&offline, None).unwrap();
+    let said = offline.shortcomings().join("\n");
+    assert!(
+        said.contains("signing key") && said.contains("is offline"),
+        "{said}"
+    );
+    let content = Plaintext::from(&b"x"[..]);
+    let sealed = Sealed::prepare(SealRequest {
+        signer: &offline,
+        co_signers: &[],
+        recipients: &[offline.certificate().clone()],
+        intended: &[],
+        named: false,
+        name: "x",
+        notations: &Notations::default(),
+        content: &content,
+        created: None,
+    });
+    let why = sealed.err().expect("not signed").to_string();
+    assert!(why.contains("is offline"), "{why}");
+}
+
+/// The secret of my newest encryption key is on another device: what I write opens here, too.
+#[test]
+fn what_i_write_opens_by_a_key_that_is_here() {
+    let Some(gpg) = Gpg::new() else { return };
+    let make = |when: &str, more: &[&str]| {
+        let first = ["--passphrase", "", "--faked-system-time", when];
+        gpg.run(&[&first[..], more].concat()).stdout
+    };
+    make(
+        "20200101T000000",
+        &[
+            "--quick-gen-key",
+            "bob@example.org",
+            "ed25519",
+            "cert,sign",
+            "never",
+        ],
+    );
+    let listed = make(
+        "20200101T000001",
+        &["--with-colons", "-k", "bob@example.org"],
+    );
+    let listed = String::from_utf8(listed).unwrap();
+    let fingerprint = listed
+        .lines()
+        .find(|line| line.starts_with("fpr:"))
+        .unwrap();
+    let fingerprint = fingerprint.split(':').nth(9).unwrap();
+    make(
+        "20200101T000100",
+        &["--quick-add-key", fingerprint, "cv25519", "encr", "never"],
+    );
+    make(
+        "20220101T000100",
+        &["--quick-add-key", fingerprint, "rsa2048", "encr", "never"],
+    );
+    let export = |which: &str| make("20230101T000000", &["--export-secret-keys", which]);
+    let full = Identity::unlock(&export(fingerprint), None).unwrap();
+    assert!(full.shortcomings().is_empty(), "{:?}", full.shortcomings());
+    // As on the device that has only the older one.
+    let listed = make(
+        "20230101T000000",
+        &["--with-colons", "--with-keygrip", "-K"],
+    );
+    let listed = String::from_utf8(listed).unwrap();
+    let grip = listed
+        .lines()
+        .rfind(|line| line.starts_with("grp:"))
+        .unwrap();
+    let grip = grip.split(':').nth(9).unwrap();
+    fs::remove_file(gpg.0.path().join(format!("private-keys-v1.d/{grip}.key"))).unwrap();
+    let part = Identity::unlock(&export(fingerprint), None).unwrap();
+    let said = part.shortcomings().join("\n");
+    assert!(said.contains("newest encryption key"), "{said}");
+
+    let written = seal(&part, &[&part], b"note\n", false);
+    for me in [part, full] {
+        let opened = open_with(&written, &[me], &[]).expect("opened");
+        assert_eq!(text(&opened), b"note\n");
+    }
+}
+
 #[test]
 fn sq_and_we_read_each_other() {
     if version("sq").is_none() {

@@ -117,6 +117,10 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     if !asks {
         plan.warn();
     }
+    let secret = read_key_file(&plan.identity)?;
+    for shortcoming in Identity::shortcomings_of(&secret).unwrap_or_default() {
+        eprintln!("dds: warning: {shortcoming}");
+    }
     if let Origin::New(_) = plan.origin {
         println!();
         println!(

@@ -486,7 +486,8 @@ fn when_read(view: &Arc<View>, then: impl FnOnce(Option<Vec<String>>) + Send + '
     let wait = move || {
         let read = view.wait_until_read(READING);
         let warnings = read.map(|(unopened, looked)| {
-            let mut warnings = view.vault().broken_folders();
+            let mut warnings = view.vault().shortcomings();
+            warnings.extend(view.vault().broken_folders());
             warnings.extend(looked.err().map(|error| error.to_string()));
             if !view.vault().is_scanned() {
                 warnings.push(format!(

@@ -6,12 +6,16 @@ use std::time::SystemTime;
 use sequoia_openpgp as pgp;
 
 use pgp::cert::prelude::*;
-use pgp::crypto::{KeyPair, Password, S2K};
-use pgp::packet::key::SecretKeyMaterial;
+use pgp::crypto::{KeyPair, Password};
+use pgp::packet::Key;
+use pgp::packet::key::{KeyParts, KeyRole};
 use pgp::types::{KeyFlags, RevocationStatus};
 
-use super::certificate::{bodies, certs};
+use super::certificate::{PublicKey, bodies, certs};
 use super::condition::may_sign;
+use super::shortcomings::{
+    Whereabouts, all_elsewhere, encryption_keys_here, missing_signer, shortcomings,
+};
 use super::{Certificate, failed, policy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
@@ -24,6 +28,10 @@ pub struct Identity {
     keys: Vec<KeyPair>,
     /// Fingerprints of those of `keys` that may decrypt, expired and revoked ones included.
     decrypting: Vec<pgp::Fingerprint>,
+    /// What it cannot do.
+    shortcomings: Vec<String>,
+    /// Where the secret key is that would sign, if no key here does.
+    missing_signer: Option<String>,
 }
 
 impl Identity {
@@ -34,7 +42,7 @@ impl Identity {
     pub fn is_locked(bytes: &[u8]) -> Result<bool> {
         let cert = secret_cert(bytes)?;
         let mut keys = cert.keys().secret();
-        Ok(keys.any(|key| usable(key.key().secret()) && key.key().secret().is_encrypted()))
+        Ok(keys.any(|key| is_here(key.key()) && key.key().secret().is_encrypted()))
     }
 
     /// Reads a secret key, armored or binary, and unlocks all of its subkeys.
@@ -49,7 +57,7 @@ impl Identity {
         let password = passphrase.map(|passphrase| Password::from(passphrase.expose()));
         let (mut keys, mut decrypting) = (Vec::new(), Vec::new());
         for amalgamation in cert.keys().secret() {
-            if !usable(amalgamation.key().secret()) {
+            if !is_here(amalgamation.key()) {
                 continue;
             }
             let mut key = amalgamation.key().clone();
@@ -70,9 +78,11 @@ impl Identity {
             );
         }
         if keys.is_empty() {
-            return Err(no_secret());
+            return Err(Error::new(Kind::NoKey, all_elsewhere(&cert)));
         }
         Ok(Identity {
+            shortcomings: shortcomings(&cert),
+            missing_signer: missing_signer(&cert),
             certificate: Mutex::new(Certificate::new(cert)?),
             keys,
             decrypting,
@@ -84,7 +94,29 @@ impl Identity {
     /// # Errors
     /// `NoKey` if there is no secret key; `Invalid` if the file cannot be read.
     pub fn certificate_of(bytes: &[u8]) -> Result<Certificate> {
-        Certificate::new(secret_cert(bytes)?)
+        let cert = secret_cert(bytes)?;
+        if !cert.keys().secret().any(|key| is_here(key.key())) {
+            return Err(Error::new(Kind::NoKey, all_elsewhere(&cert)));
+        }
+        Certificate::new(cert)
+    }
+
+    /// Tells what a secret key file, which need not be unlocked, cannot do.
+    ///
+    /// # Errors
+    /// As [`Identity::certificate_of`].
+    pub fn shortcomings_of(bytes: &[u8]) -> Result<Vec<String>> {
+        Ok(shortcomings(&secret_cert(bytes)?))
+    }
+
+    /// Tells what it cannot do, a sentence each: what is wrong and what helps.
+    pub fn shortcomings(&self) -> &[String] {
+        &self.shortcomings
+    }
+
+    /// Returns the keys that encrypt to me and open here, the newest last.
+    pub(super) fn encryption_keys(&self) -> Vec<PublicKey> {
+        encryption_keys_here(self.certificate().cert(), &self.decrypting)
     }
 
     /// Returns the public part, with what was learned of it since.
@@ -163,7 +195,10 @@ impl Identity {
                 .iter()
                 .find(|key| key.public().fingerprint() == wanted)
         });
-        let none = || Error::new(Kind::NoKey, "my key cannot sign");
+        let none = || match &self.missing_signer {
+            Some(why) => Error::new(Kind::NoKey, format!("my key cannot sign: {why}")),
+            None => Error::new(Kind::NoKey, "my key cannot sign"),
+        };
         secrets.next().cloned().ok_or_else(none)
     }
 }
@@ -192,13 +227,8 @@ fn secret_cert(bytes: &[u8]) -> Result<Cert> {
 }
 
 /// Tells whether the secret is here, not just a note that it is on a card or offline.
-fn usable(secret: &SecretKeyMaterial) -> bool {
-    match secret {
-        SecretKeyMaterial::Unencrypted(_) => true,
-        SecretKeyMaterial::Encrypted(secret) => {
-            !matches!(secret.s2k(), S2K::Private { .. } | S2K::Unknown { .. })
-        }
-    }
+fn is_here<P: KeyParts, R: KeyRole>(key: &Key<P, R>) -> bool {
+    Whereabouts::of(key) == Whereabouts::Here
 }
 
 /// Tells whether a key was ever meant to decrypt, whatever became of it since.

@@ -33,6 +33,7 @@ mod seal;
 #[cfg(test)]
 mod seal_tests;
 mod session_key;
+mod shortcomings;
 mod signatures;
 mod source;
 mod version;

@@ -113,12 +113,44 @@ impl<'c> Sealed<'c> {
 
     /// As [`Sealed::prepare`], with packets cut into parts as `cut` says.
     pub(super) fn prepare_cut(request: SealRequest<'_, 'c>, cut: Cut) -> Result<Sealed<'c>> {
-        if request.recipients.is_empty() {
+        let mut keys = Vec::new();
+        for recipient in request.recipients {
+            let newest = recipient.encryption_key()?;
+            // The secret of my newest key may be elsewhere: what I write I can read here.
+            if recipient.fingerprint() == request.signer.fingerprint() {
+                let mut here = request.signer.encryption_keys();
+                let opens = here
+                    .iter()
+                    .any(|key| key.fingerprint() == newest.fingerprint());
+                keys.extend(here.pop().filter(|_| !opens));
+            }
+            keys.push(newest);
+        }
+        Self::prepare_for(request, keys, cut)
+    }
+
+    /// As [`Sealed::prepare`], for the signer alone, by every key of theirs that opens here: the
+    /// newest may be elsewhere at any later time.
+    ///
+    /// # Errors
+    /// As [`Sealed::prepare`].
+    pub fn prepare_for_signer(request: SealRequest<'_, 'c>) -> Result<Sealed<'c>> {
+        let mut keys = request.signer.encryption_keys();
+        if keys.is_empty() {
+            keys.push(request.signer.certificate().encryption_key()?);
+        }
+        Self::prepare_for(request, keys, Cut::default())
+    }
+
+    /// Seals for these keys, which are those of the recipients.
+    fn prepare_for(
+        request: SealRequest<'_, 'c>,
+        recipients: Vec<PublicKey>,
+        cut: Cut,
+    ) -> Result<Sealed<'c>> {
+        if recipients.is_empty() {
             return Err(Error::new(Kind::NoKey, "nobody to encrypt for"));
         }
-        let recipients = request.recipients.iter();
-        let recipients: Result<_> = recipients.map(Certificate::encryption_key).collect();
-        let recipients = recipients?;
         let aead = request
             .recipients
             .iter()

@@ -466,11 +466,17 @@ impl Vault {
         let mut notices = self.broken_folders();
         notices.extend(self.state().key_notices.iter().cloned());
         notices.extend(self.key_problems());
+        notices.extend(self.shortcomings());
         notices.extend(self.file_notices());
         notices.extend(self.shared.notices());
         notices.extend(self.state_dir.notices());
         notices.extend(lock(&self.told).iter().cloned());
         notices
+    }
+
+    /// What the key that I write with cannot do, a sentence each.
+    pub fn shortcomings(&self) -> Vec<String> {
+        self.identities[0].shortcomings().to_vec()
     }
 
     /// Begins to settle in the background, within a second of each publication.

@@ -19,7 +19,7 @@ pub(super) fn for_me_alone<'c>(
     notations: &Notations,
     content: &'c Plaintext,
 ) -> Result<Sealed<'c>> {
-    Sealed::prepare(SealRequest {
+    Sealed::prepare_for_signer(SealRequest {
         signer: me,
         co_signers: &[],
         recipients: &[me.certificate()],
