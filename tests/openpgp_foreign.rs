@@ -268,3 +268,34 @@ fn what_expands_too_much_in_gnupg_s_container_is_too_large() {
     .encrypt(&alice, &inside);
     assert!(matches!(alice.read(&blob), Outcome::TooLarge));
 }
+
+/// A file of several messages is said to be one, and none of them stands for the others.
+#[test]
+fn several_messages_in_one_file_are_said_whoever_they_are_for() {
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let seal = |to: &Person| SMALL.encrypt(to, &literal(b"text"));
+    let armored = |to: &Person| {
+        let mut out = pgp::armor::Writer::new(Vec::new(), pgp::armor::Kind::Message).unwrap();
+        out.write_all(&seal(to)).unwrap();
+        String::from_utf8(out.finalize().unwrap()).unwrap()
+    };
+    assert!(matches!(
+        alice.read(armored(&alice).as_bytes()),
+        Outcome::Opened(_)
+    ));
+    for (first, second) in [(&alice, &alice), (&alice, &bob), (&bob, &alice)] {
+        let text = format!("{}Hello,\n\n{}bye\n", armored(first), armored(second));
+        let binary = [seal(first), seal(second)].concat();
+        for blob in [text.as_bytes(), &binary] {
+            let outcome = alice.read(blob);
+            assert!(matches!(outcome, Outcome::Refused(Refusal::Several)));
+            assert_eq!(outline(blob), Outline::Refused(Refusal::Several));
+        }
+    }
+    // A key behind a message, as mail programs append it, is no second message.
+    let key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nYWJj\n-----END PGP PUBLIC KEY BLOCK-----\n";
+    let letter = format!("{}{key}", armored(&alice));
+    assert!(matches!(alice.read(letter.as_bytes()), Outcome::Opened(_)));
+    let others = [seal(&bob), seal(&bob)].concat();
+    assert!(matches!(alice.read(&others), Outcome::NotMine));
+}

@@ -144,6 +144,8 @@ pub(super) struct Stream {
     overlong: Option<Overlong>,
     /// Bytes taken so far, without those in `line`.
     passed: usize,
+    /// Another message begins after the block.
+    another: bool,
 }
 
 /// Where in the text the stream is.
@@ -209,6 +211,11 @@ impl Stream {
         }
     }
 
+    /// Tells whether another message begins after the block.
+    pub fn has_another(&self) -> bool {
+        self.another
+    }
+
     /// Tells whether no text that may follow makes the block whole.
     pub fn is_hopeless(&self) -> bool {
         match &self.at {
@@ -242,7 +249,11 @@ impl Stream {
             },
             Place::In(body) if !body.ended => return body.line(line, out),
             Place::Cleartext(whole) => *whole |= line == SIGNATURE_END,
-            Place::In(_) | Place::Nowhere => {}
+            Place::In(_) => {
+                let label = begins(line.trim_ascii_start());
+                self.another |= matches!(label, Some(Label::Message | Label::SignedMessage));
+            }
+            Place::Nowhere => {}
         }
         false
     }

@@ -32,6 +32,10 @@ const PIECE: usize = 64 * 1024;
 /// Largest packet that is read whole (a signature, a session key), in bytes.
 const LARGEST_PACKET: u32 = 64 << 10;
 
+/// As how many readers those of several messages in one file count at least: more than a file has
+/// that may be removed for all of them.
+const SEVERAL: usize = 64;
+
 /// With which keys blobs are opened and judged.
 pub struct Keyring<'a> {
     /// My own keys, tried in this order.
@@ -191,14 +195,20 @@ pub fn examine(
         let addressees = addressees.clone();
         move || addressees.exclude_me(&keys, keyring, limits.max_tried)
     };
+    // For whom the others are, nobody has looked: they are kept from being removed unseen.
+    let unseen = source.has_another();
     let outcome = match source.outline() {
         Outline::Message { .. } => match finish(inside, recipients, keyring)? {
             Outcome::Damaged if of_others() => Outcome::NotMine,
             outcome => outcome,
         },
-        Outline::Refused(_) if of_others() => Outcome::NotMine,
+        Outline::Refused(_) if !unseen && of_others() => Outcome::NotMine,
         Outline::Refused(refusal) => Outcome::Refused(refusal),
         Outline::Incomplete => Outcome::Incomplete,
+    };
+    let recipients = match outcome {
+        Outcome::Refused(Refusal::Several) => recipients.max(SEVERAL),
+        _ => recipients,
     };
     Ok(Examined {
         outcome,

@@ -79,6 +79,8 @@ struct Seen {
     container: Option<Frame>,
     /// Something follows the container.
     more: bool,
+    /// What follows is another container.
+    several: bool,
     /// A secret key is among the packets.
     secret: bool,
 }
@@ -123,6 +125,11 @@ impl Seen {
         self.secret |= matches!(frame.tag, tag::SECRET_KEY | tag::SECRET_SUBKEY);
         if self.container.is_some() {
             self.more = true;
+            match frame.tag {
+                tag::PKESK => self.addressees.add(&frame),
+                tag::SEIPD | tag::SED | tag::AEAD => self.several = true,
+                _ => {}
+            }
             return;
         }
         match frame.tag {
@@ -143,6 +150,7 @@ impl Seen {
         };
         let refusal = match container.tag {
             // A version 1 container holds at least a block, its repeated end, and the digest.
+            tag::SEIPD | tag::SED | tag::AEAD if self.several => Refusal::Several,
             tag::SEIPD if container.version == Some(1) && container.length < 1 + 10 + 22 => {
                 return Outline::Incomplete;
             }

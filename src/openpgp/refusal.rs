@@ -41,6 +41,8 @@ pub enum Refusal {
     NoRecipient,
     /// A certificate or a secret key.
     KeyFile,
+    /// Several messages in one file.
+    Several,
     /// Packets that do not make a message.
     Malformed,
 }
@@ -146,6 +148,9 @@ impl Refusal {
                  give the others your certificate, and ask for it again"
             }
             Refusal::KeyFile => "a certificate belongs into keys/, a secret key nowhere here",
+            Refusal::Several => {
+                "ask for each in a file of its own, or take the file out of the store and split it"
+            }
             Refusal::Malformed => "ask for it again",
         }
     }
@@ -176,6 +181,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::NoRecipient => f.write_str("encrypted for nobody"),
             Refusal::KeyFile => f.write_str("a key, not a message"),
+            Refusal::Several => f.write_str("several messages in one file"),
             Refusal::Malformed => f.write_str("OpenPGP packets that do not make a message"),
         }
     }

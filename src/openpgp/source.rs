@@ -98,6 +98,14 @@ impl<'a> Source<'a> {
         self.outside.addressees()
     }
 
+    /// Tells whether another armored message follows the first, which is not looked into.
+    pub fn has_another(&self) -> bool {
+        match &self.form {
+            Form::Armored(stream) => stream.has_another(),
+            Form::Binary | Form::Unknown => false,
+        }
+    }
+
     /// Tells what the file is; it must have been read to its end.
     pub fn outline(self) -> Outline {
         match &self.form {
@@ -105,6 +113,7 @@ impl<'a> Source<'a> {
             Form::Unknown => Outline::Incomplete,
             Form::Armored(stream) => match stream.whole() {
                 None => Outline::Incomplete,
+                Some(Label::Message) if stream.has_another() => Outline::Refused(Refusal::Several),
                 Some(Label::SignedMessage) => Outline::Refused(Refusal::CleartextSigned),
                 Some(_) => self.outside.finish(),
             },
