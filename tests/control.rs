@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dds::ids::{BlobKind, Folder};
 use serde_json::Value;
 use support::mount::{
     Home, PATIENCE, Standing, can_mount, daemon_of, is_mounted, process_of, skipped, wait_for,
 };
+
+use support::people::{Blob, Person};
 
 /// A home with two stores, and mounts in the background, which go when the test ends.
 struct Desk {
@@ -211,6 +214,167 @@ fn status_tells_how_things_stand() {
     drop(draft);
     assert_eq!(desk.dds(&["lock"]).code, Some(0));
     assert_refused(&desk.dds(&["status"]), "no mount of this store is running");
+}
+
+impl Desk {
+    /// Lines of the status that begin with a word.
+    #[track_caller]
+    fn lines(&self, word: &str) -> Vec<String> {
+        let told = self.dds(&["status"]);
+        assert_eq!((told.code, &*told.err), (Some(0), ""));
+        let lines = told.out.lines().filter(|line| line.starts_with(word));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn status_tells_what_is_wrong_as_long_as_it_is() {
+    if !can_mount() {
+        return;
+    }
+    let desk = Desk::new();
+    let store = desk.path("documents-btsync");
+    let (bob, carol) = (Person::new("Bob"), Person::new("Carol"));
+    for (name, person) in [("bob", &bob), ("carol", &carol)] {
+        let file = store.join("keys").join(format!("{name}.gpg"));
+        std::fs::write(file, person.certificate().to_bytes()).unwrap();
+    }
+    let mountpoint = desk.mount("secure", &[]);
+    // Not verified: told until it is so, also after a remount.
+    let expect = |names: &[&str]| {
+        wait_for("who is not verified", || {
+            let told = desk.lines("problem: new contact");
+            let named = |name: &&str| {
+                told.iter()
+                    .any(|line| line.contains(&format!("contact {name},")))
+            };
+            told.len() == names.len() && names.iter().all(named)
+        });
+    };
+    expect(&["bob", "carol"]);
+    assert_eq!(desk.dds(&["lock"]).code, Some(0));
+    desk.mount("secure", &[]);
+    expect(&["bob", "carol"]);
+    // It names the file and the line to be edited, and the fingerprint as people compare it.
+    let line = &desk.lines("problem: new contact bob")[0];
+    assert!(line.contains(&bob.fingerprint().in_groups()), "{line}");
+    let (before, number) = line.rsplit_once(", line ").unwrap();
+    let file = &before[before.find(" in /").unwrap() + 4..];
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut lines: Vec<_> = text.lines().collect();
+    let at = number.parse::<usize>().unwrap() - 1;
+    assert_eq!(lines[at], "verified = false");
+    assert!(
+        lines[..at]
+            .iter()
+            .rfind(|line| line.starts_with("name"))
+            .unwrap()
+            .contains("bob")
+    );
+    lines[at] = "verified = true";
+    std::fs::write(file, lines.join("\n") + "\n").unwrap();
+    // Whoever looks up something looks at the pins.
+    let _ = std::fs::read_dir(mountpoint.join("messages"))
+        .unwrap()
+        .count();
+    expect(&["carol"]);
+    let contacts = desk.lines("contact: ");
+    assert_eq!(
+        contacts,
+        [
+            format!("contact: bob {} (verified)", bob.fingerprint().in_groups()),
+            format!(
+                "contact: carol {} (not verified)",
+                carol.fingerprint().in_groups()
+            ),
+        ]
+    );
+    // A damaged file.
+    let me = std::fs::read(desk.path(".config/dds/identity.asc")).unwrap();
+    let me = Person {
+        identity: dds::openpgp::Identity::unlock(&me, None).unwrap(),
+        secret: me,
+    };
+    let mut damaged = Blob::new(BlobKind::Message, &bob, &[&me, &bob], "x.txt").seal();
+    let near_the_end = damaged.len() - 150;
+    damaged[near_the_end] = if damaged[near_the_end] == b'A' {
+        b'B'
+    } else {
+        b'A'
+    };
+    let name = support::people::deliver(&store, Folder::Messages, &damaged);
+    wait_for("the damaged file", || {
+        desk.lines("problem: messages/unverified/").len() == 1
+    });
+    std::fs::remove_file(store.join("messages").join(name.file_name())).unwrap();
+    wait_for("its end", || {
+        desk.lines("problem: messages/unverified/").is_empty()
+    });
+    // What failed last.
+    assert_eq!(desk.lines("last error: "), [""; 0]);
+    assert!(std::fs::write(mountpoint.join("messages/Carol/x"), "x").is_err());
+    let last = desk.lines("last error: ");
+    assert!(
+        last.len() == 1 && last[0].contains("messages/Carol: "),
+        "{last:?}"
+    );
+    let status = desk.status();
+    assert_eq!(status["errors"].as_array().unwrap().len(), 1);
+    assert_eq!(desk.dds(&["lock"]).code, Some(0));
+}
+
+#[test]
+fn times_are_those_of_the_place_and_fingerprints_in_groups() {
+    if !can_mount() || !Path::new("/usr/share/zoneinfo/Asia/Kolkata").exists() {
+        return;
+    }
+    let desk = Desk::new();
+    let zone = |program: &str| {
+        let mut command = desk.command(program);
+        command.env("TZ", "Asia/Kolkata");
+        command
+    };
+    let mounted = run(zone(env!("CARGO_BIN_EXE_dds-mount")).arg(desk.path("secure")));
+    assert_eq!((mounted.code, &*mounted.err), (Some(0), ""));
+    assert!(std::fs::write(desk.path("secure/messages/dave/x"), "x").is_err());
+    let text = run(zone(env!("CARGO_BIN_EXE_dds")).arg("status")).out;
+    let shown = std::fs::read_to_string(desk.path("secure/.dds/status")).unwrap();
+    assert_eq!(text, shown);
+    let line = |word: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(word))
+            .unwrap()
+    };
+    assert!(line("mounted: ").ends_with(" +0530"), "{text}");
+    assert!(
+        line("last error: ").contains(" +0530 messages/dave: "),
+        "{text}"
+    );
+    let groups: Vec<_> = line("identity: ").split(' ').collect();
+    assert!(groups.len() == 10 && groups.iter().all(|group| group.len() == 4));
+    let status = desk.status();
+    assert_eq!(status["identity"], groups.concat());
+    assert!(status["mounted_since"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(desk.dds(&["lock"]).code, Some(0));
+}
+
+#[test]
+fn status_never_answers_for_a_mount_that_is_gone() {
+    if !can_mount() {
+        return;
+    }
+    let desk = Desk::new();
+    let mountpoint = desk.mount("secure", &[]);
+    // Taken out of the tree while a file is open: the daemon has still to end.
+    let _shell = Standing::inside(&mountpoint.join("notes"));
+    let away = Command::new("umount").arg("-l").arg(&mountpoint).status();
+    if !away.is_ok_and(|ended| ended.success()) {
+        let mut away = Command::new("fusermount3");
+        away.args(["-u", "-z", "-q"]).arg(&mountpoint);
+        assert!(away.status().unwrap().success());
+    }
+    assert_refused(&desk.dds(&["status"]), "no mount of this store is running");
+    wait_for("its end", || process_of(&mountpoint, "dds-mount").is_none());
 }
 
 #[test]

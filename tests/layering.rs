@@ -34,7 +34,7 @@ const ALSO: [(&str, &str); 10] = [
     ("view", "store::{FileName, SoftwareEntry, SoftwareKind}"),
     ("view", "store::Space"),
     ("view", "store::{Change, Watch}"),
-    ("view", "contacts::Contact"),
+    ("view", "contacts::{Contact, ContactName}"),
     ("ids", "error"),
 ];
 

@@ -11,6 +11,7 @@ use support::mount::{Home, can_mount, is_mounted};
 
 const README: &str = include_str!("../README.md");
 const MANUAL: &str = include_str!("../man/dds-mount.1");
+const RECOVERY: &str = include_str!("../man/dds-recovery.7");
 
 /// Nothing that a session does takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -200,6 +201,66 @@ fn the_sessions_run_as_shown() {
         }
     }
     assert!(!is_mounted(&home.path("secure")), "left mounted");
+}
+
+/// The commands of a section of the page on recovery, one a line.
+fn recovery(section: &str) -> String {
+    let (_, after) = RECOVERY.split_once(&format!(".Ss {section}\n")).unwrap();
+    let (section, _) = after.split_once("\n.S").unwrap();
+    let commands = section.lines().filter_map(|line| line.strip_prefix("$ "));
+    commands.map(|command| format!("{command}\n")).collect()
+}
+
+#[test]
+fn the_page_on_recovery_works_as_written() {
+    if !can_mount() {
+        return;
+    }
+    let (home, new) = (Home::new(), Home::new());
+    let (_tidy, _tidy_new) = (Tidy(&home), Tidy(&new));
+    // Where a passphrase would be asked for there is no terminal.
+    let run = |home: &Home, script: &str| {
+        let script = script.replace("dds init --user-id", "dds init --no-passphrase --user-id");
+        let said = run(home, &format!("set -eu\n{script}\necho done"));
+        assert!(said.ends_with("done\n"), "{script}\n{said}");
+        said
+    };
+    run(
+        &home,
+        "dds init --user-id 'Bob <bob@example.org>'
+         HOME=$HOME/carol dds init --user-id 'Carol <carol@example.org>'
+         cp carol/documents-btsync/keys/*.gpg documents-btsync/keys/carol.gpg
+         mkdir stick
+         dds-mount ~/secure
+         mkdir ~/secure/notes/carol/trip
+         echo 'train at 9' > ~/secure/notes/carol/trip/plan.md",
+    );
+    run(&home, &recovery("A copy to keep"));
+    // The synchroniser brings the store; the stick is carried over.
+    for folder in ["documents-btsync", "stick"] {
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(home.path(folder))
+            .arg(new.dir.path())
+            .status();
+        assert!(copied.unwrap().success());
+    }
+    run(&new, &recovery("Another device, or a new disk"));
+    let plan = |home: &Home| std::fs::read_to_string(home.path("secure/notes/carol/trip/plan.md"));
+    assert_eq!(plan(&new).unwrap(), "train at 9\n");
+    run(&new, "dds lock");
+    run(&home, &recovery("The key is lost or stolen"));
+    assert_eq!(plan(&home).unwrap(), "train at 9\n");
+    run(&home, "echo new > ~/secure/notes/me/new.txt");
+    // The old key is revoked for everybody who has the store.
+    let revocation = home.path("documents-btsync/keys/identity.rev.asc");
+    let certificates = dds::openpgp::Certificate::parse_all(&std::fs::read(revocation).unwrap());
+    assert_eq!(certificates.unwrap().len(), 1);
+    run(&home, &recovery("Somebody leaves"));
+    assert!(!home.path("documents-btsync/keys/carol.gpg").exists());
+    let kept = std::fs::read_to_string(home.path("secure/notes/me/trip/plan.md"));
+    assert_eq!(kept.unwrap(), "train at 9\n");
+    run(&home, "dds lock");
 }
 
 #[test]

@@ -271,6 +271,11 @@ impl Contacts {
         self.commit(book)
     }
 
+    /// Tells people where a contact is confirmed by hand: the file, and the line.
+    pub fn place_of(&self, name: &ContactName) -> Option<String> {
+        self.pins.as_ref()?.place_of(name)
+    }
+
     /// Returns the contact of that name.
     pub fn by_name(&self, name: &str) -> Option<&Contact> {
         self.iter().find(|contact| contact.name.as_str() == name)

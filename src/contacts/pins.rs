@@ -185,6 +185,33 @@ impl Pins {
         sync_directory(&mine)
     }
 
+    /// Names the line that says whether a contact is verified, else the one with its name.
+    pub(super) fn place_of(&self, name: &ContactName) -> Option<String> {
+        let path = printable(&self.dir.join(PINS).to_string_lossy());
+        let text = self.known.as_ref()?;
+        let document: Document = toml::from_str(text).ok()?;
+        let mut records = document.contact.iter();
+        let record = records.find(|record| record.name.get_ref() == name.as_str())?;
+        let named = record.name.span().start.min(text.len());
+        let line = |offset: usize| {
+            let before = &text.as_bytes()[..offset];
+            1 + before.iter().filter(|byte| **byte == b'\n').count()
+        };
+        // The record ends where the next one begins.
+        let begin = text[..named].rfind("[[").unwrap_or(0);
+        let end = text[named..]
+            .find("\n[[")
+            .map_or(text.len(), |at| named + at);
+        let mut offset = begin;
+        for one in text[begin..end].split_inclusive('\n') {
+            if one.trim_start().starts_with("verified") {
+                return Some(format!("{path}, line {}", line(offset)));
+            }
+            offset += one.len();
+        }
+        Some(format!("{path}, line {}", line(named)))
+    }
+
     fn read_text(&self) -> Result<Option<String>> {
         let path = self.dir.join(PINS);
         let Some(bytes) = read_file(&path)? else {

@@ -26,8 +26,11 @@ use super::calls;
 /// The newest landlock that was thought of here. Of an older one, all is used that it has.
 const NEWEST: ABI = ABI::V9;
 
-/// What is read of the machine: callers and the table of mounts; how many processors there are.
-const MACHINE: [&str; 4] = [
+/// What is read of the machine: the time zone; callers and the table of mounts; how many processors
+/// there are.
+const MACHINE: [&str; 6] = [
+    "/etc/localtime",
+    "/usr/share/zoneinfo",
     "/proc",
     "/dev/urandom",
     "/sys/devices/system/cpu/online",

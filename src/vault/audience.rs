@@ -68,6 +68,8 @@ pub enum Who<'a> {
 pub struct People {
     /// My keys, the signing one first, and what others call me by them.
     mine: Vec<(Fingerprint, ContactName)>,
+    /// Mail addresses in my certificates, in lower case.
+    my_addresses: Vec<String>,
     contacts: BTreeMap<String, Contact>,
     by_fingerprint: HashMap<Fingerprint, String>,
     groups: Groups,
@@ -109,10 +111,59 @@ impl People {
         }
         People {
             mine,
+            my_addresses: Vec::new(),
             contacts,
             by_fingerprint,
             groups,
         }
+    }
+
+    /// Adds the addresses by which others may spell me.
+    #[must_use]
+    pub fn with_my_addresses(mut self, addresses: Vec<String>) -> Self {
+        self.my_addresses = addresses;
+        self
+    }
+
+    /// Tells whether somebody who spells a member of an audience means me: by the name that others
+    /// give me, unless it is somebody else's here, by an address that only I have, or by a full
+    /// fingerprint. So a path can be told to another member.
+    pub fn means_me(&self, spelled: &str) -> bool {
+        if spelled.contains('@') {
+            let mut mine = self.my_addresses.iter();
+            return mine.any(|address| address.eq_ignore_ascii_case(spelled))
+                && !self.has_address(spelled);
+        }
+        if let Ok(key) = spelled.parse::<Fingerprint>() {
+            return self.who(&key) == Who::Me;
+        }
+        let called = self.mine.iter().any(|(_, name)| name.as_str() == spelled);
+        let is_group = self.groups.names().any(|name| name.as_str() == spelled);
+        called && !is_group && self.by_name(spelled).is_none()
+    }
+
+    /// Tells whether any contact is pinned with an address.
+    pub fn has_address(&self, address: &str) -> bool {
+        let mut all = self
+            .contacts
+            .values()
+            .flat_map(|contact| &contact.addresses);
+        all.any(|known| known.eq_ignore_ascii_case(address))
+    }
+
+    /// The configured groups' names.
+    pub fn groups(&self) -> impl Iterator<Item = &ContactName> {
+        self.groups.names()
+    }
+
+    /// Members of groups who are no contacts: nothing can be written to these groups.
+    pub fn strangers_in_groups(&self) -> impl Iterator<Item = (&ContactName, &ContactName)> {
+        let groups = self.groups.0.iter();
+        let all =
+            groups.flat_map(|(group, members)| members.iter().map(move |member| (group, member)));
+        all.filter(|(_, member)| {
+            self.by_name(member.as_str()).is_none() && !self.means_me(member.as_str())
+        })
     }
 
     /// All contacts, by name.
@@ -146,19 +197,22 @@ impl People {
         holder_of(address, self.contacts.values())
     }
 
-    /// Returns the members of a configured group, if all of them are contacts.
+    /// Returns the members of a configured group, if all of them but me are contacts.
     pub fn group(&self, name: &str) -> Option<Audience> {
         let (_, members) = self
             .groups
             .0
             .iter()
             .find(|(group, _)| group.as_str() == name)?;
+        let others = members.iter().filter(|member| {
+            self.by_name(member.as_str()).is_some() || !self.means_me(member.as_str())
+        });
         let key = |member: &ContactName| {
             self.contacts
                 .get(member.as_str())
                 .map(|c: &Contact| c.fingerprint.clone())
         };
-        members.iter().map(key).collect()
+        others.map(key).collect()
     }
 
     /// Returns the configured name of an audience.

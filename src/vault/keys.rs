@@ -15,13 +15,6 @@ use crate::vault::{Vault, folder_error, lock};
 /// Bytes of the largest file in `keys/` that is looked at.
 pub const KEY_FILE_LIMIT: u64 = 1 << 20;
 
-/// Tells whether a file of this name in `keys/` may hold certificates.
-pub fn is_key_file_name(name: &str) -> bool {
-    [".gpg", ".asc", ".pgp"]
-        .iter()
-        .any(|ending| name.len() > ending.len() && name.to_ascii_lowercase().ends_with(ending))
-}
-
 impl Vault {
     /// Reads what changed in `keys/`, pins newcomers, and judges everything anew if that changed
     /// whom I know. Without a listing what the files are known to hold stays.
@@ -83,7 +76,12 @@ impl Vault {
         keep_first(&mut saved, known.map(|told| notices.extend(told)));
         if damaged.is_none() {
             match self.observe(folder, &mut contacts) {
-                Ok(found) => notices.extend(found.iter().map(ToString::to_string)),
+                Ok(found) => {
+                    // Who was pinned now is told as long as nobody confirmed it.
+                    let found = found.iter();
+                    let found = found.filter(|notice| !matches!(notice, Notice::Pinned { .. }));
+                    notices.extend(found.map(ToString::to_string));
+                }
                 Err(error) => keep_first(&mut saved, Err(error)),
             }
             let known = self.known_copies(folder, &mut contacts, &[], true);
@@ -94,7 +92,7 @@ impl Vault {
         let pinned = pinned.filter_map(|key| folder.kept.get(key).cloned());
         let all: Vec<Certificate> = mine.chain(pinned).collect();
         let called = called(&self.identities);
-        let people = Arc::new(People::new(called, &contacts, self.options.groups.clone()));
+        let people = Arc::new(self.people_of(called, &contacts));
         drop(contacts);
 
         notices.extend(damaged);
@@ -279,19 +277,31 @@ impl Vault {
         told
     }
 
-    /// Stores a file of certificates in `keys/` after checking it, and pins what is new.
+    /// Everybody I know, with what is known of myself.
+    pub(super) fn people_of(
+        &self,
+        called: Vec<(Fingerprint, ContactName)>,
+        contacts: &Contacts,
+    ) -> People {
+        let mine = self.identities.iter().map(Identity::certificate);
+        let user_ids = mine.flat_map(|certificate| certificate.user_ids());
+        let addresses = user_ids.filter_map(|user_id| user_id.email).collect();
+        let people = People::new(called, contacts, self.options.groups.clone());
+        people.with_my_addresses(addresses)
+    }
+
+    /// Stores certificates in `keys/` after checking them, and pins what is new. Returns the name
+    /// of the file that holds them, or the first of them.
     ///
-    /// An existing file is only replaced by certificates of the same primary keys, and the two
-    /// are merged, so that no revocation is lost.
+    /// Under a name that certificates can have in the store they stay as they are. Under any other
+    /// each is stored by itself, as `<fingerprint>.asc`. An existing file is only replaced by
+    /// certificates of the same primary keys, and the two are merged, so that no revocation is
+    /// lost.
     ///
     /// # Errors
-    /// `Invalid` for a secret key, for anything but certificates, for a wrong file name, or for
-    /// other keys than the file holds; `TooLarge` above [`KEY_FILE_LIMIT`]. Nothing is stored then.
-    pub fn put_key(&self, name: &FileName, bytes: &[u8]) -> Result<()> {
-        if !name.as_os_str().to_str().is_some_and(is_key_file_name) {
-            let rule = "files in keys/ are certificates named *.gpg, *.asc or *.pgp";
-            return Err(Error::new(Kind::Invalid, rule));
-        }
+    /// `Invalid` for a secret key, for anything but certificates, or for other keys than the file
+    /// holds; `TooLarge` above [`KEY_FILE_LIMIT`]. Nothing is stored then.
+    pub fn put_key(&self, name: &FileName, bytes: &[u8]) -> Result<FileName> {
         if bytes.len() as u64 > KEY_FILE_LIMIT {
             return Err(Error::new(
                 Kind::TooLarge,
@@ -303,31 +313,57 @@ impl Vault {
                            certificates only (gpg --export, without -secret-keys)";
             return Err(Error::new(Kind::Invalid, refused));
         }
-        let new = merged(&Certificate::parse_all(bytes)?);
+        let certificates = Certificate::parse_all(bytes).map_err(|error| {
+            let helps = "keys/ takes OpenPGP certificates only, such as gpg --export writes";
+            Error::new(error.kind(), format!("{error}; {helps}"))
+        })?;
+        let stored = if store::is_candidate(name) {
+            self.put_certificates(name, merged(&certificates), Some(bytes))?;
+            name.clone()
+        } else {
+            let own = |one: &Fingerprint| FileName::new(format!("{one}.asc"));
+            for (fingerprint, certificate) in merged(&certificates) {
+                let alone = BTreeMap::from([(fingerprint.clone(), certificate)]);
+                self.put_certificates(&own(&fingerprint)?, alone, None)?;
+            }
+            own(&certificates[0].fingerprint())?
+        };
+        self.refresh()?;
+        Ok(stored)
+    }
+
+    /// Stores certificates in one file, merged with what it holds; `as_given` if it holds nothing.
+    fn put_certificates(
+        &self,
+        name: &FileName,
+        new: BTreeMap<Fingerprint, Certificate>,
+        as_given: Option<&[u8]>,
+    ) -> Result<()> {
         let old = match self.store().read_key(name, KEY_FILE_LIMIT) {
             Ok(old) => merged(&Certificate::parse_all(&old).unwrap_or_default()),
             Err(error) if error.kind() == Kind::NotFound => BTreeMap::new(),
             Err(error) => return Err(folder_error(error)),
         };
-        if old.is_empty() {
-            self.store().put_key(name, bytes).map_err(folder_error)?;
-        } else {
-            if !old.keys().eq(new.keys()) {
-                let other = "this file holds another key; copy the new one under another name";
-                return Err(Error::new(Kind::Invalid, other));
-            }
-            let armored = name.as_bytes().ends_with(b".asc");
-            let mut both = Vec::new();
-            for (fingerprint, certificate) in &old {
-                let certificate = certificate.merge(&new[fingerprint])?;
-                both.extend(match armored {
-                    true => certificate.to_armored(),
-                    false => certificate.to_bytes(),
-                });
-            }
-            self.store().put_key(name, &both).map_err(folder_error)?;
+        if let (true, Some(given)) = (old.is_empty(), as_given) {
+            return self.store().put_key(name, given).map_err(folder_error);
         }
-        self.refresh()
+        if !old.is_empty() && !old.keys().eq(new.keys()) {
+            let other = "this file holds another key; copy the new one under another name";
+            return Err(Error::new(Kind::Invalid, other));
+        }
+        let armored = name.as_bytes().ends_with(b".asc");
+        let mut both = Vec::new();
+        for (fingerprint, certificate) in new {
+            let certificate = match old.get(&fingerprint) {
+                Some(known) => known.merge(&certificate)?,
+                None => certificate,
+            };
+            both.extend(match armored {
+                true => certificate.to_armored(),
+                false => certificate.to_bytes(),
+            });
+        }
+        self.store().put_key(name, &both).map_err(folder_error)
     }
 
     /// Returns the certificate to which `key`'s owner is written.

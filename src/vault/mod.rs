@@ -19,6 +19,7 @@ mod judge;
 mod key_folder;
 mod key_problems;
 mod keys;
+mod notices;
 mod openings;
 mod past;
 mod publish;
@@ -43,7 +44,7 @@ pub use batch::Batch;
 pub use clock::ThreadClock;
 pub use documents::{DocKey, Document, Head, PRIVATE_RECIPIENTS, Unreadable, Version};
 pub use judge::{Place, Vouched};
-pub use keys::{KEY_FILE_LIMIT, is_key_file_name};
+pub use keys::KEY_FILE_LIMIT;
 pub use past::Past;
 pub use publish::{Publication, Published};
 pub use rescue::Rescued;
@@ -459,19 +460,6 @@ impl Vault {
     /// `Io` or `NoSpace` as the disk says; replaced blobs then stay.
     pub fn settle(&self) -> Result<()> {
         self.shared.settle()
-    }
-
-    /// Sentences about the state of the store, for `.dds/status`.
-    pub fn notices(&self) -> Vec<String> {
-        let mut notices = self.broken_folders();
-        notices.extend(self.state().key_notices.iter().cloned());
-        notices.extend(self.key_problems());
-        notices.extend(self.shortcomings());
-        notices.extend(self.file_notices());
-        notices.extend(self.shared.notices());
-        notices.extend(self.state_dir.notices());
-        notices.extend(lock(&self.told).iter().cloned());
-        notices
     }
 
     /// What the key that I write with cannot do, a sentence each.

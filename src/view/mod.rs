@@ -17,6 +17,7 @@ mod file;
 mod free_names;
 mod history;
 mod links;
+mod local_time;
 mod looking;
 mod made_here;
 mod names;
@@ -58,6 +59,7 @@ pub use write::SetAttr;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
+use crate::store::FileName;
 use crate::vault::{Audience, Vault};
 use crate::view::open::check_length;
 use crate::view::tree::{FileRole, Role, Tree, What};
@@ -93,6 +95,8 @@ pub struct View {
     looks: looking::Looks,
     /// Everything that was in the store at first is shown.
     was_read: AtomicBool,
+    /// Names under which programs wrote certificates in this mount that have other ones.
+    spelled_keys: Mutex<HashMap<OsString, FileName>>,
     /// Who is told what others did.
     watcher: OnceLock<Watcher>,
 }
@@ -177,6 +181,7 @@ impl View {
             last_use: status::LastUse::now(),
             looks: looking::Looks::default(),
             was_read: AtomicBool::new(false),
+            spelled_keys: Mutex::default(),
             watcher: OnceLock::new(),
         };
         view.show_changes();
@@ -201,8 +206,27 @@ impl View {
         self.give_unreserved_names(Some(parent));
         match self.find(parent, name)? {
             Some(ino) => self.getattr(ino),
-            None => Err(not_found()),
+            None => {
+                self.tell_unknown_audience(parent, name);
+                Err(not_found())
+            }
         }
+    }
+
+    /// Tells in `.dds/errors` why a name in `messages/` or `notes/` is no audience: the errno alone
+    /// does not say whom it would have been. Hidden names are probes of programs.
+    fn tell_unknown_audience(&self, parent: Ino, name: &OsStr) {
+        let folder = match self.tree().dir(parent).map(|dir| dir.role.clone()) {
+            Some(Role::Folder(folder)) => folder,
+            _ => return,
+        };
+        let spelled = name.to_string_lossy();
+        if spelled.starts_with('.') {
+            return;
+        }
+        let why = audiences::why_unknown(&self.vault.people(), folder, &spelled);
+        let path = format!("{}/{spelled}", folder.name());
+        self.errors.note_once(&path, &why);
     }
 
     fn find(&self, parent: Ino, name: &OsStr) -> Result<Option<Ino>> {
@@ -212,6 +236,13 @@ impl View {
             .dir(parent)
             .ok_or_else(|| self.not_a_directory(&tree, parent))?;
         let found = dir.children.get(name).copied();
+        if dir.role == Role::Keys && found.is_none() {
+            let Some(stored) = self.spelled_key(&tree, parent, name) else {
+                return Ok(None);
+            };
+            let target = stored.as_os_str().to_string_lossy().into_owned();
+            return Ok(Some(tree.alias(parent, name, target)));
+        }
         let Role::Folder(folder) = dir.role else {
             return Ok(found);
         };

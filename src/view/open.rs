@@ -325,15 +325,8 @@ impl View {
             Role::Audience(folder, audience) => (*folder, audience, ""),
             Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
             Role::Keys => {
+                // What it is called does not matter: what it holds is looked at when it is whole.
                 let name = crate::store::FileName::new(OsStr::new(check_new_name(name)?))?;
-                if !name
-                    .as_os_str()
-                    .to_str()
-                    .is_some_and(crate::vault::is_key_file_name)
-                {
-                    let rule = "keys/ takes certificates, in files named *.gpg, *.asc or *.pgp";
-                    return Err(Error::new(Kind::Forbidden, rule));
-                }
                 let role = FileRole::Key(name.clone());
                 return Ok((role, Target::Key(name), Vec::new()));
             }

@@ -23,6 +23,17 @@ impl View {
     }
 
     fn unlink_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        let stored = {
+            let tree = self.tree();
+            let unlisted = tree.child(parent, name).is_none();
+            let in_keys = tree.dir(parent).is_some_and(|dir| dir.role == Role::Keys);
+            (unlisted && in_keys)
+                .then(|| self.spelled_key(&tree, parent, name))
+                .flatten()
+        };
+        if let Some(stored) = stored {
+            return self.unlink_quietly(parent, stored.as_os_str());
+        }
         let Some(ino) = self.tree().child(parent, name) else {
             return match self.find(parent, name)? {
                 Some(_) => Err(Error::new(

@@ -66,6 +66,9 @@ impl View {
         caller: Caller,
     ) -> Result<()> {
         let _use = self.last_use.begin();
+        if parent == new_parent && self.respell_key(parent, name, new_name) {
+            return Ok(());
+        }
         let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode, caller);
         self.reported_in(parent, name, renamed)
     }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Timestamp;
-use crate::view::names::utc;
+use crate::view::local_time::local;
 use crate::view::tree::Ino;
 use crate::view::{View, lock};
 
@@ -14,7 +14,13 @@ use crate::view::{View, lock};
 const LINES: usize = 200;
 
 #[derive(Default)]
-pub(super) struct ErrorLog(Mutex<VecDeque<String>>);
+pub(super) struct ErrorLog(Mutex<VecDeque<Line>>);
+
+/// When something failed, and what.
+struct Line {
+    when: Timestamp,
+    what: String,
+}
 
 impl ErrorLog {
     pub(super) fn add(&self, path: &str, error: &Error) {
@@ -22,17 +28,41 @@ impl ErrorLog {
     }
 
     pub(super) fn note(&self, path: &str, sentence: &str) {
-        let when = utc(Timestamp::now(), "%Y-%m-%d %H:%M:%S UTC");
-        let line = format!("{when} {}: {}\n", printable(path), printable(sentence));
+        self.push(path, sentence, false);
+    }
+
+    /// As [`ErrorLog::note`], in place of an earlier line that says the same: programs look for a
+    /// name several times where a person tried it once.
+    pub(super) fn note_once(&self, path: &str, sentence: &str) {
+        self.push(path, sentence, true);
+    }
+
+    fn push(&self, path: &str, sentence: &str, once: bool) {
+        let when = Timestamp::now();
+        let what = format!("{}: {}", printable(path), printable(sentence));
         let mut lines = lock(&self.0);
+        if once {
+            lines.retain(|line| line.what != what);
+        }
         if lines.len() == LINES {
             lines.pop_front();
         }
-        lines.push_back(line);
+        lines.push_back(Line { when, what });
     }
 
     pub(super) fn text(&self) -> String {
-        lock(&self.0).iter().map(String::as_str).collect()
+        self.last(LINES)
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    /// The last lines, the newest last.
+    pub(super) fn last(&self, number: usize) -> Vec<String> {
+        let lines = lock(&self.0);
+        let last = lines.iter().skip(lines.len().saturating_sub(number));
+        last.map(|line| format!("{} {}", local(line.when), line.what))
+            .collect()
     }
 }
 

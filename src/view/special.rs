@@ -144,6 +144,53 @@ impl View {
         Ok(OpenFile::published(content, target, stat))
     }
 
+    /// Shows a file of certificates under the name that it has in the store. The name under which
+    /// a program wrote it stays good in this mount, as another spelling.
+    pub(super) fn show_stored_key(&self, ino: Ino, stored: &FileName) {
+        let mut tree = self.tree();
+        let Some(node) = tree.get(ino).filter(|node| node.name != stored.as_os_str()) else {
+            return;
+        };
+        let (parent, written) = (node.parent, node.name.clone());
+        if !tree.is_attached(ino) {
+            return;
+        }
+        if tree.child(parent, stored.as_os_str()).is_none() {
+            tree.relocate(ino, parent, stored.as_os_str());
+        } else {
+            tree.detach(ino);
+        }
+        tree.set_role(ino, FileRole::Key(stored.clone()));
+        lock(&self.spelled_keys).insert(written, stored.clone());
+    }
+
+    /// Finds the file that was written under another name than it has.
+    pub(super) fn spelled_key(&self, tree: &Tree, parent: Ino, name: &OsStr) -> Option<FileName> {
+        let stored = lock(&self.spelled_keys).get(name).cloned()?;
+        let is_there = tree.child(parent, stored.as_os_str()).is_some();
+        is_there.then_some(stored)
+    }
+
+    /// Gives another spelling in `keys/` another name, as programs do that write a file aside
+    /// first. Tells whether it was one.
+    pub(super) fn respell_key(&self, parent: Ino, name: &OsStr, new_name: &OsStr) -> bool {
+        let tree = self.tree();
+        if tree.dir(parent).is_none_or(|dir| dir.role != Role::Keys)
+            || tree.child(parent, name).is_some()
+            || tree.child(parent, new_name).is_some()
+        {
+            return false;
+        }
+        let mut spelled = lock(&self.spelled_keys);
+        match spelled.remove(name) {
+            Some(stored) => {
+                spelled.insert(new_name.to_owned(), stored);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Opens a file of `software/`, which is read from the disk piece by piece; refuses writing
     /// where nothing is ever written. `None`: any other file.
     pub(super) fn open_special(&self, ino: Ino, access: Access) -> Result<Option<Handle>> {

@@ -8,9 +8,11 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::printable;
+use crate::ids::{Fingerprint, Timestamp};
 use crate::view::View;
+use crate::view::local_time::local;
 use crate::view::names::utc;
-use crate::view::tree::{FileRole, Ino};
+use crate::view::tree::{FileRole, Ino, Tree};
 
 /// What the status tells of the process that serves the view. The view only passes it on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -54,6 +56,9 @@ pub struct Status {
     pub rescued: Vec<String>,
     /// What people should look at.
     pub problems: Vec<String>,
+    /// The last lines of `.dds/errors`, the newest last.
+    #[serde(default)]
+    pub errors: Vec<String>,
 }
 
 /// A contact, as far as the status tells it.
@@ -92,6 +97,7 @@ impl View {
             paths.sort();
             paths
         };
+        problems.extend(self.file_problems(&tree));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             surroundings,
@@ -107,7 +113,34 @@ impl View {
                 .count(),
             rescued: paths(|file| matches!(file.role, FileRole::Rescued(_))),
             problems,
+            errors: self.errors.last(LAST_ERRORS),
         }
+    }
+
+    /// Sentences about files that cannot be opened, as long as they are there.
+    fn file_problems(&self, tree: &Tree) -> Vec<String> {
+        let shown = tree.files().filter(|(ino, _)| tree.is_attached(*ino));
+        let mut problems: Vec<String> = shown
+            .filter_map(|(ino, file)| {
+                let FileRole::Document(shown) = &file.role else {
+                    return None;
+                };
+                let version = &shown.head.as_ref()?.version;
+                if version.unreadable.is_some() {
+                    // Nothing is read for that: it is known.
+                    let why = self.vault.content(version).err()?;
+                    return Some(format!("{}: {why}", tree.path(ino)));
+                }
+                None
+            })
+            .collect();
+        problems.sort();
+        let more = problems.len().saturating_sub(FILE_PROBLEMS);
+        if more > 0 {
+            problems.truncate(FILE_PROBLEMS);
+            problems.push(format!("{more} more files cannot be opened"));
+        }
+        problems
     }
 
     /// How long nobody has used the view: read, written, opened, listed or changed anything. That
@@ -149,6 +182,11 @@ impl View {
         InService { view: self }
     }
 }
+
+/// Lines of `.dds/errors` in the status.
+const LAST_ERRORS: usize = 5;
+/// Files in the status that cannot be opened.
+const FILE_PROBLEMS: usize = 50;
 
 /// A request that is in service.
 pub struct InService<'a> {
@@ -221,16 +259,15 @@ impl fmt::Display for Status {
         writeln!(f, "dds-mount {}", printable(&self.version))?;
         writeln!(f, "mountpoint: {}", printable(&around.mountpoint))?;
         writeln!(f, "store: {}", printable(&around.store))?;
-        writeln!(f, "identity: {}", printable(&self.identity))?;
-        let since = self.mounted_since.replace('T', " ").replace('Z', " UTC");
-        writeln!(f, "mounted: {}", printable(&since))?;
+        writeln!(f, "identity: {}", grouped(&self.identity))?;
+        writeln!(f, "mounted: {}", local_of(&self.mounted_since))?;
         writeln!(f, "sandbox: {}", list(&around.sandbox))?;
         writeln!(f, "locked memory: {}", list(&around.locked_memory))?;
         if self.reading || self.unopened > 0 {
             writeln!(f, "files not opened yet: {}", self.unopened)?;
         }
         for contact in &self.contacts {
-            let (name, fingerprint) = (printable(&contact.name), printable(&contact.fingerprint));
+            let (name, fingerprint) = (printable(&contact.name), grouped(&contact.fingerprint));
             writeln!(
                 f,
                 "contact: {name} {fingerprint} ({})",
@@ -252,8 +289,24 @@ impl fmt::Display for Status {
         for problem in &self.problems {
             writeln!(f, "problem: {}", printable(problem))?;
         }
+        for error in &self.errors {
+            writeln!(f, "last error: {}", printable(error))?;
+        }
         Ok(())
     }
+}
+
+/// A fingerprint as people compare it.
+fn grouped(fingerprint: &str) -> String {
+    let parsed = fingerprint.parse::<Fingerprint>();
+    parsed.map_or_else(|_| printable(fingerprint), |parsed| parsed.in_groups())
+}
+
+/// A time of RFC 3339 as people here read it.
+fn local_of(time: &str) -> String {
+    let parsed = chrono::DateTime::parse_from_rfc3339(time).ok();
+    let parsed = parsed.and_then(|time| Timestamp::new(time.timestamp(), 0).ok());
+    parsed.map_or_else(|| printable(time), local)
 }
 
 fn list(words: &[String]) -> String {

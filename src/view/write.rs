@@ -305,7 +305,11 @@ impl View {
             Target::Key(name) => {
                 // One byte more than is allowed, so that it is refused and not cut.
                 let bytes = body.read(0, KEY_FILE_LIMIT as usize + 1);
-                bytes.and_then(|bytes| self.vault.put_key(name, &bytes))
+                let stored = bytes.and_then(|bytes| self.vault.put_key(name, &bytes));
+                stored.map(|stored| {
+                    self.show_stored_key(ino, &stored);
+                    body.target = Target::Key(stored);
+                })
             }
             Target::Document { .. } => self.publish_document(ino, body, place),
         };
