@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod background;
 pub mod config;
 mod control;
 mod daemons;

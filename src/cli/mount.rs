@@ -1,8 +1,5 @@
 //! `dds-mount`: unlock, mount, go to the background, serve until unmounted.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +10,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::background;
 use super::config::{Config, find_store, open_store};
 use super::control::{Control, Door, told};
 use super::daemons;
@@ -38,7 +36,7 @@ use crate::store::DirStore;
 use crate::vault::{StateKey, Vault};
 use crate::view::{Surroundings, View};
 
-const PROGRAM: &str = "dds-mount";
+pub(super) const PROGRAM: &str = "dds-mount";
 
 /// Show a synced folder of OpenPGP files as plain files
 ///
@@ -157,7 +155,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     if arguments.foreground {
         serve_in_foreground(job)
     } else {
-        serve_in_background(job)
+        background::serve(job)
     }
 }
 
@@ -255,12 +253,12 @@ fn spill_area(store: &Path) -> Outcome<Arc<SpillArea>> {
 }
 
 /// Everything that is needed to mount.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     store: DirStore,
     store_path: PathBuf,
     identities: Vec<Identity>,
     config: Config,
-    mountpoint: &'a Mountpoint,
+    pub(super) mountpoint: &'a Mountpoint,
     options: Vec<String>,
     keeper: Keeper,
     require_sandbox: bool,
@@ -268,9 +266,9 @@ struct Job<'a> {
     idle: Option<Duration>,
 }
 
-/// A mount that is usable.
-struct Running {
-    view: Arc<View>,
+/// A mount that is served.
+pub(super) struct Running {
+    pub(super) view: Arc<View>,
     serving: Serving,
     control: Control,
 }
@@ -279,7 +277,7 @@ impl Job<'_> {
     /// Mounts, then begins to read the store: nothing that others wrote is looked at before the
     /// process is confined, and mounting needs what it gives up. The mount is served from then on,
     /// however long reading takes.
-    fn mount(self) -> Outcome<Running> {
+    pub(super) fn mount(self) -> Outcome<Running> {
         let mountpoint = self.mountpoint;
         self.try_mount().inspect_err(|_| mountpoint.undo())
     }
@@ -393,9 +391,6 @@ fn places(store: &Path, mountpoint: &Path) -> Outcome<Places> {
     })
 }
 
-/// How long the store is read before the mount goes to the background all the same.
-const READING: Duration = Duration::from_secs(10);
-
 /// Descriptors that are kept for everything but open files of `software/`: threads that read and
 /// write the store and the state, sockets, the log.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -431,7 +426,7 @@ fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
 }
 
 /// Serves until the mount is taken away, by a signal, by `dds lock` or from outside.
-fn serve(running: Running) -> Outcome<()> {
+pub(super) fn serve(running: Running) -> Outcome<()> {
     let Running {
         view,
         serving,
@@ -477,115 +472,4 @@ fn serve(running: Running) -> Outcome<()> {
 fn serve_in_foreground(job: Job<'_>) -> Outcome<()> {
     log::to_stderr();
     serve(job.mount()?)
-}
-
-/// Calls `then` from a thread of its own when the store was read, or when that takes long, with
-/// what the user must know; with `None` if the mount ended before.
-fn when_read(view: &Arc<View>, then: impl FnOnce(Option<Vec<String>>) + Send + 'static) {
-    let view = Arc::clone(view);
-    let wait = move || {
-        let read = view.wait_until_read(READING);
-        let warnings = read.map(|(unopened, looked)| {
-            let mut warnings = view.vault().shortcomings();
-            warnings.extend(view.vault().broken_folders());
-            warnings.extend(looked.err().map(|error| error.to_string()));
-            if !view.vault().is_scanned() {
-                warnings.push(format!(
-                    "the store is still being read: {unopened} files are not shown yet, dds status \
-                     tells how many are left"
-                ));
-            }
-            warnings.dedup();
-            warnings
-        });
-        drop(view);
-        then(warnings);
-    };
-    let thread = std::thread::Builder::new().name("start".to_owned());
-    if let Err(error) = thread.spawn(wait) {
-        tracing::error!("starting a thread: {error}");
-    }
-}
-
-/// Forks: the child mounts and serves, the parent waits until the mount answers and returns.
-fn serve_in_background(job: Job<'_>) -> Outcome<()> {
-    let failed = |error: std::io::Error| Failure::from(Error::io("going to the background", error));
-    let (reader, writer) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
-    // SAFETY: this process has one thread so far (no library starts any before the mount), so the
-    // child may go on as the parent would.
-    match unsafe { libc::fork() } {
-        -1 => Err(failed(std::io::Error::last_os_error())),
-        0 => {
-            drop(reader);
-            std::process::exit(child(job, writer));
-        }
-        _ => {
-            drop(writer);
-            let mountpoint = job.mountpoint;
-            // The secrets of this process are the child's now.
-            drop(job);
-            let mut verdict = [0];
-            match File::from(reader).read_exact(&mut verdict) {
-                Ok(()) if verdict[0] == Exit::Ok as u8 => Ok(()),
-                Ok(()) => {
-                    // A child that was confined already could not.
-                    mountpoint.undo();
-                    std::process::exit(i32::from(verdict[0]))
-                }
-                Err(_) => {
-                    mountpoint.undo();
-                    let ended = "the mount ended before it was usable";
-                    Err(Failure::new(Exit::Failure, ended)
-                        .hint("dds-mount --foreground shows what happens"))
-                }
-            }
-        }
-    }
-}
-
-/// The background process: tells the parent how mounting went, then serves.
-fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
-    log::to_system();
-    let mut parent = File::from(parent);
-    match job.mount() {
-        Ok(running) => {
-            when_read(&running.view, move |warnings| {
-                // The parent says that the mount ended.
-                let Some(warnings) = warnings else { return };
-                for warning in warnings {
-                    eprintln!("{PROGRAM}: {warning}");
-                }
-                if let Err(error) = leave_terminal() {
-                    tracing::warn!("leaving the terminal: {error}");
-                }
-                tell(&mut parent, Exit::Ok);
-            });
-            match serve(running) {
-                Ok(()) => 0,
-                Err(failure) => failure.exit as i32,
-            }
-        }
-        Err(failure) => {
-            // The code is told to the parent, which passes it on.
-            let _ = failure.tell(PROGRAM);
-            tell(&mut parent, failure.exit);
-            failure.exit as i32
-        }
-    }
-}
-
-/// Tells the parent how mounting went. If it was killed meanwhile there is nobody left to tell.
-fn tell(parent: &mut File, exit: Exit) {
-    let _ = parent.write_all(&[exit as u8]);
-}
-
-/// Begins a session of its own, in `/`, without the standard streams.
-fn leave_terminal() -> std::io::Result<()> {
-    rustix::process::setsid()?;
-    rustix::process::chdir("/")?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    Ok(())
 }
