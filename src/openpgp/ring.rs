@@ -27,6 +27,9 @@ use crate::ids::Fingerprint;
 const MOST_PARTS: usize = 64;
 /// Longest user id in bytes.
 const LONGEST_USER_ID: usize = 2048;
+/// Subpackets of one signature, with those of the signatures that are embedded in it. The library
+/// keeps each one for itself, in a hundred times the memory that the file needs for it.
+const MOST_SUBPACKETS: usize = 256;
 /// Copies of one certificate in one file.
 const MOST_COPIES: usize = 8;
 /// Faults of one file that are told.
@@ -332,12 +335,23 @@ struct Frame {
     created: u32,
     /// Key ids of its makers.
     issuers: Vec<[u8; 8]>,
+    /// Number of its subpackets.
+    subpackets: usize,
+    /// It stands in another one.
+    is_embedded: bool,
 }
 
 impl Frame {
-    /// `None` for a signature that cannot be read at all.
+    /// `None` for a signature that cannot be read at all, or says too much.
     fn of(body: &[u8]) -> Option<Frame> {
-        let mut frame = Frame::default();
+        Self::read(body, false).filter(|frame| frame.subpackets <= MOST_SUBPACKETS)
+    }
+
+    fn read(body: &[u8], is_embedded: bool) -> Option<Frame> {
+        let mut frame = Frame {
+            is_embedded,
+            ..Frame::default()
+        };
         let kind = match *body.first()? {
             3 => {
                 frame.created = u32::from_be_bytes(body.get(3..7)?.try_into().ok()?);
@@ -373,6 +387,7 @@ impl Frame {
             };
             let subpacket = area.get(head..head.checked_add(length)?)?;
             area = &area[head + length..];
+            self.subpackets += 1;
             match subpacket
                 .split_first()
                 .map(|(kind, value)| (kind & 0x7F, value))
@@ -387,6 +402,11 @@ impl Frame {
                 Some((33, [6, fingerprint @ ..])) if fingerprint.len() == 32 => {
                     self.issuers.push(fingerprint[..8].try_into().ok()?);
                 }
+                Some((32, signature)) if !self.is_embedded => {
+                    self.subpackets += Frame::read(signature, true)?.subpackets;
+                }
+                // The library reads no deeper, either.
+                Some((32, _)) => return None,
                 _ => {}
             }
         }
