@@ -82,13 +82,17 @@ impl World<'_> {
         running.retain(|_, shown| !shown.as_ref().is_some_and(is_scratch));
         let mut new = fresh::shows(&fresh::fresh(one.rig()));
         let unverified = ("messages".to_owned(), Members::new());
-        for shows in [&mut running, &mut new] {
-            shows.retain(|path, shown| {
-                let content = shown.as_ref().and_then(|shown| shown.content.as_ref().ok());
-                let text = content.map(|content| String::from_utf8_lossy(content));
-                let misplaced = text.is_some_and(|text| self.is_misplaced_note(&unverified, &text));
-                !(path.starts_with("messages/unverified/") && misplaced)
-            });
+        // A misplaced note may go at any look, and what has its name meanwhile is called otherwise.
+        let is_unverified = |path: &String| path.starts_with("messages/unverified/");
+        let misplaced = running.iter().chain(&new).any(|(path, shown)| {
+            let content = shown.as_ref().and_then(|shown| shown.content.as_ref().ok());
+            let text = content.map(|content| String::from_utf8_lossy(content));
+            let misplaced = text.is_some_and(|text| self.is_misplaced_note(&unverified, &text));
+            is_unverified(path) && misplaced
+        });
+        if misplaced {
+            running.retain(|path, _| !is_unverified(path));
+            new.retain(|path, _| !is_unverified(path));
         }
         let origin = |blob: &str| {
             let record = self.oracle.records.get(&blob.parse().ok()?)?;
