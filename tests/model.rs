@@ -227,6 +227,22 @@ fn regression_what_a_renamed_draft_will_replace_is_hidden_and_comes_back_without
 }
 
 #[test]
+fn regression_a_backup_that_was_removed_while_it_is_open_keeps_no_name() {
+    let how = How {
+        write: true,
+        append: false,
+        truncate: false,
+    };
+    replay(&[
+        Open(0, "notes/me/a.md", how),
+        Deliver("notes/me/a.md"),
+        Write("notes/me/a.md"),
+        Rename("notes/me/a.md", "notes/me/tmp_obj_1"),
+        Remove("notes/me/tmp_obj_1"),
+    ]);
+}
+
+#[test]
 fn regression_a_directory_that_two_devices_made_is_renamed_and_removed() {
     replay(&[
         DeliverDir("notes/me/d"),

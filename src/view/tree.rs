@@ -442,7 +442,9 @@ impl Tree {
 
     /// Finds the document that was renamed away from a name as a backup, last.
     pub(super) fn backup_of(&self, parent: Ino, name: &OsStr) -> Option<(Ino, Shown)> {
-        let backups = self.files().filter_map(|(ino, file)| match &file.role {
+        // One that was removed, and is still open, is no backup any more.
+        let files = self.files().filter(|(ino, _)| self.is_attached(*ino));
+        let backups = files.filter_map(|(ino, file)| match &file.role {
             FileRole::Backup(shown, origin) if origin.is(parent, name) => {
                 Some((ino, shown, origin))
             }
