@@ -798,7 +798,7 @@ fn a_certificate_may_have_any_name_and_is_stored_under_its_fingerprint() {
             assert_eq!(rig.readlink(&format!("keys/{name}")).unwrap(), stored);
             assert_eq!(rig.read(&format!("keys/{name}")).unwrap(), armored);
             // It is the file: written again, renamed as a file that was written aside, removed.
-            rig.write(&format!("keys/{name}"), &certificate.to_bytes())
+            rig.write(&format!("keys/{stored}"), &certificate.to_bytes())
                 .unwrap();
             assert_eq!(key_files(rig).len(), 4, "{name}");
             rig.rename(&format!("keys/{name}"), "keys/mallory.gpg")
