@@ -36,10 +36,9 @@ pub(super) struct Departed {
 }
 
 struct Entry {
-    /// Never empty, the latest last.
-    names: Vec<BlobName>,
+    /// Never empty, the latest last, each with whether a newer version replaced it by that name.
+    names: Vec<(BlobName, bool)>,
     lineage: Lineage,
-    replaced: bool,
     at: Timestamp,
 }
 
@@ -50,22 +49,26 @@ impl Departed {
         let entry = self.versions.entry(went.version).or_insert(Entry {
             names: Vec::new(),
             lineage: went.lineage,
-            replaced: false,
             at: went.at,
         });
-        if entry.names.contains(&went.name) {
-            void += 1;
-        } else {
-            entry.names.push(went.name);
-            if entry.names.len() > NAMES {
-                self.by_name.remove(&entry.names.remove(0));
-                void += 1;
-            }
-        }
         entry.lineage = went.lineage;
-        entry.replaced |= went.replaced;
         entry.at = entry.at.max(went.at);
         self.by_name.insert(went.name, went.version);
+        let mut names = entry.names.iter_mut();
+        if let Some((_, replaced)) = names.find(|(name, _)| *name == went.name) {
+            *replaced |= went.replaced;
+            void += 1;
+        } else {
+            entry.names.push((went.name, went.replaced));
+        }
+        if entry.names.len() > NAMES {
+            // Anybody can make more names. Those that newer versions know stay, and the first.
+            let mut others = entry.names.iter().skip(1);
+            let other = others.position(|(_, replaced)| !replaced).unwrap_or(0);
+            let (name, _) = entry.names.remove(other + 1);
+            self.by_name.remove(&name);
+            void += 1;
+        }
         if self.versions.len() > MOST {
             void += self.forget_half();
         }
@@ -75,23 +78,31 @@ impl Departed {
     /// Tells whether nothing is new in this.
     pub(super) fn knows(&self, went: &Went) -> bool {
         self.versions.get(&went.version).is_some_and(|known| {
-            let same = known.lineage == went.lineage && known.names.contains(&went.name);
-            same && (known.replaced || !went.replaced)
+            let mut names = known.names.iter();
+            let same = |(name, replaced): &(BlobName, bool)| {
+                *name == went.name && (*replaced || !went.replaced)
+            };
+            known.lineage == went.lineage && names.any(same)
         })
     }
 
     /// When a version went that a newer version of its document had replaced.
     pub(super) fn replaced_at(&self, version: VersionId, lineage: Lineage) -> Option<Timestamp> {
         let known = self.versions.get(&version)?;
-        let replaced = known.replaced && known.lineage == lineage;
-        replaced.then_some(known.at)
+        let replaced = known.names.iter().any(|(_, replaced)| *replaced);
+        (replaced && known.lineage == lineage).then_some(known.at)
     }
 
     /// What the blobs of a version were called.
-    pub(super) fn names(&self, version: VersionId, lineage: Lineage) -> &[BlobName] {
+    pub(super) fn names(
+        &self,
+        version: VersionId,
+        lineage: Lineage,
+    ) -> impl Iterator<Item = BlobName> {
         let known = self.versions.get(&version);
         let known = known.filter(|known| known.lineage == lineage);
-        known.map_or(&[], |known| &known.names)
+        let names = known.into_iter().flat_map(|known| &known.names);
+        names.map(|(name, _)| *name)
     }
 
     /// The version of a document whose blob was called so.
@@ -104,10 +115,9 @@ impl Departed {
     /// All that is remembered, the oldest first.
     pub(super) fn all(&self) -> Vec<Went> {
         let each = |(version, entry): (&VersionId, &Entry)| {
-            let (version, lineage, replaced, at) =
-                (*version, entry.lineage, entry.replaced, entry.at);
+            let (version, lineage, at) = (*version, entry.lineage, entry.at);
             let names = entry.names.clone().into_iter();
-            names.map(move |name| Went {
+            names.map(move |(name, replaced)| Went {
                 version,
                 name,
                 lineage,
@@ -184,11 +194,22 @@ mod tests {
             Some(first.version)
         );
         assert_eq!(departed.called(first.name, other), None);
-        assert_eq!(departed.names(first.version, first.lineage), [first.name]);
-        for name in 2..10 {
+        let names = |departed: &Departed| -> Vec<BlobName> {
+            departed.names(first.version, first.lineage).collect()
+        };
+        assert_eq!(names(&departed), [first.name]);
+        // Names that anybody gives it do not push out those that newer versions know.
+        let known = Went {
+            replaced: true,
+            ..went(1, 2)
+        };
+        departed.add(known);
+        for name in 3..20 {
             departed.add(went(1, name));
         }
-        assert_eq!(departed.names(first.version, first.lineage).len(), NAMES);
+        assert_eq!(names(&departed).len(), NAMES);
+        assert_eq!(names(&departed)[..2], [first.name, known.name]);
+        assert_eq!(departed.by_name.len(), NAMES);
     }
 
     #[test]

@@ -335,7 +335,7 @@ impl State {
         let ledger = self.ledger();
         let names = versions.iter();
         let names = names.flat_map(|version| ledger.departed.names(*version, lineage));
-        names.copied().collect()
+        names.collect()
     }
 
     /// The version of a document that went and whose blob was called so.
