@@ -6,7 +6,7 @@
 //!
 //! Locks: `refreshing` is taken before `state`; `state` is never held during cryptography or
 //! disk I/O. `contacts` is only taken by whoever holds `refreshing`. Files are opened with neither
-//! held, by threads of their own where there are any (see [`openings`]).
+//! held, by threads of their own where there are any (see `openings`).
 
 mod audience;
 mod batch;
