@@ -299,3 +299,47 @@ fn several_messages_in_one_file_are_said_whoever_they_are_for() {
     let others = [seal(&bob), seal(&bob)].concat();
     assert!(matches!(alice.read(&others), Outcome::NotMine));
 }
+
+#[test]
+fn packets_that_are_not_critical_are_passed_over_wherever_they_stand() {
+    let alice = Person::new("alice");
+    let text = literal(b"text");
+    for unknown in [40, 52, 60, 63] {
+        let unknown = packet(unknown, b"of somebody else's");
+        for inside in [
+            [&unknown[..], &text].concat(),
+            [&text[..], &unknown].concat(),
+        ] {
+            let read = content(alice.read(&SMALL.encrypt(&alice, &inside)));
+            assert_eq!(read, Ok(b"text".to_vec()));
+        }
+        let blob = SMALL.encrypt(&alice, &text);
+        let read = content(alice.read(&[&unknown[..], &blob].concat()));
+        assert_eq!(read, Ok(b"text".to_vec()));
+    }
+    let critical = packet(39, b"of somebody else's");
+    let blob = SMALL.encrypt(&alice, &[&critical[..], &text].concat());
+    assert_eq!(content(alice.read(&blob)), Err("damaged".into()));
+}
+
+#[test]
+fn a_text_has_the_line_ends_that_gpg_gives_it() {
+    let alice = Person::new("alice");
+    for (format, expected) in [
+        (b't', "one\ntwo\n"),
+        (b'u', "one\ntwo\n"),
+        (b'b', "one\r\ntwo\r\n"),
+    ] {
+        let body = [&[format][..], b"\0\0\0\0\0one\r\ntwo\r\n"].concat();
+        let blob = SMALL.encrypt(&alice, &packet(11, &body));
+        let Outcome::Opened(opened) = alice.read(&blob) else {
+            panic!("not opened");
+        };
+        assert_eq!(opened.facts.size, expected.len() as u64);
+        assert_eq!(opened.facts.digest, opened.content.digest().unwrap());
+        assert_eq!(
+            content(Outcome::Opened(opened)),
+            Ok(expected.as_bytes().to_vec())
+        );
+    }
+}

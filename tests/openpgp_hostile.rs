@@ -221,7 +221,7 @@ fn only_one_structure_is_accepted() {
         inner.clone(),
         join(&[&text, &inner]),
         join(&[&text, &packet(13, b"user id")]),
-        join(&[&packet(60, b"private"), &text]),
+        join(&[&packet(39, b"critical"), &text]),
         join(&[&packet(9, b"no integrity"), &text]),
         compressed(0, &inner),
         compressed(0, b""),

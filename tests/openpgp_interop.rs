@@ -274,6 +274,9 @@ fn what_gpg_makes_is_opened() {
         let blob = gpg.run(&[&text_mode[..], &[&content]].concat()).stdout;
         let opened = open_with(&blob, &mine, &bob).expect("opened");
         assert_eq!(opened.facts.signatures[0].status, SignatureStatus::Good);
+        // It has CRLF inside, and gpg gives it out as it was written.
+        assert_eq!(text(&opened), b"at noon\n");
+        assert_eq!(opened.facts.size, 8);
     }
 }
 

@@ -19,6 +19,7 @@ use super::budget::Budget;
 use super::chunks::{self, Header};
 use super::key_search::{KeySearch, Misfit};
 use super::outline::Outline;
+use super::packets::is_passed_over;
 use super::refusal::Refusal;
 use super::signatures::{Judge, SignatureFacts};
 use super::source::Source;
@@ -198,7 +199,7 @@ pub fn examine(
     // For whom the others are, nobody has looked: they are kept from being removed unseen.
     let unseen = source.has_another();
     let outcome = match source.outline() {
-        Outline::Message { .. } => match finish(inside, recipients, keyring)? {
+        Outline::Message { .. } => match finish(inside, recipients, keyring, limits)? {
             Outcome::Damaged if of_others() => Outcome::NotMine,
             outcome => outcome,
         },
@@ -224,6 +225,7 @@ fn finish(
     inside: Result<Inside, Stop>,
     recipients: usize,
     keyring: &Keyring<'_>,
+    limits: &Limits,
 ) -> Fallible<Outcome> {
     let inside = match inside {
         Ok(inside) => inside,
@@ -256,10 +258,16 @@ fn finish(
         inside.date.unwrap_or(0),
     );
     let packets = inside.signatures.iter().map(Option::as_ref);
+    let version = version::inside(&header, &inside.digest, packets);
+    // What was signed is the text as it came.
+    let (content, digest) = match inside.format {
+        b't' | b'u' => with_plain_line_ends(&content, limits)?,
+        _ => (content, inside.digest),
+    };
     let facts = Facts {
-        inside: version::inside(&header, &inside.digest, packets),
+        inside: version,
         size: content.len(),
-        digest: inside.digest,
+        digest,
         name: inside.name,
         date: inside.date,
         recipients,
@@ -268,6 +276,21 @@ fn finish(
         session_key,
     };
     Ok(Outcome::Opened(Box::new(Opened { content, facts })))
+}
+
+/// Copies a text without its carriage returns, as GnuPG gives it out, with the copy's digest.
+fn with_plain_line_ends(text: &Plaintext, limits: &Limits) -> Fallible<(Plaintext, [u8; 32])> {
+    let area = limits.spill.as_ref();
+    let mut plain = area.map_or_else(Plaintext::new, Plaintext::spilling);
+    let mut digest = sha2::Sha256::new();
+    let copied: Fallible<()> = text.pieces(|piece| {
+        let mut kept = Zeroizing::new(Vec::with_capacity(piece.len()));
+        kept.extend(piece.iter().filter(|byte| **byte != b'\r'));
+        digest.update(&*kept);
+        plain.append(&kept)
+    });
+    copied?;
+    Ok((plain, digest.finalize().into()))
 }
 
 /// Why reading ended before the end.
@@ -393,6 +416,7 @@ impl Reader<'_> {
         match (stage, tag) {
             (Stage::Keys, Tag::PKESK | Tag::SKESK) => self.budget.keep(length(packet)),
             (_, Tag::Padding | Tag::Marker) => self.skip(packet),
+            (_, unknown) if is_passed_over(unknown.into()) => self.skip(packet),
             (Stage::Keys, Tag::SEIP) => self.decrypt(packet, keys),
             (Stage::Keys, Tag::AED) => self.decrypt_chunks(packet, keys),
             (Stage::Container, Tag::CompressedData) => self.compressed(packet, depth),

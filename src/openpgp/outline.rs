@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::addressees::Addressees;
-use super::packets::{Frame, Step, Walker, tag};
+use super::packets::{Frame, Step, Walker, is_passed_over, tag};
 use super::refusal::Refusal;
 use super::source::Source;
 use crate::error::Result;
@@ -139,6 +139,7 @@ impl Seen {
             }
             tag::SKESK => self.passphrases += 1,
             tag::MARKER | tag::PADDING => {}
+            unknown if is_passed_over(unknown) => {}
             _ => self.container = Some(frame),
         }
     }

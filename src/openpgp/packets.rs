@@ -23,6 +23,12 @@ pub(super) mod tag {
 /// First bytes of a body that are kept: a session key packet says in them for whom it is.
 const HEAD: usize = 35;
 
+/// Tells whether a packet of this type, which nobody knows, is passed over (RFC 9580, 4.3): types 40 to
+/// 63 are not critical.
+pub(super) fn is_passed_over(tag: u8) -> bool {
+    (40..=63).contains(&tag)
+}
+
 /// One packet, as far as its frame tells.
 #[derive(Clone, Copy)]
 pub(super) struct Frame {
