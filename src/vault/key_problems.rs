@@ -48,13 +48,13 @@ impl Vault {
         );
         let trouble = match me.certificate().condition() {
             Condition::Revoked { reason, .. } => format!(
-                "is revoked{}: everything can be read, nothing written, as nobody would accept \
-                 it; make a new key with `dds init --key FILE`, and tell the others its \
+                "is revoked{}: nothing can be written, as nobody would accept it, and what it opens \
+                 can be read; make a new key with `dds init --key FILE`, and tell the others its \
                  fingerprint by another way",
                 in_brackets(&reason)
             ),
             Condition::Expired(since) => format!(
-                "expired on {}: everything can be read, nothing written; {prolong}",
+                "expired on {}: nothing can be written, and what it opens can be read; {prolong}",
                 day(since)
             ),
             Condition::Usable(Some(until)) if is_soon(until) => {
@@ -63,12 +63,13 @@ impl Vault {
             Condition::Usable(_) => match me.can_sign() {
                 Ok(()) => return None,
                 Err(error) => format!(
-                    "cannot sign ({error}): everything can be read, nothing written; {prolong}"
+                    "cannot sign ({error}): nothing can be written, and what it opens can be read; \
+                     {prolong}"
                 ),
             },
             other => format!(
-                "cannot be written to ({other}): everything can be read, nothing written; make a \
-                 new key with `dds init --key FILE`"
+                "cannot be written to ({other}): nothing can be written, and what it opens can be \
+                 read; make a new key with `dds init --key FILE`"
             ),
         };
         Some(format!("your own key {trouble}"))
