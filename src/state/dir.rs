@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -18,6 +19,8 @@ use crate::ids::Timestamp;
 
 const TEMPORARY: &str = ".tmp-";
 const LOCK: &str = "lock";
+/// How long the lock of somebody who is just ending is waited for.
+const LINGERING: Duration = Duration::from_millis(200);
 
 /// What tells a file from another one, and its bytes from those that it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +115,17 @@ impl Dir {
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&self.fd, LOCK, flags, mode)
             .map_err(|errno| self.failed("open", LOCK, errno))?;
-        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        let begun = Instant::now();
+        let taken = loop {
+            match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                // The kernel may let go of it a little later than its last holder ends.
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < LINGERING => {
+                    std::thread::sleep(LINGERING / 20);
+                }
+                taken => break taken,
+            }
+        };
+        match taken {
             Ok(()) => Ok(Some(Lock(fd))),
             Err(Errno::WOULDBLOCK) => {
                 let sentence = format!("another dds-mount uses {}", self.shown_self());
