@@ -157,15 +157,8 @@ impl View {
     /// Saves the notes again whose last save failed for the disk and that nobody is writing now.
     /// Tells whether none fails again.
     pub fn retry_failed(&self) -> bool {
-        let drafts: Vec<_> = {
-            let tree = self.tree();
-            let drafts = tree.files().filter(|(_, file)| file.draft);
-            drafts
-                .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
-                .collect()
-        };
         let mut all_saved = true;
-        for (ino, file) in drafts {
+        for (ino, file) in self.open_drafts() {
             let mut body = file.lock();
             if !may_retry(&body) || self.has_writer(ino) || !self.has_room(&body) {
                 continue;

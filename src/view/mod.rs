@@ -457,6 +457,15 @@ impl View {
         lock(&self.tree)
     }
 
+    /// Returns the open files with unsaved content; the tree is not held afterwards.
+    fn open_drafts(&self) -> Vec<(Ino, Arc<file::OpenFile>)> {
+        let tree = self.tree();
+        let drafts = tree.files().filter(|(_, file)| file.draft);
+        drafts
+            .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
+            .collect()
+    }
+
     fn not_a_directory(&self, tree: &Tree, ino: Ino) -> Error {
         match tree.get(ino) {
             Some(_) => Error::new(Kind::NotDirectory, "not a directory"),

@@ -158,22 +158,17 @@ impl View {
     }
 
     fn is_being_written(&self) -> bool {
-        let drafts: Vec<_> = {
-            let tree = self.tree();
-            let drafts = tree.files().filter(|(_, file)| file.draft);
-            drafts
-                .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
-                .collect()
-        };
-        drafts.iter().any(|(ino, file)| match file.try_lock() {
-            // It is just being written or published.
-            None => true,
-            Some(body) => {
-                let unsaved = body.written || body.touched || body.moved;
-                let left = body.is_held() && !self.has_writer(*ino);
-                unsaved && body.failed.is_none() && !body.unlinked && !left
-            }
-        })
+        self.open_drafts()
+            .iter()
+            .any(|(ino, file)| match file.try_lock() {
+                // It is just being written or published.
+                None => true,
+                Some(body) => {
+                    let unsaved = body.written || body.touched || body.moved;
+                    let left = body.is_held() && !self.has_writer(*ino);
+                    unsaved && body.failed.is_none() && !body.unlinked && !left
+                }
+            })
     }
 
     /// Notes that a request is in service until the guard is dropped.
