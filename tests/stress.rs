@@ -15,7 +15,7 @@ use std::thread::{Scope, scope};
 use std::time::{Duration, Instant, SystemTime};
 
 use dds::ids::{BlobKind, BlobName, Folder};
-use support::mount::{can_mount, is_mounted};
+use support::mount::{can_mount, is_mounted, wait_for};
 use support::people::Blob;
 use support::programs::{assert_quiet, full};
 use support::rig::{Cast, Mounted, Rig as _};
@@ -138,6 +138,8 @@ struct Bob<'a> {
     store: &'a Path,
     notes: [Option<BlobName>; SHARED],
     messages: Vec<BlobName>,
+    /// The number of the message that he sent last.
+    last: usize,
 }
 
 impl Bob<'_> {
@@ -151,6 +153,7 @@ impl Bob<'_> {
         note.notations.replaces.extend(self.notes[which]);
         note.created = Some(SystemTime::now());
         let name = note.deliver(self.store, Folder::Notes);
+        self.last = number;
         if let Some(old) = self.notes[which].replace(name) {
             self.take_away(Folder::Notes, old);
         }
@@ -197,6 +200,7 @@ fn everything_at_once_neither_hangs_nor_mixes_nor_loses() {
         store: &store,
         notes: [None; SHARED],
         messages: Vec::new(),
+        last: 0,
     };
     (0..SHARED).for_each(|number| bob.send(number));
     let mut watching = Command::new("inotifywait");
@@ -230,7 +234,8 @@ fn everything_at_once_neither_hangs_nor_mixes_nor_loses() {
             write_own(root, n, "b");
         });
         start(threads, worker("editor"), edit_shared);
-        start(threads, worker("bob"), |_, n| bob.send(n + SHARED));
+        let bob = &mut bob;
+        start(threads, worker("bob"), move |_, n| bob.send(n + SHARED));
         let begun = Instant::now();
         let mut last = names.map(|name| (name, Instant::now(), 0));
         let mut stuck = None;
@@ -257,6 +262,15 @@ fn everything_at_once_neither_hangs_nor_mixes_nor_loses() {
         watching.kill().unwrap();
         watching.wait().unwrap();
     }
+
+    // Bob's last version may have come after the last look of the editor, who settles that, too.
+    let last = root.join(format!("messages/bob/message {}.txt", bob.last));
+    wait_for("bob's last message", || last.exists());
+    wait_for("an end of the conflicts", || {
+        edit_shared(&root, bob.last);
+        let names = rig.list("notes/bob").unwrap();
+        !names.iter().any(|name| name.contains("(conflict"))
+    });
 
     let shown = |rig: &Mounted| {
         let dirs = ["messages/bob", "notes/bob", "notes/me"];
