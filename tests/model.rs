@@ -409,3 +409,22 @@ fn a_conflict_copy_left_alone_is_kept() {
         Remove("notes/bob/*0"),
     ]);
 }
+
+#[test]
+fn regression_the_same_bytes_are_not_sent_again_when_one_reader_removed_theirs() {
+    let how = How {
+        write: true,
+        append: true,
+        truncate: false,
+    };
+    // Which reader's copy goes is chance.
+    for _ in 0..4 {
+        replay(&[
+            Open(2, "messages/bob,carol/a.md~", how),
+            Rename("messages/bob,carol/a.md~", "messages/bob,carol/a.md"),
+            Append("messages/bob,carol/a.md"),
+            Vanish("messages/bob,carol/a.md"),
+            Rewrite("messages/bob,carol/a.md"),
+        ]);
+    }
+}

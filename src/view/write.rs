@@ -1,6 +1,7 @@
 //! Writing: drafts, and when they are published (DESIGN 5).
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
@@ -346,13 +347,11 @@ impl View {
             return Ok(());
         };
         let digest = body.content().digest()?;
-        let unchanged = base
-            .first()
-            .is_some_and(|old| old.digest == Some(digest) && self.vault.has(old));
+        let unchanged = self.is_saved(base, digest);
         let touched = body.touched && *kind == BlobKind::Note;
         let never = self.tree().is_never_published(ino);
         let nothing_new = unchanged && !touched && !body.moved;
-        if nothing_new && (!never || self.continue_backup(ino, &base[0], path, body.mode)) {
+        if nothing_new && (!never || self.continue_backup(ino, base, path, body.mode)) {
             // What arrived while it was a draft takes its place now.
             if let Some(shown) = self.tree().shown(ino) {
                 self.vault.show_again(&shown.key);
@@ -393,16 +392,30 @@ impl View {
         Ok(())
     }
 
+    /// Tells whether the store holds a content as the version that a draft is based on. One
+    /// reader's copy of a message is enough: another reader may have removed theirs.
+    fn is_saved(&self, base: &[Arc<Version>], digest: [u8; 32]) -> bool {
+        base.first().is_some_and(|first| {
+            let alike = |one: &Version| {
+                one.key == first.key && one.path == first.path && one.digest == Some(digest)
+            };
+            let mut alike = base.iter().filter(|one| alike(one));
+            alike.any(|one| self.vault.has(one))
+        })
+    }
+
     /// Lets a new file that holds the same as the backup of its name be the document again, so
     /// that nothing need be published. Tells whether it could.
-    fn continue_backup(&self, ino: Ino, base: &Version, path: &str, mode: u32) -> bool {
-        let same = base.path.as_deref() == Some(path.as_bytes())
-            && (base.kind == BlobKind::Message || base.mode.unwrap_or(0o6) == mode);
+    fn continue_backup(&self, ino: Ino, base: &[Arc<Version>], path: &str, mode: u32) -> bool {
+        let first = &base[0];
+        let same = first.path.as_deref() == Some(path.as_bytes())
+            && (first.kind == BlobKind::Message || first.mode.unwrap_or(0o6) == mode);
         let mut tree = self.tree();
         let backup = tree.files().find_map(|(ino, file)| match &file.role {
             FileRole::Backup(shown, _) => {
                 let head = shown.head.as_ref()?;
-                (head.version.id == base.id).then(|| (ino, shown.clone()))
+                let is_base = base.iter().any(|one| one.id == head.version.id);
+                (is_base && shown.key == first.key).then(|| (ino, shown.clone()))
             }
             _ => None,
         });

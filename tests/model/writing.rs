@@ -182,16 +182,24 @@ impl Model {
         let target = file.target.clone().filter(|_| !file.unlinked);
         if let Some(target) = target {
             // What was removed meanwhile is saved again: edit beats delete.
-            let base = target.base.first().map(|vid| &self.docs.all[*vid]);
-            let first = base.filter(|base| base.present).map(|base| &base.bytes);
             let touched = file.touched && !target.key.is_message();
-            let unchanged = first == Some(&file.bytes) && !touched;
+            let unchanged = self.is_saved(&target.base, &file.bytes) && !touched;
             if !unchanged || (never && !self.continue_backup(id, &target)) {
                 self.publish_to(id, target, None);
             }
         }
         self.file_mut(id).saved();
         self.refresh();
+    }
+
+    /// The store holds these bytes as a draft's base, or as an equal version of it.
+    fn is_saved(&self, base: &[Vid], bytes: &[u8]) -> bool {
+        let base = || base.iter().map(|vid| &self.docs.all[*vid]);
+        base().next().is_some_and(|first| {
+            base().any(|one| {
+                one.present && one.key == first.key && one.path == first.path && one.bytes == bytes
+            })
+        })
     }
 
     /// A new file that holds the same as the backup of its name is the document again.
@@ -237,8 +245,7 @@ impl Model {
             (None, Role::Document { conflict, .. }) => *conflict,
             (None, _) => false,
         };
-        let first = target.base.first().map(|vid| &self.docs.all[*vid]);
-        let changed = !first.is_some_and(|first| first.present && first.bytes == bytes);
+        let changed = !self.is_saved(&target.base, &bytes);
         let mut parents = target.base.clone();
         parents.extend(target.settles.iter().filter(|_| changed));
         self.published
