@@ -5,6 +5,9 @@
 // The versions belong to the result.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "openpgp_interop/hidden.rs"]
+mod hidden;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
