@@ -701,6 +701,50 @@ fn init_says_what_is_wrong_with_an_export_before_it_makes_anything() {
     assert!(!home.path("documents-btsync").exists());
 }
 
+/// A key whose protection is not supported is named, and nobody is asked for its passphrase.
+#[test]
+fn a_key_in_a_form_that_does_not_open_is_named_before_a_passphrase_is_asked_for() {
+    use sequoia_openpgp::parse::Parse as _;
+    use sequoia_openpgp::serialize::SerializeInto as _;
+    let home = prepared(None);
+    let passphrase = dds::plaintext::Passphrase::of(PASSPHRASE.as_bytes()).unwrap();
+    let profile = dds::openpgp::Profile::Compatible;
+    let made = dds::openpgp::generate("carol", Some(&passphrase), profile).unwrap();
+    let carol = sequoia_openpgp::Cert::from_bytes(&made.secret).unwrap();
+    let mut bytes = carol.as_tsk().to_vec().unwrap();
+    // A digest over the numbers, AES-256, an iterated and salted SHA-256: AES becomes Twofish.
+    let aes = [254, 9, 3, 8];
+    for at in 0..bytes.len() - aes.len() {
+        if bytes[at..].starts_with(&aes) {
+            bytes[at + 1] = 10;
+        }
+    }
+    let key = home.path("twofish.pgp");
+    std::fs::write(&key, bytes).unwrap();
+    let asked = home.path("asked");
+    let ask = format!("touch {}; echo {PASSPHRASE}", asked.display());
+    let named = "is protected with Twofish, which is not supported";
+    let before = everything_in(home.dir.path());
+    let mut command = home.dds_mount();
+    command
+        .args(["--passphrase-command", &ask, "--key"])
+        .arg(&key);
+    let told = assert_tells("dds-mount", with(command, home.path("secure")), 3, named);
+    let helps = format!("gpg --import {}", key.display());
+    assert!(told.contains(&helps), "{told}");
+    assert!(!asked.exists());
+    assert_harmless(&home.path("secure"));
+    for more in [&[][..], &["--key-in-place"]] {
+        let other = Home::new();
+        let mut command = other.dds();
+        command.args(["init", "--key"]).arg(&key).args(more);
+        let told = assert_tells("dds", command, 3, named);
+        assert!(told.contains(&helps), "{told}");
+        assert!(everything_in(other.dir.path()).is_empty());
+    }
+    assert!(everything_in(home.dir.path()) == before);
+}
+
 #[test]
 fn init_warns_of_a_user_id_without_a_mail_address() {
     for (user_id, warned) in [

@@ -12,6 +12,9 @@ use pgp::serialize::SerializeInto as _;
 use pgp::types::{AEADAlgorithm, SymmetricAlgorithm as Cipher};
 use sequoia_openpgp as pgp;
 
+#[path = "openpgp_foreign/secret_keys.rs"]
+mod secret_keys;
+
 struct Person {
     cert: pgp::Cert,
     identity: [Identity; 1],

@@ -115,19 +115,30 @@ pub(super) fn read_key_file(file: &Path) -> Outcome<Zeroizing<Vec<u8>>> {
 /// Says why the bytes of a key file cannot be used, and what makes them usable.
 pub(super) fn unusable(file: &Path, bytes: &[u8], error: &Error) -> Failure {
     let blank = bytes.iter().all(u8::is_ascii_whitespace);
+    let shown = file.display();
     let (why, hint) = match (error.kind(), blank) {
         (_, true) => (
             "the file is empty: nothing was exported into it".to_owned(),
-            "gpg --list-secret-keys shows what gpg has; remove the file, and export again",
+            "gpg --list-secret-keys shows what gpg has; remove the file, and export again"
+                .to_owned(),
         ),
         (Kind::NoKey, false) => (
             error.to_string(),
-            "gpg --export-secret-keys writes a secret key; gpg --export only the certificate",
+            "gpg --export-secret-keys writes a secret key; gpg --export only the certificate"
+                .to_owned(),
+        ),
+        (Kind::Unsupported, false) => (
+            error.to_string(),
+            format!(
+                "gpg --import {shown}, then gpg --armor --export-secret-keys writes it protected \
+                 by AES; what gpg does not take, ask of the program that made the key: AES \
+                 without AEAD"
+            ),
         ),
         _ => (
             error.to_string(),
-            "it must hold one secret key, such as gpg --export-secret-keys writes",
+            "it must hold one secret key, such as gpg --export-secret-keys writes".to_owned(),
         ),
     };
-    Failure::new(Exit::Setup, format!("key {}: {why}", file.display())).hint(hint)
+    Failure::new(Exit::Setup, format!("key {shown}: {why}")).hint(hint)
 }

@@ -13,6 +13,7 @@ use pgp::types::{KeyFlags, RevocationStatus};
 
 use super::certificate::{PublicKey, bodies, certs};
 use super::condition::may_sign;
+use super::protection::{self, Locked};
 use super::shortcomings::{
     Whereabouts, all_elsewhere, encryption_keys_here, missing_signer, shortcomings,
 };
@@ -38,9 +39,11 @@ impl Identity {
     /// Tells whether a secret key needs a passphrase.
     ///
     /// # Errors
-    /// `Invalid` if the file cannot be read, `NoKey` if it holds no secret key.
+    /// `Invalid` if the file cannot be read, `NoKey` if it holds no secret key, `Unsupported` if
+    /// one is protected in a way that no passphrase opens here.
     pub fn is_locked(bytes: &[u8]) -> Result<bool> {
         let cert = secret_cert(bytes)?;
+        check_protection(&cert)?;
         let mut keys = cert.keys().secret();
         Ok(keys.any(|key| is_here(key.key()) && key.key().secret().is_encrypted()))
     }
@@ -50,22 +53,32 @@ impl Identity {
     /// Secret keys that are elsewhere (on a card, or kept offline) are left out.
     ///
     /// # Errors
-    /// `WrongPassphrase` if one is needed and it does not open every key; `NoKey` if there is no
-    /// secret key; `Invalid` if the file cannot be read or holds several certificates.
+    /// `WrongPassphrase` if one is needed and it opens no key; `NoKey` if there is no secret key;
+    /// `Unsupported` if one is protected in a way that is not known; `Invalid` if the file cannot
+    /// be read or holds several certificates, or if its keys have several passphrases.
     pub fn unlock(bytes: &[u8], passphrase: Option<&Passphrase>) -> Result<Identity> {
         let cert = secret_cert(bytes)?;
         let password = passphrase.map(|passphrase| Password::from(passphrase.expose()));
         let (mut keys, mut decrypting) = (Vec::new(), Vec::new());
+        let (mut opened, mut closed) = (None, None);
         for amalgamation in cert.keys().secret() {
             if !is_here(amalgamation.key()) {
                 continue;
             }
             let mut key = amalgamation.key().clone();
             if key.secret().is_encrypted() {
-                let wrong = |_| Error::new(Kind::WrongPassphrase, "the passphrase is wrong");
                 let needed = || Error::new(Kind::WrongPassphrase, "a passphrase is needed");
                 let password = password.as_ref().ok_or_else(needed)?;
-                key = key.decrypt_secret(password).map_err(wrong)?;
+                let id = key.keyid();
+                key = match protection::unlock(key, amalgamation.primary(), password) {
+                    Ok(key) => key,
+                    Err(Locked::Form(why)) => return Err(Error::new(Kind::Unsupported, why)),
+                    Err(Locked::Wrong) => {
+                        closed = closed.or(Some(id));
+                        continue;
+                    }
+                };
+                opened = opened.or(Some(id));
             }
             if may_decrypt(&amalgamation.into()) {
                 decrypting.push(key.fingerprint());
@@ -77,8 +90,24 @@ impl Identity {
                     .map_err(unreadable)?,
             );
         }
+        match (opened, closed) {
+            (Some(opened), Some(closed)) => {
+                let why = format!(
+                    "the passphrase opens the key {opened} and not the key {closed}, which has \
+                     another one: gpg --edit-key {} passwd gives all of them the same, then \
+                     export it again",
+                    cert.fingerprint()
+                );
+                return Err(Error::new(Kind::Invalid, why));
+            }
+            (None, Some(_)) => {
+                let why = "the passphrase is wrong";
+                return Err(Error::new(Kind::WrongPassphrase, why));
+            }
+            (_, None) => {}
+        }
         if keys.is_empty() {
-            return Err(Error::new(Kind::NoKey, all_elsewhere(&cert)));
+            return Err(none_here(&cert));
         }
         Ok(Identity {
             shortcomings: shortcomings(&cert),
@@ -92,12 +121,14 @@ impl Identity {
     /// Reads the public part of a secret key file, which need not be unlocked for that.
     ///
     /// # Errors
-    /// `NoKey` if there is no secret key; `Invalid` if the file cannot be read.
+    /// `NoKey` if there is no secret key; `Invalid` if the file cannot be read; `Unsupported` if
+    /// it is protected in a way that no passphrase opens here.
     pub fn certificate_of(bytes: &[u8]) -> Result<Certificate> {
         let cert = secret_cert(bytes)?;
         if !cert.keys().secret().any(|key| is_here(key.key())) {
-            return Err(Error::new(Kind::NoKey, all_elsewhere(&cert)));
+            return Err(none_here(&cert));
         }
+        check_protection(&cert)?;
         Certificate::new(cert)
     }
 
@@ -210,6 +241,7 @@ fn secret_cert(bytes: &[u8]) -> Result<Cert> {
         let body = body.ok_or_else(|| Error::new(Kind::Invalid, "not a whole key"))?;
         // A copy of the secret key, locked or not, is not left behind in memory.
         let body = zeroize::Zeroizing::new(body);
+        let body = protection::with_canonical_numbers(&body);
         all.extend(certs(&body)?);
     }
     if all.is_empty() {
@@ -224,6 +256,25 @@ fn secret_cert(bytes: &[u8]) -> Result<Cert> {
             Err(Error::new(Kind::Invalid, why))
         }
     }
+}
+
+/// Refuses secret keys that no passphrase opens here, so that nobody is asked for one in vain.
+fn check_protection(cert: &Cert) -> Result<()> {
+    let mut keys = cert.keys().secret().filter(|key| is_here(key.key()));
+    match keys.find_map(|key| protection::obstacle(key.key())) {
+        Some(why) => Err(Error::new(Kind::Unsupported, why)),
+        None => Ok(()),
+    }
+}
+
+/// Says where the secret keys of a certificate are, none of which is here.
+fn none_here(cert: &Cert) -> Error {
+    let mut places = cert.keys().map(|key| Whereabouts::of(key.key()));
+    let kind = match places.any(|place| place == Whereabouts::Unknown) {
+        true => Kind::Unsupported,
+        false => Kind::NoKey,
+    };
+    Error::new(kind, all_elsewhere(cert))
 }
 
 /// Tells whether the secret is here, not just a note that it is on a card or offline.

@@ -27,6 +27,7 @@ mod outline;
 mod packets;
 mod padding;
 mod parts;
+mod protection;
 mod refusal;
 mod ring;
 mod seal;

@@ -52,25 +52,18 @@ impl Refusal {
     pub(super) fn of_cipher(cipher: SymmetricAlgorithm) -> Option<Refusal> {
         use SymmetricAlgorithm as Cipher;
         #[allow(deprecated)]
-        let name = match cipher {
-            Cipher::AES128 | Cipher::AES192 | Cipher::AES256 => return None,
+        match cipher {
+            Cipher::AES128 | Cipher::AES192 | Cipher::AES256 => None,
             Cipher::Camellia128 | Cipher::Camellia192 | Cipher::Camellia256
                 if cipher.is_supported() =>
             {
-                return None;
+                None
             }
             // What a sender falls back to for a key without preferences. Its blocks are small,
             // but the digest at the end protects the content.
-            Cipher::TripleDES if cipher.is_supported() => return None,
-            Cipher::Camellia128 | Cipher::Camellia192 | Cipher::Camellia256 => "Camellia",
-            Cipher::TripleDES => "3DES",
-            Cipher::IDEA => "IDEA",
-            Cipher::CAST5 => "CAST5",
-            Cipher::Blowfish => "Blowfish",
-            Cipher::Twofish => "Twofish",
-            _ => "an unknown cipher",
-        };
-        Some(Refusal::Cipher(name))
+            Cipher::TripleDES if cipher.is_supported() => None,
+            _ => Some(Refusal::Cipher(cipher_name(cipher))),
+        }
     }
 
     /// Returns what is wrong with a mode of authenticated encryption, if it is not read.
@@ -89,12 +82,7 @@ impl Refusal {
         use SymmetricAlgorithm as Cipher;
         match cipher {
             Cipher::AES128 | Cipher::AES192 | Cipher::AES256 => None,
-            Cipher::Camellia128 | Cipher::Camellia192 | Cipher::Camellia256 => {
-                Some(Refusal::Cipher("Camellia"))
-            }
-            #[allow(deprecated)]
-            Cipher::TripleDES => Some(Refusal::Cipher("3DES")),
-            other => Refusal::of_cipher(other),
+            other => Some(Refusal::Cipher(cipher_name(other))),
         }
     }
 
@@ -153,6 +141,22 @@ impl Refusal {
             }
             Refusal::Malformed => "ask for it again",
         }
+    }
+}
+
+/// The name of a cipher.
+pub(super) fn cipher_name(cipher: SymmetricAlgorithm) -> &'static str {
+    use SymmetricAlgorithm as Cipher;
+    #[allow(deprecated)]
+    match cipher {
+        Cipher::AES128 | Cipher::AES192 | Cipher::AES256 => "AES",
+        Cipher::Camellia128 | Cipher::Camellia192 | Cipher::Camellia256 => "Camellia",
+        Cipher::TripleDES => "3DES",
+        Cipher::IDEA => "IDEA",
+        Cipher::CAST5 => "CAST5",
+        Cipher::Blowfish => "Blowfish",
+        Cipher::Twofish => "Twofish",
+        _ => "an unknown cipher",
     }
 }
 

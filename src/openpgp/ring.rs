@@ -185,17 +185,17 @@ impl Bound {
 }
 
 /// One packet's frame.
-struct Packet {
-    tag: u8,
+pub(super) struct Packet {
+    pub tag: u8,
     /// The whole packet in the file.
-    all: Range<usize>,
+    pub all: Range<usize>,
     /// Its body.
-    body: Range<usize>,
+    pub body: Range<usize>,
 }
 
 /// Lists the packets of a file up to where it ends or goes wrong, and tells whether it ended well.
 /// Parts of unknown length, which no certificate has, are wrong.
-fn packets(bytes: &[u8]) -> (Vec<Packet>, bool) {
+pub(super) fn packets(bytes: &[u8]) -> (Vec<Packet>, bool) {
     let mut packets = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
