@@ -13,7 +13,7 @@ use std::process::Stdio;
 use dds::ids::{BlobKind, Folder};
 use rustix::fs::{CWD, FileType, Mode};
 use support::mount::{can_mount, wait_for};
-use support::people::{Blob, blobs};
+use support::people::{Blob, Person, blobs};
 use support::programs::{assert_only_blobs, assert_quiet, attempt, installed, run};
 use support::rig::{Cast, Mounted, Rig as _};
 use support::watch::Watch;
@@ -196,6 +196,61 @@ fn rsync_copies_once() {
     let before = world.notes();
     world.run("chmod 644 $OUT/tree/five; rsync -aO $OUT/tree/ copy");
     assert_eq!(world.notes(), before);
+}
+
+#[test]
+fn certificates_are_copied_in_by_whatever_program_and_under_any_name() {
+    let Some(mut world) = World::with(&["cp", "install", "mv", "rsync", "cmp"]) else {
+        return;
+    };
+    let people: Vec<Person> = (0..8).map(|n| Person::new(&format!("Guest{n}"))).collect();
+    let out = world.rig.home.path("elsewhere");
+    for (n, command) in [
+        "cp $FROM $TO",
+        "cp -p $FROM $TO",
+        "cp -a $FROM $TO/",
+        "install -m 644 $FROM $TO",
+        "cp $FROM $OUT/moved && mv $FROM $TO && mv $OUT/moved $FROM",
+        "rsync -a $FROM $TO",
+        "rsync -a --inplace $FROM $TO",
+        "rsync -rtp --chmod=F600 $FROM $TO/",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let certificate = people[n].certificate();
+        let stored = format!("{}.asc", people[n].fingerprint());
+        for (name, bytes) in [
+            (format!("guest{n}.cert"), certificate.to_bytes()),
+            (format!("guest{n}.gpg"), certificate.to_bytes()),
+            (stored.clone(), certificate.to_armored()),
+        ] {
+            std::fs::write(out.join(&name), bytes).unwrap();
+            // Twice, as people do who are not sure.
+            for time in ["once", "twice"] {
+                let places = format!("FROM=$OUT/{name}\nTO=$VIEW/keys\n");
+                let (code, said) = world.attempt(&format!("{places}{command}"));
+                assert_eq!(code, Some(0), "{command} {name} {time}: {said}");
+                assert!(!said.contains("rror"), "{command} {name} {time}: {said}");
+            }
+        }
+        let keys = world.run("ls -A $VIEW/keys");
+        assert!(keys.contains(&stored), "{command}: {keys}");
+        let armored = certificate.to_armored();
+        std::fs::write(out.join("expected"), armored).unwrap();
+        world.run(&format!("cmp $OUT/expected $VIEW/keys/{stored}"));
+        world.run(&format!("ls -d $VIEW/messages/guest{n}"));
+    }
+    // Nothing that programs wrote aside is left, in the store or in the view.
+    let listed = world.run("ls -A $VIEW/keys");
+    let strange = listed.lines().find(|name| {
+        let extensions = [".asc", ".gpg"];
+        name.starts_with('.') || !extensions.iter().any(|one| name.ends_with(one))
+    });
+    assert_eq!(strange, None, "{listed}");
+    world.rig.remount();
+    assert_eq!(world.run("ls -A $VIEW/keys"), listed);
+    assert_quiet(&world.rig);
 }
 
 #[test]

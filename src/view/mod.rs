@@ -59,7 +59,6 @@ pub use write::SetAttr;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
-use crate::store::FileName;
 use crate::vault::{Audience, Vault};
 use crate::view::open::check_length;
 use crate::view::tree::{FileRole, Role, Tree, What};
@@ -96,7 +95,7 @@ pub struct View {
     /// Everything that was in the store at first is shown.
     was_read: AtomicBool,
     /// Names under which programs wrote certificates in this mount that have other ones.
-    spelled_keys: Mutex<HashMap<OsString, FileName>>,
+    spelled_keys: Mutex<HashMap<OsString, special::SpelledKey>>,
     /// Who is told what others did.
     watcher: OnceLock<Watcher>,
 }
@@ -237,11 +236,10 @@ impl View {
             .ok_or_else(|| self.not_a_directory(&tree, parent))?;
         let found = dir.children.get(name).copied();
         if dir.role == Role::Keys && found.is_none() {
-            let Some(stored) = self.spelled_key(&tree, parent, name) else {
-                return Ok(None);
-            };
-            let target = stored.as_os_str().to_string_lossy().into_owned();
-            return Ok(Some(tree.alias(parent, name, target)));
+            // A second name and no link: programs set modes and times of what they wrote without
+            // following links.
+            let stored = self.spelled_key(&tree, parent, name);
+            return Ok(stored.and_then(|stored| tree.child(parent, stored.as_os_str())));
         }
         let Role::Folder(folder) = dir.role else {
             return Ok(found);

@@ -66,8 +66,11 @@ impl View {
         caller: Caller,
     ) -> Result<()> {
         let _use = self.last_use.begin();
-        if parent == new_parent && self.respell_key(parent, name, new_name) {
-            return Ok(());
+        if parent == new_parent {
+            let respelled = self.respell_key(parent, name, new_name);
+            if self.reported_in(parent, name, respelled)? {
+                return Ok(());
+            }
         }
         let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode, caller);
         self.reported_in(parent, name, renamed)

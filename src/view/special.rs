@@ -33,6 +33,14 @@ struct Found {
     stat: Stat,
 }
 
+/// What a name stands for that a program gave a file of certificates, and that the file does not
+/// have.
+pub(super) struct SpelledKey {
+    stored: FileName,
+    /// The file was not there before the program wrote it.
+    is_new: bool,
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Special {
     Key,
@@ -145,7 +153,7 @@ impl View {
     }
 
     /// Shows a file of certificates under the name that it has in the store. The name under which
-    /// a program wrote it stays good in this mount, as another spelling.
+    /// a program wrote it stays good in this mount, as another name of it.
     pub(super) fn show_stored_key(&self, ino: Ino, stored: &FileName) {
         let mut tree = self.tree();
         let Some(node) = tree.get(ino).filter(|node| node.name != stored.as_os_str()) else {
@@ -155,40 +163,70 @@ impl View {
         if !tree.is_attached(ino) {
             return;
         }
-        if tree.child(parent, stored.as_os_str()).is_none() {
+        let is_new = tree.child(parent, stored.as_os_str()).is_none();
+        if is_new {
             tree.relocate(ino, parent, stored.as_os_str());
         } else {
             tree.detach(ino);
         }
         tree.set_role(ino, FileRole::Key(stored.clone()));
-        lock(&self.spelled_keys).insert(written, stored.clone());
+        let mut spelled = lock(&self.spelled_keys);
+        // Written again, it is as new as it was.
+        let known = spelled.get(&written);
+        let known = known.is_some_and(|known| known.is_new && known.stored == *stored);
+        let stored = stored.clone();
+        let is_new = is_new || known;
+        spelled.insert(written, SpelledKey { stored, is_new });
     }
 
     /// Finds the file that was written under another name than it has.
     pub(super) fn spelled_key(&self, tree: &Tree, parent: Ino, name: &OsStr) -> Option<FileName> {
-        let stored = lock(&self.spelled_keys).get(name).cloned()?;
+        let stored = lock(&self.spelled_keys).get(name)?.stored.clone();
         let is_there = tree.child(parent, stored.as_os_str()).is_some();
         is_there.then_some(stored)
     }
 
-    /// Gives another spelling in `keys/` another name, as programs do that write a file aside
-    /// first. Tells whether it was one.
-    pub(super) fn respell_key(&self, parent: Ino, name: &OsStr, new_name: &OsStr) -> bool {
-        let tree = self.tree();
-        if tree.dir(parent).is_none_or(|dir| dir.role != Role::Keys)
-            || tree.child(parent, name).is_some()
-            || tree.child(parent, new_name).is_some()
-        {
-            return false;
-        }
-        let mut spelled = lock(&self.spelled_keys);
-        match spelled.remove(name) {
-            Some(stored) => {
-                spelled.insert(new_name.to_owned(), stored);
-                true
+    /// Renames a file of certificates that has another name than the one given, as programs do
+    /// that write a file aside first. Over another file its certificates go into that one. Tells
+    /// whether it was such a file.
+    ///
+    /// # Errors
+    /// As [`crate::vault::Vault::put_key`], if the other file holds other keys.
+    pub(super) fn respell_key(&self, parent: Ino, name: &OsStr, new_name: &OsStr) -> Result<bool> {
+        let (stored, over) = {
+            let tree = self.tree();
+            if tree.dir(parent).is_none_or(|dir| dir.role != Role::Keys)
+                || tree.child(parent, name).is_some()
+            {
+                return Ok(false);
             }
-            None => false,
+            let Some(stored) = self.spelled_key(&tree, parent, name) else {
+                return Ok(false);
+            };
+            let over = tree.child(parent, new_name).and_then(|ino| tree.file(ino));
+            let over = over.and_then(|file| match &file.role {
+                FileRole::Key(over) => Some(over.clone()),
+                _ => None,
+            });
+            (stored, over)
+        };
+        let over = over.filter(|over| *over != stored);
+        if let Some(over) = &over {
+            let bytes = self.vault.store().read_key(&stored, KEY_FILE_LIMIT)?;
+            self.vault.put_key(over, &bytes)?;
         }
+        let known = lock(&self.spelled_keys).remove(name);
+        match (known, over) {
+            // Only now nothing else holds what was written.
+            (Some(known), Some(_)) if known.is_new => {
+                self.vault.store().remove_key(&stored)?;
+            }
+            (Some(known), None) if *new_name != *stored.as_os_str() => {
+                lock(&self.spelled_keys).insert(new_name.to_owned(), known);
+            }
+            _ => {}
+        }
+        Ok(true)
     }
 
     /// Opens a file of `software/`, which is read from the disk piece by piece; refuses writing
