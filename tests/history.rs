@@ -386,6 +386,7 @@ fn a_replaced_note_that_comes_back_in_another_form_is_told_and_no_conflict() {
         }
         scene.unlink(name);
         scene.look();
+        assert!(!told(&scene), "{:?}", scene.problems());
     }
     // Nobody's newer version is there: what comes back is shown, and told.
     scene.unlink(second);
@@ -399,6 +400,8 @@ fn a_replaced_note_that_comes_back_in_another_form_is_told_and_no_conflict() {
     // Its next version replaces it, and removes it.
     scene.save(SHARED, b"price 300");
     assert_eq!(blobs(scene.rig.store(), Folder::Notes).len(), 1);
+    scene.look();
+    assert!(!told(&scene), "{:?}", scene.problems());
 }
 
 #[test]

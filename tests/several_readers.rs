@@ -305,6 +305,24 @@ fn a_removed_note_that_comes_back_is_shown_and_told() {
         assert_eq!(rig.read("notes/me/x").unwrap(), b"mine");
         let status = String::from_utf8(rig.read(".dds/status").unwrap()).unwrap();
         assert!(status.contains("came back; it is shown"), "{status}");
+        // As long as it is there.
+        rig.write("notes/me/y", b"another").unwrap();
+        rig.settle();
+        let told = |rig: &dyn support::rig::Rig| {
+            let status = rig.read(".dds/status").unwrap();
+            String::from_utf8(status).unwrap().contains("came back")
+        };
+        assert!(told(rig));
+        rig.remove("notes/me/x").unwrap();
+        assert!(!told(rig));
+        // And again, each time that it comes.
+        support::people::deliver(rig.store(), Folder::Notes, &bytes);
+        assert_eq!(rig.read("notes/me/x").unwrap(), b"mine");
+        assert!(told(rig));
+        rig.write("notes/me/x", b"as it shall be").unwrap();
+        rig.settle();
+        assert!(rig.list("notes/me").unwrap().contains(&"x".to_owned()));
+        assert!(!told(rig));
     });
 }
 

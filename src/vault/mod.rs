@@ -106,8 +106,8 @@ pub struct Vault {
     /// What must be remembered outside the store.
     state_dir: Arc<crate::state::State>,
     past: past::Opened,
-    /// Sentences for `.dds/status` about what returned, newest first.
-    told: Mutex<Vec<String>>,
+    /// Sentences for `.dds/status` about single blobs, newest first.
+    told: Mutex<Vec<notices::Told>>,
     /// The first one signs; all of them decrypt.
     identities: Vec<Identity>,
     options: Options,
@@ -260,11 +260,12 @@ impl Vault {
             }),
         };
         if let Err(error) = vault.state_dir.history().set_limits(vault.options.history) {
-            vault.tell(error.context("the history of notes").to_string());
+            let sentence = error.context("the history of notes").to_string();
+            vault.tell(sentence, notices::Lasting::Mount);
         }
         if let Err(error) = vault.complete_intents() {
             // It is tried again at the next start; what is there can be read until then.
-            vault.tell(error.to_string());
+            vault.tell(error.to_string(), notices::Lasting::Mount);
         }
         vault.refresh_keys(&mut lock(&vault.refreshing), None)?;
         let people = vault.people();

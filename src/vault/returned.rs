@@ -15,13 +15,13 @@ use crate::error::Result;
 use crate::ids::{BlobKind, Folder, Timestamp, VersionId};
 use crate::state::{Lineage, Removal, Went};
 use crate::store::Entry;
+use crate::vault::Vault;
 use crate::vault::documents::{DocKey, Version};
+use crate::vault::notices::Lasting;
 use crate::vault::publish::twins;
 use crate::vault::scan::File;
-use crate::vault::{Vault, lock};
 
-/// Sentences about returned blobs that are kept for `.dds/status`.
-const NOTICES: usize = 100;
+const NOT_REMEMBERED: &str = "what was replaced cannot be remembered";
 
 /// The blobs that are being taken away, and those that were since the running refresh began: its
 /// listing may be older.
@@ -80,10 +80,11 @@ impl Vault {
                 state.hide(&(same.folder(), same.entry.name.clone()));
             }
             drop(state);
-            self.tell(format!(
+            let sentence = format!(
                 "blob {} has other readers: it is hidden here and stays in the store",
                 version.blob
-            ));
+            );
+            self.tell(sentence, Lasting::of(version));
         }
         Ok(())
     }
@@ -135,20 +136,20 @@ impl Vault {
     }
 
     fn tell_returned(&self, version: &Version) {
-        self.tell(format!(
+        let sentence = format!(
             "an old version came back as blob {}: a newer one replaced it, and it is shown only \
              while that is not there",
             version.blob
-        ));
+        );
+        self.tell(sentence, Lasting::of(version));
     }
 
     fn treat(&self, entry: Entry, file: File, version: &Version) -> Option<(Entry, File)> {
         let blob = version.blob;
         match version.folder() {
             Folder::Notes => {
-                self.tell(format!(
-                    "note {blob} was removed here and came back; it is shown"
-                ));
+                let sentence = format!("note {blob} was removed here and came back; it is shown");
+                self.tell(sentence, Lasting::of(version));
                 Some((entry, file))
             }
             Folder::Messages if version.has_other_readers() => {
@@ -158,13 +159,14 @@ impl Vault {
             Folder::Messages => match self.remove_again(&entry, version) {
                 Ok(()) => {
                     self.shared.published(entry.folder, Vec::new(), Vec::new());
-                    self.tell(format!("message {blob} came back and was removed again"));
+                    let sentence = format!("message {blob} came back and was removed again");
+                    self.tell(sentence, Lasting::over());
                     None
                 }
                 Err(error) => {
-                    self.tell(format!(
-                        "message {blob} came back and cannot be removed: {error}"
-                    ));
+                    let sentence =
+                        format!("message {blob} came back and cannot be removed: {error}");
+                    self.tell(sentence, Lasting::of(version));
                     let hidden = File::hidden(file.stamp());
                     Some((entry, hidden))
                 }
@@ -214,8 +216,9 @@ impl Vault {
         if went.is_empty() {
             return;
         }
-        if let Err(error) = self.state_dir.note_went(&went) {
-            self.tell(format!("what was replaced cannot be remembered: {error}"));
+        match self.state_dir.note_went(&went) {
+            Ok(()) => self.no_longer(NOT_REMEMBERED),
+            Err(error) => self.tell(format!("{NOT_REMEMBERED}: {error}"), Lasting::Mount),
         }
         let mut state = self.state();
         for version in gone {
@@ -233,14 +236,6 @@ impl Vault {
             if self.state_dir.replaced_at(&version.ids, lineage).is_some() {
                 there.for_each(|there| self.tell_returned(&there));
             }
-        }
-    }
-
-    pub(super) fn tell(&self, sentence: String) {
-        let mut told = lock(&self.told);
-        if !told.contains(&sentence) {
-            told.truncate(NOTICES - 1);
-            told.insert(0, sentence);
         }
     }
 }
