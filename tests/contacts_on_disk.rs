@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use dds::contacts::{Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice, Trust};
+use dds::contacts::{
+    Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice, Said, Standing, Trust,
+};
 use dds::error::Kind;
 use dds::ids::Fingerprint;
 
@@ -85,6 +87,48 @@ fn pins_are_kept_and_private() {
         .collect();
     names.sort();
     assert_eq!(names, ["certificates", "contacts.toml"]);
+}
+
+#[test]
+fn who_certified_whom_is_kept() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path();
+    let mut contacts = Contacts::load(dir).unwrap();
+    see(&mut contacts, &[cert(1, &["bob@a.org"])]);
+    see(&mut contacts, &[cert(2, &["bob@a.org"])]);
+    assert!(!pins(dir).contains("certified_by ="));
+    let said = Said {
+        of: fpr(2),
+        by: fpr(1),
+        address: "Bob@a.org".to_owned(),
+        withdrawn: false,
+    };
+    let mut follow = |standing: &dyn Fn(&Fingerprint) -> Standing| {
+        let said = std::slice::from_ref(&said);
+        let told = contacts.follow(said, standing, &[], Trust::FirstSight);
+        let again = Contacts::load(dir).unwrap();
+        assert!(again.iter().eq(contacts.iter()));
+        (told.unwrap(), listed(&again))
+    };
+    let (told, now) = follow(&|_| Standing::InForce);
+    assert_eq!(
+        (told.len(), now),
+        (0, vec!["bob".into(), "bob-02020202".into()])
+    );
+    assert!(pins(dir).contains(&format!("certified_by = \"{}\"", fpr(1))));
+    let over = |key: &Fingerprint| match *key == fpr(1) {
+        true => Standing::Over,
+        false => Standing::InForce,
+    };
+    let (told, now) = follow(&over);
+    let succeeded = Notice::Succeeded {
+        name: name("bob"),
+        from: name("bob-02020202"),
+    };
+    assert_eq!((told, now), (vec![succeeded], vec!["bob".to_owned()]));
+    let (told, now) = follow(&|_| Standing::Stolen);
+    assert_eq!((told.len(), now), (0, vec!["bob!".to_owned()]));
+    assert_eq!(contacts.by_name("bob").unwrap().past, [fpr(1)]);
 }
 
 #[test]

@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "hostile_keys/succession.rs"]
+mod succession;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 

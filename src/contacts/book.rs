@@ -64,6 +64,18 @@ impl Book {
             let sentence = format!("{name} cannot succeed itself");
             return Err(Error::new(Kind::Invalid, sentence));
         }
+        let contact = self.join(name, successor)?;
+        contact.verified = true;
+        contact.frozen = false;
+        Ok(())
+    }
+
+    /// Gives a contact the certificate and the addresses of another one, which is one no longer.
+    pub(super) fn join(
+        &mut self,
+        name: &ContactName,
+        successor: &ContactName,
+    ) -> Result<&mut Contact> {
         self.get_mut(name)?;
         let new = self.contacts.remove(successor);
         let new = new.ok_or_else(|| unknown(successor))?;
@@ -78,10 +90,8 @@ impl Book {
             }
         }
         contact.addresses.sort();
-        contact.verified = true;
-        contact.frozen = false;
         contact.used |= new.used;
-        Ok(())
+        Ok(contact)
     }
 
     pub(super) fn is_taken(&self, name: &ContactName, taken: &[ContactName]) -> bool {
@@ -102,6 +112,7 @@ impl Book {
             frozen: false,
             used: false,
             addresses: Vec::new(),
+            certified_by: None,
         };
         self.contacts.insert(name, contact);
     }

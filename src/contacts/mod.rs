@@ -12,6 +12,7 @@ mod look;
 mod names;
 mod notice;
 mod pins;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,6 +25,7 @@ use look::Look;
 pub use names::{ContactName, first_name, is_address};
 pub use notice::Notice;
 use pins::Pins;
+pub use succession::{Said, Standing};
 
 /// Pins that are made on first sight, in all; more need an explicit act.
 pub const FIRST_SIGHT_LIMIT: usize = 64;
@@ -72,12 +74,24 @@ pub struct Contact {
     /// E-mail addresses that it ever claimed, in lower case, without those that somebody else had
     /// when it was a contact already. Sorted.
     pub addresses: Vec<String>,
+    /// The key that was pinned for one of its addresses and signed this one, as keys do that get a
+    /// successor. It is another contact's current one, or, since this one took its place, a past
+    /// one of its own. Where the pin waits for a decision all the same, the signature does not
+    /// count any more, or a person said so.
+    pub certified_by: Option<Fingerprint>,
 }
 
 impl Contact {
     /// The current certificate and the past ones.
     pub fn certificates(&self) -> impl Iterator<Item = &Fingerprint> {
         std::iter::once(&self.fingerprint).chain(&self.past)
+    }
+
+    /// Tells whether it is the successor of a contact that can still be used, and keeps its
+    /// addresses.
+    pub fn is_coming(&self) -> bool {
+        let by = self.certified_by.as_ref();
+        by.is_some_and(|by| !self.past.contains(by))
     }
 }
 
@@ -180,6 +194,35 @@ impl Contacts {
         let declined = look.declined;
         self.commit(look.book)?;
         self.declined = declined;
+        Ok(notices)
+    }
+
+    /// Acts on what pinned keys say of the certificates of other contacts with the same address.
+    ///
+    /// Who waits for a decision, and is certified by each key that is pinned for an address of
+    /// theirs, all of one contact, is that contact's successor and waits no longer. If that key can
+    /// no longer be used, the successor takes its name and place, not verified. If it took that
+    /// back, or was revoked as a key that others may have, the successor waits for a decision, and
+    /// nothing but that ends it. Nothing changes for a verified contact but its name.
+    ///
+    /// # Errors
+    /// As [`Contacts::load`]; what the disk says.
+    pub fn follow(
+        &mut self,
+        said: &[Said],
+        standing: impl Fn(&Fingerprint) -> Standing,
+        my_addresses: &[String],
+        trust: Trust,
+    ) -> Result<Vec<Notice>> {
+        self.refresh()?;
+        let mut book = self.book.clone();
+        book.take_back(said, &standing);
+        let mut notices = Vec::new();
+        if trust == Trust::FirstSight {
+            book.accept(said, &standing, my_addresses);
+            notices = book.hand_over(&standing);
+        }
+        self.commit(book)?;
         Ok(notices)
     }
 
@@ -377,7 +420,9 @@ pub(crate) fn holder_of<'a>(
 ) -> Option<&'a Contact> {
     let holds = |contact: &&Contact| {
         let mut addresses = contact.addresses.iter();
-        !contact.frozen && addresses.any(|known| known.eq_ignore_ascii_case(address))
+        // Nobody confirmed a successor: whom it succeeds was there first.
+        let waits = contact.frozen || contact.is_coming() && !contact.verified;
+        !waits && addresses.any(|known| known.eq_ignore_ascii_case(address))
     };
     let holders: Vec<&Contact> = among.filter(holds).collect();
     let verified: Vec<_> = holders.iter().filter(|contact| contact.verified).collect();

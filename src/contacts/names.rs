@@ -161,6 +161,13 @@ pub(super) fn is_of_fingerprint(name: &ContactName, fingerprint: &Fingerprint) -
     name.as_str() == of_fingerprint(fingerprint)
 }
 
+/// Tells whether a name ends as [`choose`] ends the names of those whose wanted name was taken.
+pub(super) fn ends_in_digits_of(name: &ContactName, fingerprint: &Fingerprint) -> bool {
+    let hex = fingerprint.to_string().to_ascii_lowercase();
+    let tail = name.as_str().rsplit_once('-').map(|(_, tail)| tail);
+    tail.is_some_and(|tail| tail.len() >= 8 && hex.starts_with(tail))
+}
+
 /// Tells whether a name can be made of what a certificate says.
 pub(super) fn names_somebody(claimed: &Claimed) -> bool {
     wanted(claimed).is_some()

@@ -41,6 +41,13 @@ pub enum Notice {
         /// What it is called.
         name: ContactName,
     },
+    /// A contact's key can no longer be used, and the key that it signed took its place.
+    Succeeded {
+        /// The contact.
+        name: ContactName,
+        /// What the successor was called.
+        from: ContactName,
+    },
     /// Contacts that were never used were dropped for newcomers.
     MadeRoom {
         /// Who.
@@ -97,6 +104,11 @@ impl fmt::Display for Notice {
             Notice::Named { from, name } => {
                 write!(f, "{from} is called {name} now, as the certificate says")
             }
+            Notice::Succeeded { name, from } => write!(
+                f,
+                "the key of {name} can no longer be used: {from}, whose key it signed, is called \
+                 {name} now"
+            ),
             Notice::MadeRoom { gone } => write!(
                 f,
                 "contacts that were never written to made room for new ones: {}; whom you know, \

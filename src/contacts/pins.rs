@@ -40,6 +40,7 @@ const HEADER: &str = "\
 #   used      something was written to it or accepted from it; if not, it may make room for others
 #   past      former certificates: they still verify, and never receive
 #   since     when the contact was pinned, in seconds since 1970
+#   certified_by  the key pinned for the same address that signed this one as its successor
 ";
 
 /// The directory of the pins.
@@ -74,6 +75,8 @@ struct Record {
     used: bool,
     #[serde(default)]
     addresses: Vec<Spanned<String>>,
+    /// Not there where no key signed this one.
+    certified_by: Option<String>,
 }
 
 fn yes() -> bool {
@@ -273,6 +276,9 @@ fn parse(text: &str) -> std::result::Result<Book, (usize, String)> {
         let current = fingerprint(&record.fingerprint)?;
         let past = record.past.iter().map(&mut fingerprint);
         let past: BTreeSet<_> = past.collect::<std::result::Result<_, _>>()?;
+        let certified_by = record.certified_by.as_deref().map(str::parse);
+        let certified_by = certified_by.transpose();
+        let certified_by = certified_by.map_err(|error: Error| at(error.to_string()))?;
         let addresses = record.addresses.iter().map(address);
         let addresses: BTreeSet<_> = addresses.collect::<std::result::Result<_, _>>()?;
         let contact = Contact {
@@ -284,6 +290,7 @@ fn parse(text: &str) -> std::result::Result<Book, (usize, String)> {
             frozen: record.frozen,
             used: record.used,
             addresses: addresses.into_iter().collect(),
+            certified_by,
         };
         book.contacts.insert(name, contact);
     }
@@ -314,6 +321,9 @@ fn render(book: &Book) -> String {
             contact.used
         )
         .expect("writing to a string cannot fail");
+        if let Some(by) = &contact.certified_by {
+            writeln!(text, "certified_by = \"{by}\"").expect("writing to a string cannot fail");
+        }
     }
     text
 }

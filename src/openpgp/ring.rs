@@ -5,7 +5,7 @@
 //! than skipping it, and the library compares every signature that fits nowhere with every part
 //! of a certificate. So only the frames of the packets are read here: signatures that other keys
 //! claim to have made, parts that a certificate does not need, and everything beyond fixed
-//! numbers are left out. Leaving something out harms nobody: who can flood a file can as well
+//! numbers are left out. What contacts' keys seem to have signed is kept aside. Leaving something out harms nobody: who can flood a file can as well
 //! delete it.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use sha1::Digest as _;
 use super::certificate::bodies;
 use super::packets::tag;
 use super::vouched::vouched;
-use super::{Certificate, failed, holds_secret_key};
+use super::{Certificate, Endorsements, Endorsers, failed, holds_secret_key};
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Fingerprint;
 
@@ -42,6 +42,8 @@ pub struct RawCertificate {
     bytes: Vec<u8>,
     /// There is a user id with a signature, good or not.
     may_name: bool,
+    /// What the keys of contacts seem to have signed in it.
+    endorsements: Endorsements,
 }
 
 /// What a file of keys holds.
@@ -64,9 +66,14 @@ impl RawCertificate {
         self.may_name
     }
 
+    /// What endorsers seem to have signed in it.
+    pub fn endorsements(&self) -> &Endorsements {
+        &self.endorsements
+    }
+
     /// Bytes that the certificate takes.
     pub fn length(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.endorsements.length()
     }
 
     /// Reads the certificate and keeps what its primary key vouches for.
@@ -87,6 +94,14 @@ impl Ring {
     /// # Errors
     /// `Invalid` if the file holds a secret key or no certificate.
     pub fn split(bytes: &[u8]) -> Result<Ring> {
+        Self::split_for(bytes, &Endorsers::default())
+    }
+
+    /// As [`Ring::split`], and keeps what `endorsers` seem to have signed in the certificates.
+    ///
+    /// # Errors
+    /// As [`Ring::split`].
+    pub fn split_for(bytes: &[u8], endorsers: &Endorsers) -> Result<Ring> {
         if holds_secret_key(bytes) {
             let why = "holds a secret key, which must never be shared";
             return Err(Error::new(Kind::Invalid, why));
@@ -94,7 +109,7 @@ impl Ring {
         let mut ring = Ring::default();
         for body in bodies(bytes) {
             match body {
-                Some(body) => ring.add(&body, Bound::ARRIVING),
+                Some(body) => ring.add(&body, Bound::ARRIVING, endorsers),
                 None => ring.fault("not a whole certificate".to_owned()),
             }
         }
@@ -112,7 +127,7 @@ impl Ring {
         }
     }
 
-    fn add(&mut self, bytes: &[u8], bound: Bound) {
+    fn add(&mut self, bytes: &[u8], bound: Bound, endorsers: &Endorsers) {
         let (packets, whole) = packets(bytes);
         let primary = |packet: &Packet| packet.tag == tag::PUBLIC_KEY;
         let mut starts: Vec<usize> = (0..packets.len())
@@ -132,7 +147,7 @@ impl Ring {
             if last && !whole {
                 break; // Its end is missing.
             }
-            match raw(bytes, &packets[ends[0]..ends[1]], bound) {
+            match raw(bytes, &packets[ends[0]..ends[1]], bound, endorsers) {
                 Ok(certificate) => {
                     let copies = copies.entry(certificate.fingerprint.clone()).or_default();
                     *copies += 1;
@@ -154,7 +169,7 @@ impl Certificate {
     /// `Invalid` unless it is exactly one certificate that the library can read.
     pub fn read_kept(bytes: &[u8]) -> Result<Certificate> {
         let mut ring = Ring::default();
-        ring.add(bytes, Bound::KEPT);
+        ring.add(bytes, Bound::KEPT, &Endorsers::default());
         match (ring.certificates.as_slice(), ring.faults.as_slice()) {
             ([one], []) => one.read(),
             (_, [fault, ..]) => Err(Error::new(Kind::Invalid, fault.clone())),
@@ -249,6 +264,7 @@ fn raw(
     bytes: &[u8],
     packets: &[Packet],
     bound: Bound,
+    endorsers: &Endorsers,
 ) -> std::result::Result<RawCertificate, String> {
     let primary = &bytes[packets[0].body.clone()];
     let Some(fingerprint) = fingerprint(primary) else {
@@ -271,6 +287,7 @@ fn raw(
     let mut kept = Vec::new();
     let mut room = bound.in_all;
     let mut may_name = false;
+    let mut by_others = Vec::new();
     let (mut user_ids, mut subkeys) = (0, 0);
     let mut parts = packets.chunk_by(|_, next| next.tag == tag::SIGNATURE);
     // The first part is the primary key with the signatures over it.
@@ -300,11 +317,26 @@ fn raw(
             room -= 1;
             may_name |= part[0].tag == tag::USER_ID;
         }
+        if part[0].tag == tag::USER_ID {
+            by_others.extend(part[1..].iter().filter_map(|packet| {
+                let signature = Frame::of(&bytes[packet.body.clone()])?;
+                let mut others = signature.issuers.iter().filter(|one| *one != id);
+                let asked = others.any(|one| endorsers.has(one));
+                let key = (!signature.revokes, std::cmp::Reverse(signature.created));
+                (asked && signature.is_certification).then_some((key, &part[0], packet))
+            }));
+        }
+    }
+    by_others.sort_by_key(|(key, ..)| *key);
+    let mut endorsements = Endorsements::default();
+    for (_, id, signature) in by_others {
+        endorsements.add(&bytes[id.body.clone()], &bytes[signature.all.clone()]);
     }
     Ok(RawCertificate {
         fingerprint,
         bytes: kept,
         may_name,
+        endorsements,
     })
 }
 
@@ -332,6 +364,8 @@ fn fingerprint(body: &[u8]) -> Option<Fingerprint> {
 #[derive(Default)]
 struct Frame {
     revokes: bool,
+    /// It says that a user id belongs to a key, or no longer does.
+    is_certification: bool,
     created: u32,
     /// Key ids of its makers.
     issuers: Vec<[u8; 8]>,
@@ -369,6 +403,7 @@ impl Frame {
             _ => return None,
         };
         frame.revokes = matches!(kind, 0x20 | 0x28 | 0x30);
+        frame.is_certification = matches!(kind, 0x10..=0x13 | 0x30);
         Some(frame)
     }
 

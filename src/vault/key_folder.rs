@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Fingerprint;
-use crate::openpgp::{Certificate, RawCertificate, Ring, holds_secret_key};
+use crate::openpgp::{
+    Certificate, Endorsements, Endorsers, RawCertificate, Ring, holds_secret_key,
+};
 use crate::store::{self, FileName, Stamp, Store};
 use crate::vault::keys::KEY_FILE_LIMIT;
 
@@ -19,6 +21,8 @@ const COST_OF_A_FILE: u64 = 4096;
 const MOST_STRANGERS: usize = 256;
 /// Bytes of strangers' certificates that are kept, of all files.
 const STRANGERS_KEPT: usize = 16 << 20;
+/// Bytes that are kept of what contacts seem to have signed in certificates, of all files.
+const ENDORSEMENTS_KEPT: usize = 4 << 20;
 /// Files with a problem that are told.
 const MOST_TOLD: usize = 16;
 
@@ -38,10 +42,16 @@ pub(super) struct KeyFolder {
     pub(super) kept: HashMap<Fingerprint, Certificate>,
     /// What was already written of my own certificates.
     pub(super) published: BTreeSet<Vec<u8>>,
+    /// Whose signatures in others' certificates were kept when the files were read.
+    endorsers: Endorsers,
+    /// What happened at the last look at which files had changed.
+    pub(super) events: Vec<String>,
 }
 
 struct KeyFile {
     stamp: Stamp,
+    /// It is read again, as more is asked for than it was read for.
+    again: bool,
     /// Whose certificates are in it, of those whom I know.
     known: BTreeSet<Fingerprint>,
     /// Copies of my own certificates.
@@ -49,6 +59,8 @@ struct KeyFile {
     /// It holds nothing but one certificate.
     single: bool,
     strangers: BTreeMap<Fingerprint, Stranger>,
+    /// What contacts seem to have signed in certificates.
+    endorsements: BTreeMap<Fingerprint, Endorsements>,
     /// Strangers' certificates that were not looked at.
     left_out: usize,
     problems: Vec<String>,
@@ -67,6 +79,8 @@ pub(super) struct Arrived {
     pub(super) of_known: Vec<Certificate>,
     /// Files came, changed or went.
     pub(super) changed: bool,
+    /// Files were read, for whatever reason.
+    pub(super) read: bool,
 }
 
 impl KeyFolder {
@@ -88,7 +102,7 @@ impl KeyFolder {
         arrived.changed = self.files.len() != before;
         let same = |file: &store::KeyFile| {
             let known = self.files.get(&file.name);
-            known.is_some_and(|known| known.stamp == file.stamp)
+            known.is_some_and(|known| known.stamp == file.stamp && !known.again)
         };
         let mut unread: Vec<_> = listed.into_iter().filter(|file| !same(file)).collect();
         // Whoever wants others not to be read would take large files.
@@ -102,8 +116,9 @@ impl KeyFolder {
             cost += file.stamp.size.min(KEY_FILE_LIMIT) + COST_OF_A_FILE;
             left -= 1;
             let read = self.read(store, &file, known, mine, &mut arrived.of_known);
-            self.files.insert(file.name, read);
-            arrived.changed = true;
+            let before = self.files.insert(file.name, read);
+            arrived.changed |= before.is_none_or(|before| before.stamp != file.stamp);
+            arrived.read = true;
         }
         self.unread = left;
         arrived
@@ -119,15 +134,17 @@ impl KeyFolder {
     ) -> KeyFile {
         let mut read = KeyFile {
             stamp: file.stamp,
+            again: false,
             known: BTreeSet::new(),
             mine: Vec::new(),
             single: false,
             strangers: BTreeMap::new(),
+            endorsements: BTreeMap::new(),
             left_out: 0,
             problems: Vec::new(),
         };
         let shown = printable(&file.name.as_os_str().to_string_lossy());
-        let ring = match read_ring(store, &file.name) {
+        let ring = match read_ring(store, &file.name, &self.endorsers) {
             Ok(ring) => ring,
             Err(error) => {
                 read.problems.push(format!("keys/{shown}: {error}"));
@@ -139,10 +156,18 @@ impl KeyFolder {
         let elsewhere = self.files.iter().filter(|(name, _)| **name != file.name);
         let strangers = elsewhere.flat_map(|(_, file)| file.strangers.values());
         let mut kept: usize = strangers.map(|stranger| stranger.length).sum();
+        let endorsements = self.files.iter().filter(|(name, _)| **name != file.name);
+        let endorsements = endorsements.flat_map(|(_, file)| file.endorsements.values());
+        let mut endorsed: usize = endorsements.map(Endorsements::length).sum();
         read.single = ring.certificates.len() == 1 && ring.faults.is_empty();
         let mut looked_at = 0;
         for raw in &ring.certificates {
             let key = raw.fingerprint();
+            if !raw.endorsements().is_empty() && endorsed < ENDORSEMENTS_KEPT {
+                endorsed += raw.endorsements().length();
+                let said = read.endorsements.entry(key.clone()).or_default();
+                said.extend(raw.endorsements());
+            }
             if known.contains(key) {
                 match raw.read() {
                     Ok(certificate) => {
@@ -175,6 +200,25 @@ impl KeyFolder {
     pub(super) fn forget_stamps(&mut self) {
         self.files.clear();
         self.listed = false;
+    }
+
+    /// Whose signatures in others' certificates are asked for: where there are more than before,
+    /// all files are read again.
+    pub(super) fn ask_for(&mut self, endorsers: Endorsers) {
+        if !endorsers.are_among(&self.endorsers) {
+            self.files.values_mut().for_each(|file| file.again = true);
+        }
+        self.endorsers = endorsers;
+    }
+
+    /// What contacts seem to have signed in a certificate, in whatever file.
+    pub(super) fn endorsements(&self, key: &Fingerprint) -> Endorsements {
+        let files = self.files.values();
+        let mut all = Endorsements::default();
+        files
+            .filter_map(|file| file.endorsements.get(key))
+            .for_each(|said| all.extend(said));
+        all
     }
 
     /// Certificates of strangers, each once.
@@ -279,7 +323,7 @@ impl KeyFile {
 
 const SECRET: &str = "HOLDS A SECRET KEY";
 
-fn read_ring(store: &dyn Store, name: &FileName) -> Result<Ring> {
+fn read_ring(store: &dyn Store, name: &FileName, endorsers: &Endorsers) -> Result<Ring> {
     let bytes = store.read_key(name, KEY_FILE_LIMIT)?;
     if holds_secret_key(&bytes) {
         let loud = format!(
@@ -287,5 +331,5 @@ fn read_ring(store: &dyn Store, name: &FileName) -> Result<Ring> {
         );
         return Err(Error::new(Kind::Invalid, loud));
     }
-    Ring::split(&bytes)
+    Ring::split_for(&bytes, endorsers)
 }

@@ -132,6 +132,16 @@ impl Vault {
     fn dispute(&self, contact: &Contact) -> String {
         let people = self.people();
         let (name, key) = (&contact.name, &contact.fingerprint);
+        if let Some(by) = &contact.certified_by {
+            return format!(
+                "{name} is in dispute: the certificate {key} was signed by the key {by} of the \
+                 same person, and that does not count any more, as it was taken back or that key \
+                 was revoked; nothing is written to {name}, and what it signed is shown as \
+                 unverified. Ask the person by another way for the fingerprint: if it is this one, \
+                 set verified = true and frozen = false for {name} in contacts.toml, if not, leave \
+                 it so"
+            );
+        }
         let shares = |other: &&Contact| {
             let mut addresses = other.addresses.iter();
             other.name != *name && addresses.any(|one| contact.addresses.contains(one))

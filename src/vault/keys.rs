@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::contacts::{self, Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice};
-use crate::error::{Error, Kind, Result, printable};
+use crate::error::{Error, Kind, Result};
 use crate::ids::{Fingerprint, Timestamp};
 use crate::openpgp::{CertIndex, Certificate, Identity, holds_secret_key};
 use crate::store::{self, FileName};
 use crate::vault::audience::{People, Who};
 use crate::vault::key_folder::{Arrived, KeyFolder};
+use crate::vault::succession::endorsers;
 use crate::vault::{Vault, folder_error, lock};
 
 /// Bytes of the largest file in `keys/` that is looked at.
@@ -39,13 +40,19 @@ impl Vault {
         let mine = self.my_fingerprints();
         let known = self.known(&mine);
         let arrived = match listed {
-            Some(listed) => folder.reread(self.store(), listed, &known, &mine, || {
-                self.openings.is_stopped()
-            }),
+            Some(listed) => {
+                folder.ask_for(endorsers(folder, &lock(&self.contacts)));
+                folder.reread(self.store(), listed, &known, &mine, || {
+                    self.openings.is_stopped()
+                })
+            }
             None => Arrived::default(),
         };
-        if !arrived.changed && folder.applied && told && !edited {
+        if !arrived.changed && !arrived.read && folder.applied && told && !edited {
             return Ok(());
+        }
+        if arrived.changed || edited {
+            folder.events.clear();
         }
         // Until all of it took effect, the next look begins anew.
         folder.applied = false;
@@ -76,17 +83,16 @@ impl Vault {
         keep_first(&mut saved, known.map(|told| notices.extend(told)));
         if damaged.is_none() {
             match self.observe(folder, &mut contacts) {
-                Ok(found) => {
-                    // Who was pinned now is told as long as nobody confirmed it.
-                    let found = found.iter();
-                    let found = found.filter(|notice| !matches!(notice, Notice::Pinned { .. }));
-                    notices.extend(found.map(ToString::to_string));
-                }
+                Ok(found) => tell_of(found, folder, &mut notices),
                 Err(error) => keep_first(&mut saved, Err(error)),
             }
             let known = self.known_copies(folder, &mut contacts, &[], true);
             keep_first(&mut saved, known.map(drop));
+            let followed = self.follow_successors(folder, &mut contacts);
+            let told = followed.map(|found| tell_of(found, folder, &mut notices));
+            keep_first(&mut saved, told);
         }
+        notices.extend(folder.events.iter().cloned());
         let mine = self.identities.iter().map(Identity::certificate);
         let pinned = contacts.iter().flat_map(Contact::certificates);
         let pinned = pinned.filter_map(|key| folder.kept.get(key).cloned());
@@ -187,94 +193,6 @@ impl Vault {
         }
         folder.kept.retain(|key, _| pinned.contains(key));
         saved.map(|()| told)
-    }
-
-    /// Takes over what others know of my own certificates: a revocation above all.
-    fn learn_mine(&self, contacts: &mut Contacts, arrived: &[Certificate]) -> Vec<String> {
-        let mut told = Vec::new();
-        for identity in &self.identities {
-            let key = identity.fingerprint();
-            let kept = contacts.my_certificate(&key);
-            let kept = kept.ok().flatten();
-            let kept = kept.and_then(|bytes| Certificate::read_kept(&bytes).ok());
-            let copies = arrived.iter().filter(|copy| copy.fingerprint() == key);
-            let mut news = false;
-            for copy in copies {
-                news |= identity.learn(copy).unwrap_or(false);
-            }
-            let own = identity.certificate();
-            let all = match &kept {
-                Some(kept) => {
-                    // It cannot be of another key, as its name says whose it is.
-                    let _ = identity.learn(kept);
-                    kept.grown(&own)
-                }
-                None => own.grown(&own),
-            };
-            // Without news there is nothing in it but what my key file says.
-            let Ok(all) = all else { continue };
-            if (news || kept.is_some()) && kept.as_ref() != Some(&all) {
-                if let Err(error) = contacts.keep_my_certificate(&key, &all.to_bytes()) {
-                    told.push(
-                        error
-                            .context("keeping a copy of your certificate")
-                            .to_string(),
-                    );
-                }
-            }
-        }
-        told
-    }
-
-    /// Writes my certificate to `keys/` where the one there is older: others would not know of a
-    /// new expiry or key. Once for each state of it, so that nobody makes us do it for ever.
-    fn publish_mine(&self, folder: &mut KeyFolder) -> Vec<String> {
-        let mut told = Vec::new();
-        if !folder.is_complete() {
-            return told;
-        }
-        for (position, identity) in self.identities.iter().enumerate() {
-            let key = identity.fingerprint();
-            let Some((there, file)) = folder.mine(&key) else {
-                if position == 0 {
-                    told.push(
-                        "your certificate is not in keys/, so nobody can begin to write to you: \
-                         copy it there (`dds init` does)"
-                            .to_owned(),
-                    );
-                }
-                continue;
-            };
-            let own = identity.certificate();
-            let Ok(newer) = there.grown(&own) else {
-                continue;
-            };
-            if newer == there {
-                continue;
-            }
-            let name = file.or_else(|| FileName::new(format!("{key}.asc")).ok());
-            let Some(name) = name else { continue };
-            let armored = name.as_bytes().ends_with(b".asc");
-            let bytes = match armored {
-                true => newer.to_armored(),
-                false => newer.to_bytes(),
-            };
-            let shown = printable(&name.as_os_str().to_string_lossy());
-            if !folder.published.insert(bytes.clone()) {
-                told.push(format!(
-                    "keys/{shown} is older than your certificate, which was written there before: \
-                     somebody puts the old one back"
-                ));
-                continue;
-            }
-            if let Err(error) = self.store().put_key(&name, &bytes) {
-                told.push(format!(
-                    "your certificate is newer than the one in keys/, and cannot be written to \
-                     keys/{shown}: {error}"
-                ));
-            }
-        }
-        told
     }
 
     /// Everybody I know, with what is known of myself.
@@ -399,6 +317,24 @@ impl Vault {
             .check_encryption()
             .map_err(|error| error.context(&name))?;
         Ok(certificate)
+    }
+}
+
+/// Tells what contacts' certificates say, and keeps what happened to contacts: it is told until the
+/// next change.
+fn tell_of(found: Vec<Notice>, folder: &mut KeyFolder, notices: &mut Vec<String>) {
+    for notice in found {
+        match notice {
+            // Who was pinned now is told as long as nobody confirmed it, and who is in dispute as
+            // long as that is so.
+            Notice::Pinned { .. } | Notice::Disputed { .. } => {}
+            Notice::Named { .. } | Notice::MadeRoom { .. } | Notice::Succeeded { .. } => {
+                folder.events.push(notice.to_string());
+            }
+            Notice::Contested { .. } | Notice::TooMany { .. } | Notice::NotPinned { .. } => {
+                notices.push(notice.to_string());
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod judge;
 mod key_folder;
 mod key_problems;
 mod keys;
+mod my_certificates;
 mod notices;
 mod openings;
 mod past;
@@ -28,6 +29,7 @@ mod returned;
 mod scan;
 mod settle;
 mod state_key;
+mod succession;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -111,11 +111,30 @@ impl Vault {
             let name = &contact.name;
             let place = contacts.place_of(name);
             let place = place.unwrap_or_else(|| "contacts.toml".to_owned());
-            notices.push(format!(
-                "new contact {name}, not verified: compare the fingerprint {} with its owner, \
-                 then set verified = true for {name} in {place}",
-                contact.fingerprint.in_groups()
-            ));
+            let key = contact.fingerprint.in_groups();
+            let compare = format!(
+                "compare that fingerprint with its owner by another way, then set verified = true \
+                 for {name} in {place}; if it is another one, set frozen = true there"
+            );
+            notices.push(match &contact.certified_by {
+                None => format!(
+                    "new contact {name}, not verified: compare the fingerprint {key} with its \
+                     owner, then set verified = true for {name} in {place}"
+                ),
+                Some(by) if contact.is_coming() => {
+                    let former = people.name(by);
+                    format!(
+                        "{former} has a second key: {key}, which the key of {former} signed, is \
+                         the contact {name}; what is written to {former} is for the former key, as \
+                         long as that can be used, and then for this one: {compare}"
+                    )
+                }
+                Some(by) => format!(
+                    "{name} has a new key: {key}, which the former key {} signed, took its place, \
+                     as that can no longer be used: {compare}",
+                    by.in_groups()
+                ),
+            });
         }
         notices
     }

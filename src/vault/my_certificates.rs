@@ -1,0 +1,109 @@
+//! My own certificates: what others know of them, and what they must know.
+
+use crate::contacts::Contacts;
+use crate::error::printable;
+use crate::openpgp::Certificate;
+use crate::store::FileName;
+use crate::vault::Vault;
+use crate::vault::key_folder::KeyFolder;
+
+/// Bytes of my own certificate up to which it is published with what others signed in it.
+const LARGEST_PUBLISHED: usize = 256 << 10;
+
+impl Vault {
+    /// Takes over what others know of my own certificates: a revocation above all.
+    pub(super) fn learn_mine(
+        &self,
+        contacts: &mut Contacts,
+        arrived: &[Certificate],
+    ) -> Vec<String> {
+        let mut told = Vec::new();
+        for identity in &self.identities {
+            let key = identity.fingerprint();
+            let kept = contacts.my_certificate(&key);
+            let kept = kept.ok().flatten();
+            let kept = kept.and_then(|bytes| Certificate::read_kept(&bytes).ok());
+            let copies = arrived.iter().filter(|copy| copy.fingerprint() == key);
+            let mut news = false;
+            for copy in copies {
+                news |= identity.learn(copy).unwrap_or(false);
+            }
+            let own = identity.certificate();
+            let all = match &kept {
+                Some(kept) => {
+                    // It cannot be of another key, as its name says whose it is.
+                    let _ = identity.learn(kept);
+                    kept.grown(&own)
+                }
+                None => own.grown(&own),
+            };
+            // Without news there is nothing in it but what my key file says.
+            let Ok(all) = all else { continue };
+            if (news || kept.is_some()) && kept.as_ref() != Some(&all) {
+                if let Err(error) = contacts.keep_my_certificate(&key, &all.to_bytes()) {
+                    told.push(
+                        error
+                            .context("keeping a copy of your certificate")
+                            .to_string(),
+                    );
+                }
+            }
+        }
+        told
+    }
+
+    /// Writes my certificate to `keys/` where the one there is older: others would not know of a
+    /// new expiry or key. Once for each state of it, so that nobody makes us do it for ever.
+    pub(super) fn publish_mine(&self, folder: &mut KeyFolder) -> Vec<String> {
+        let mut told = Vec::new();
+        if !folder.is_complete() {
+            return told;
+        }
+        for (position, identity) in self.identities.iter().enumerate() {
+            let key = identity.fingerprint();
+            let Some((there, file)) = folder.mine(&key) else {
+                if position == 0 {
+                    told.push(
+                        "your certificate is not in keys/, so nobody can begin to write to you: \
+                         copy it there (`dds init` does)"
+                            .to_owned(),
+                    );
+                }
+                continue;
+            };
+            let own = identity.certificate();
+            let Ok(newer) = there.grown(&own) else {
+                continue;
+            };
+            if newer == there {
+                continue;
+            }
+            let name = file.or_else(|| FileName::new(format!("{key}.asc")).ok());
+            let Some(name) = name else { continue };
+            let armored = name.as_bytes().ends_with(b".asc");
+            // With what others signed in my own copy, such as my former key.
+            let whole = newer.merge(&own).ok();
+            let whole = whole.filter(|one| one.to_bytes().len() < LARGEST_PUBLISHED);
+            let newer = whole.unwrap_or(newer);
+            let bytes = match armored {
+                true => newer.to_armored(),
+                false => newer.to_bytes(),
+            };
+            let shown = printable(&name.as_os_str().to_string_lossy());
+            if !folder.published.insert(bytes.clone()) {
+                told.push(format!(
+                    "keys/{shown} is older than your certificate, which was written there before: \
+                     somebody puts the old one back"
+                ));
+                continue;
+            }
+            if let Err(error) = self.store().put_key(&name, &bytes) {
+                told.push(format!(
+                    "your certificate is newer than the one in keys/, and cannot be written to \
+                     keys/{shown}: {error}"
+                ));
+            }
+        }
+        told
+    }
+}

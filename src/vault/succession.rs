@@ -1,0 +1,83 @@
+//! New keys of contacts: what their pinned keys say of certificates with the same address.
+
+use crate::contacts::{Contact, Contacts, Notice, Said, Standing};
+use crate::error::Result;
+use crate::ids::Fingerprint;
+use crate::openpgp::{Condition, Endorsers, Identity};
+use crate::vault::Vault;
+use crate::vault::key_folder::KeyFolder;
+
+impl Vault {
+    /// Acts on what contacts' keys say of others' certificates.
+    pub(super) fn follow_successors(
+        &self,
+        folder: &KeyFolder,
+        contacts: &mut Contacts,
+    ) -> Result<Vec<Notice>> {
+        let standing = |key: &Fingerprint| match folder.kept.get(key) {
+            Some(copy) => standing(&copy.condition()),
+            None => Standing::Unusable,
+        };
+        let mine = self.identities.iter().map(Identity::certificate);
+        let user_ids = mine.flat_map(|certificate| certificate.user_ids());
+        let my_addresses: Vec<String> = user_ids.filter_map(|id| id.email).collect();
+        let said = what_is_said(folder, contacts);
+        contacts.follow(&said, standing, &my_addresses, self.options.trust)
+    }
+}
+
+/// The contacts whose signatures in others' certificates are looked at.
+pub(super) fn endorsers(folder: &KeyFolder, contacts: &Contacts) -> Endorsers {
+    let relied_on = contacts.iter().filter(|contact| !contact.frozen);
+    let keys = relied_on.flat_map(Contact::certificates);
+    Endorsers::new(keys.filter_map(|key| folder.kept.get(key)))
+}
+
+/// Checks what contacts say of each other, where it matters.
+fn what_is_said(folder: &KeyFolder, contacts: &Contacts) -> Vec<Said> {
+    let mut said = Vec::new();
+    for contact in contacts.iter().filter(|contact| !contact.verified) {
+        let of = &contact.fingerprint;
+        let endorsements = folder.endorsements(of);
+        let Some(certificate) = folder.kept.get(of).filter(|_| !endorsements.is_empty()) else {
+            continue;
+        };
+        let shares = |other: &&Contact| {
+            let mut addresses = other.addresses.iter();
+            other.name != contact.name && addresses.any(|one| contact.addresses.contains(one))
+        };
+        let rivals = contacts.iter().filter(shares);
+        let rivals = rivals
+            .filter(|other| !other.frozen)
+            .map(|other| &other.fingerprint);
+        for by in rivals.chain(&contact.certified_by) {
+            let Some(endorser) = folder.kept.get(by) else {
+                continue;
+            };
+            said.extend(
+                endorsements
+                    .by(endorser, certificate)
+                    .into_iter()
+                    .map(|one| Said {
+                        of: of.clone(),
+                        by: by.clone(),
+                        address: one.address,
+                        withdrawn: one.withdrawn,
+                    }),
+            );
+        }
+    }
+    said
+}
+
+fn standing(condition: &Condition) -> Standing {
+    match condition {
+        Condition::Usable(_) => Standing::InForce,
+        Condition::Expired(_) | Condition::Revoked { retired: true, .. } => Standing::Over,
+        Condition::Revoked { retired: false, .. } => Standing::Stolen,
+        Condition::WeakKey(_)
+        | Condition::WeakSignatures(_)
+        | Condition::Unsigned
+        | Condition::NoEncryption(_) => Standing::Unusable,
+    }
+}
