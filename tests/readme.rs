@@ -15,6 +15,7 @@ const README: &str = include_str!("../README.md");
 const MANUAL: &str = include_str!("../man/dds-mount.1");
 const RECOVERY: &str = include_str!("../man/dds-recovery.7");
 const STORE: &str = include_str!("../man/dds-store.5");
+const SYNC: &str = include_str!("../man/dds-sync.7");
 
 /// What quickstart leaves behind, without building, installing and mounting: the identity, the
 /// store, and alice, who is made by quickstart's own code. And the certificate of carol, who
@@ -53,6 +54,11 @@ fn sessions_run_as_shown(page: &str, sessions: &[Session]) {
 #[test]
 fn the_sessions_of_the_readme_run_as_shown() {
     sessions_run_as_shown("README.md", &session::of_markdown(README));
+}
+
+#[test]
+fn the_sessions_of_the_page_on_synchronisers_run_as_shown() {
+    sessions_run_as_shown("dds-sync.7", &session::of_mdoc(SYNC));
 }
 
 #[test]
@@ -143,7 +149,7 @@ fn the_files_that_the_pages_name_are_there() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = 0;
     let in_names = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
-    let pages = [README, STORE];
+    let pages = [README, STORE, SYNC];
     for name in pages.iter().flat_map(|page| page.split(|c| !in_names(c))) {
         let ours = ["scripts/", "src/", "tests/", "man/"];
         if ours.iter().any(|start| name.starts_with(start)) {
