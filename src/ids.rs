@@ -343,14 +343,14 @@ impl From<std::time::SystemTime> for Timestamp {
             },
             Err(before) => {
                 let before = before.duration();
-                let whole = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+                let back = |seconds| 0_i64.saturating_sub_unsigned(seconds);
                 match before.subsec_nanos() {
                     0 => Timestamp {
-                        seconds: -whole,
+                        seconds: back(before.as_secs()),
                         nanos: 0,
                     },
                     nanos => Timestamp {
-                        seconds: -whole - 1,
+                        seconds: back(before.as_secs().saturating_add(1)),
                         nanos: 1_000_000_000 - nanos,
                     },
                 }
@@ -418,7 +418,14 @@ mod tests {
 
     #[test]
     fn timestamps_keep_nanoseconds_and_times_before_1970() {
-        for text in ["1763740800.000000001", "-1.500000000", "0.000000000"] {
+        let ends = [
+            "-9223372036854775808.000000000",
+            "-9223372036854775808.000000001",
+            "-9223372036854775807.000000000",
+            "9223372036854775807.999999999",
+        ];
+        let common = ["1763740800.000000001", "-1.500000000", "0.000000000"];
+        for text in common.into_iter().chain(ends) {
             let time: Timestamp = text.parse().unwrap();
             assert_eq!(time.to_string(), text);
             assert_eq!(Timestamp::from(std::time::SystemTime::from(time)), time);

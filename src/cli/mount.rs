@@ -343,6 +343,8 @@ impl Job<'_> {
                 let view = Arc::new(view);
                 let serving = mounted.serve(Arc::clone(&view))?;
                 let locker = serving.locker();
+                let at_panic = serving.locker();
+                fuse::lock_at_panic(move || at_panic.lock());
                 // It ends with the process.
                 std::thread::Builder::new()
                     .name("signals".to_owned())

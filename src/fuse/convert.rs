@@ -54,7 +54,7 @@ fn told(time: SystemTime) -> Timestamp {
         Ok(_) => time.into(),
         Err(before) => {
             let before = before.duration();
-            let seconds = i64::try_from(before.as_secs()).map_or(i64::MIN, |seconds| -seconds);
+            let seconds = 0_i64.saturating_sub_unsigned(before.as_secs());
             Timestamp::new(seconds, before.subsec_nanos()).expect("a fraction of a second")
         }
     }

@@ -108,6 +108,7 @@ impl Telling {
             ino: news.ino,
             kind: news.kind,
             size: 0,
+            atime: Timestamp::now(),
             mtime: Timestamp::now(),
             ctime: Timestamp::now(),
             mode: 0o600,

@@ -8,6 +8,7 @@ mod caller;
 mod convert;
 mod errno;
 mod herald;
+mod panics;
 mod session;
 
 use std::ffi::OsStr;
@@ -23,6 +24,7 @@ use fuser::{
 };
 
 pub use errno::code as errno_of;
+pub use panics::lock_at_panic;
 pub use session::{Locker, Mounted, Serving, check_available, mount};
 
 use self::convert::{
@@ -61,7 +63,7 @@ impl Adapter {
             ino: INodeNo(attr.ino.0),
             size: attr.size,
             blocks: attr.size.div_ceil(BLOCK),
-            atime: mtime,
+            atime: attr.atime.into(),
             mtime,
             ctime: attr.ctime.into(),
             crtime: mtime,
@@ -134,7 +136,7 @@ impl Filesystem for Adapter {
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        _atime: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         fh: Option<FileHandle>,
@@ -150,6 +152,7 @@ impl Filesystem for Adapter {
         let set = SetAttr {
             mode,
             size,
+            atime: atime.map(timestamp),
             mtime: mtime.map(timestamp),
             gives_away: uid.is_some_and(|uid| uid != self.uid)
                 || gid.is_some_and(|gid| gid != self.gid),
@@ -400,7 +403,7 @@ impl Filesystem for Adapter {
     ) {
         match self.view().read_dir(handle(fh), offset) {
             Ok(entries) => {
-                for (next, entry) in (offset + 1..).zip(entries) {
+                for (next, entry) in (offset.saturating_add(1)..).zip(entries) {
                     if reply.add(
                         INodeNo(entry.ino.0),
                         next,

@@ -95,7 +95,9 @@ impl Index {
         let versions = self.gone.iter().filter(|(_, past)| of_it(past));
         let mut versions: Vec<_> = versions.map(|(id, past)| (past.at, *id)).collect();
         versions.sort_unstable();
-        let gap = |three: &&[(Timestamp, BlobId)]| three[2].0.seconds() - three[0].0.seconds();
+        let gap = |three: &&[(Timestamp, BlobId)]| {
+            three[2].0.seconds().saturating_sub(three[0].0.seconds())
+        };
         versions.windows(3).min_by_key(gap).map(|three| three[1].1)
     }
 }

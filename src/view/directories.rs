@@ -9,11 +9,22 @@ use crate::vault::{Audience, Publication, Published};
 use crate::view::open::{check_new_name, check_path, exists, no_files_here};
 use crate::view::place::join;
 use crate::view::tree::{Dir, Ino, Role, What};
-use crate::view::{Attr, View, not_found};
+use crate::view::{Attr, SetAttr, View, not_found};
 
 impl View {
+    /// Sets the mode of a directory, and the time of modification that this mount shows of it.
+    pub(super) fn set_on_directory(&self, ino: Ino, role: &Role, set: SetAttr) -> Result<()> {
+        if let Some(mode) = set.mode {
+            self.set_directory_mode(ino, role, mode)?;
+        }
+        if let (Some(time), Some(dir)) = (set.mtime, self.tree().dir_mut(ino)) {
+            dir.mtime = time;
+        }
+        Ok(())
+    }
+
     /// Sets the owner's bits of a directory, which its own blob keeps.
-    pub(super) fn set_directory_mode(&self, ino: Ino, role: &Role, mode: u32) -> Result<()> {
+    fn set_directory_mode(&self, ino: Ino, role: &Role, mode: u32) -> Result<()> {
         let Role::Sub(audience, path) = role else {
             return Ok(()); // It always exists, and belongs to me alone.
         };

@@ -133,6 +133,8 @@ pub struct Attr {
     pub kind: NodeKind,
     /// Bytes of content.
     pub size: u64,
+    /// Last access, as far as a program set it; else the last change of the content.
+    pub atime: Timestamp,
     /// Last change of the content.
     pub mtime: Timestamp,
     /// Last change of anything that `stat` shows.
@@ -296,6 +298,7 @@ impl View {
                 ino,
                 kind: NodeKind::Directory,
                 size: 0,
+                atime: node.atime(dir.mtime),
                 mtime: dir.mtime,
                 ctime: node.ctime(dir.mtime),
                 mode: dir.mode() << 6,
@@ -305,6 +308,7 @@ impl View {
                 ino,
                 kind: NodeKind::Symlink,
                 size: target.len() as u64,
+                atime: node.atime(self.started),
                 mtime: self.started,
                 ctime: node.ctime(self.started),
                 mode: 0o777,
@@ -316,12 +320,13 @@ impl View {
                         let role = file.role.clone();
                         drop(tree);
                         let stat = self.load_special(&role)?.stat();
-                        return Ok(file_attr(ino, stat, stat.mtime, 1));
+                        return Ok(file_attr(ino, stat, [stat.mtime; 2], 1));
                     }
                     _ => self.file_stat(file),
                 };
                 let links = u32::from(tree.is_attached(ino));
-                file_attr(ino, stat, node.ctime(stat.mtime), links)
+                let times = [node.atime(stat.mtime), node.ctime(stat.mtime)];
+                file_attr(ino, stat, times, links)
             }
         };
         Ok(attr)
@@ -484,11 +489,12 @@ impl View {
     }
 }
 
-fn file_attr(ino: Ino, stat: file::Stat, ctime: Timestamp, links: u32) -> Attr {
+fn file_attr(ino: Ino, stat: file::Stat, [atime, ctime]: [Timestamp; 2], links: u32) -> Attr {
     Attr {
         ino,
         kind: NodeKind::File,
         size: stat.size,
+        atime,
         mtime: stat.mtime,
         ctime,
         mode: stat.mode << 6,

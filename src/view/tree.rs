@@ -35,9 +35,16 @@ pub(super) struct Node {
     lookups: u64,
     /// When its attributes or its name were changed last in this mount.
     changed: Option<Timestamp>,
+    /// When it was read last, as a program said in this mount: reads themselves are not noted.
+    read: Option<Timestamp>,
 }
 
 impl Node {
+    /// Last access to a node with this time of modification.
+    pub(super) fn atime(&self, mtime: Timestamp) -> Timestamp {
+        self.read.unwrap_or(mtime)
+    }
+
     /// Last change of anything that `stat` shows, of a node with this time of modification.
     pub(super) fn ctime(&self, mtime: Timestamp) -> Timestamp {
         match self.changed {
@@ -200,6 +207,7 @@ impl Tree {
             attached: true,
             lookups: 1,
             changed: None,
+            read: None,
         };
         Tree {
             nodes: HashMap::from([(Ino::ROOT, root)]),
@@ -263,6 +271,13 @@ impl Tree {
     pub(super) fn note_change(&mut self, ino: Ino) {
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.changed = Some(Timestamp::now());
+        }
+    }
+
+    /// Notes what a program said of when a node was read.
+    pub(super) fn note_read(&mut self, ino: Ino, time: Timestamp) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.read = Some(time);
         }
     }
 
@@ -354,6 +369,7 @@ impl Tree {
             attached,
             lookups: 0,
             changed: None,
+            read: None,
         };
         self.nodes.insert(ino, node);
         ino

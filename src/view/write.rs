@@ -20,7 +20,9 @@ pub struct SetAttr {
     pub mode: Option<u32>,
     /// New size in bytes.
     pub size: Option<u64>,
-    /// New modification time.
+    /// New time of access, which this mount remembers.
+    pub atime: Option<Timestamp>,
+    /// New modification time. This mount alone remembers a directory's.
     pub mtime: Option<Timestamp>,
     /// The owner is set to somebody else.
     pub gives_away: bool,
@@ -88,7 +90,12 @@ impl View {
         let _use = self.last_use.begin();
         let changed = self.setattr_quietly(ino, handle, set, caller);
         self.reported(ino, changed)?;
-        self.tree().note_change(ino);
+        let mut tree = self.tree();
+        tree.note_change(ino);
+        if let Some(time) = set.atime {
+            tree.note_read(ino, time);
+        }
+        drop(tree);
         self.getattr(ino)
     }
 
@@ -108,15 +115,11 @@ impl View {
         let role = {
             let tree = self.tree();
             match &tree.get(ino).ok_or_else(not_found)?.what {
-                // Times of directories and links are not kept.
                 What::Alias(_) => return Ok(()),
                 What::Dir(dir) => {
                     let role = dir.role.clone();
                     drop(tree);
-                    return match set.mode {
-                        Some(mode) => self.set_directory_mode(ino, &role, mode),
-                        None => Ok(()),
-                    };
+                    return self.set_on_directory(ino, &role, set);
                 }
                 What::File(file) => file.role.clone(),
             }
