@@ -763,6 +763,60 @@ fn init_warns_of_a_user_id_without_a_mail_address() {
     }
 }
 
+/// Nobody was asked for a name, so nobody is warned of the one that was found; but told how to
+/// choose another.
+#[test]
+fn init_says_how_to_choose_a_name_where_none_was_given() {
+    let login = Command::new("id").arg("-un").output().unwrap();
+    let login = String::from_utf8(login.stdout).unwrap();
+    for (variable, name) in [(Some("zoe"), "zoe"), (None, login.trim_end())] {
+        let home = Home::new();
+        let init = || {
+            let mut command = home.dds();
+            command.env_remove("LOGNAME").env_remove("USER");
+            command.args(["init", "--no-passphrase"]);
+            command
+        };
+        let mut command = init();
+        if let Some(name) = variable {
+            command.env("USER", name);
+        }
+        let made = run(command);
+        assert_eq!(
+            (made.code, made.err.as_str()),
+            (Some(0), ""),
+            "{}",
+            made.out
+        );
+        let said = format!("name: {name}, the login name");
+        assert!(made.out.contains(&said), "{}", made.out);
+        // As it is said there.
+        let lines = made.out.lines().filter_map(|line| line.strip_prefix("  "));
+        let lines: Vec<_> = lines
+            .filter(|line| !line.starts_with("dds-mount"))
+            .collect();
+        let [away, again] = lines[..] else {
+            panic!("{}", made.out)
+        };
+        let mut shell = home.command("sh");
+        let again =
+            format!("{again} --no-passphrase").replace("Name <mail>", "Zoe <zoe@example.org>");
+        let program = env!("CARGO_BIN_EXE_dds");
+        let again = again.replacen("dds", program, 1);
+        shell.arg("-ec").arg(format!("{away}\n{again}"));
+        let anew = run(shell);
+        assert_eq!(
+            (anew.code, anew.err.as_str()),
+            (Some(0), ""),
+            "{}",
+            anew.out
+        );
+        assert!(!anew.out.contains("login name"), "{}", anew.out);
+        let keys = std::fs::read_dir(home.path("documents-btsync/keys")).unwrap();
+        assert_eq!(keys.count(), 1);
+    }
+}
+
 /// Answers the questions of `dds init` in a terminal of its own, which `script` gives it.
 fn typed(home: &Home, answers: &[&str]) -> Ended {
     let mut command = home.command("script");

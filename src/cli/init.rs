@@ -14,6 +14,7 @@ use super::unlock::{configured, must_be_private, read_key_file, unusable};
 use super::{Exit, Failure, Outcome, paths};
 use crate::error::{Error, Kind, printable};
 use crate::openpgp::{self, Certificate, Identity, Profile};
+use crate::process::account;
 use crate::store::{DirStore, FileName, Store as _};
 
 /// Make an identity, a store and a configuration
@@ -54,8 +55,12 @@ const EXAMPLES: &str = "Examples:
 
 /// Where my identity comes from.
 enum Origin {
-    /// It is made, with this user id.
-    New(String),
+    /// It is made.
+    New {
+        user_id: String,
+        /// The user did not say who they are.
+        is_login_name: bool,
+    },
     /// It is there already.
     Kept(Certificate),
     /// It is in a file that is copied.
@@ -92,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let identity = plan.identity.display();
     let (certificate, in_place) = match &plan.origin {
-        Origin::New(user_id) => (make_identity(arguments, &plan.identity, user_id)?, None),
+        Origin::New { user_id, .. } => (make_identity(arguments, &plan.identity, user_id)?, None),
         Origin::Kept(certificate) => (certificate.clone(), None),
         Origin::InPlace(certificate) => (certificate.clone(), Some(&*plan.identity)),
         Origin::Copied(certificate, secret) => {
@@ -116,12 +121,13 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     println!("identity: {}", certificate.fingerprint());
     if !asks {
         plan.warn();
+        plan.tell_name(&config_dir, store.path(), &certificate);
     }
     let secret = read_key_file(&plan.identity)?;
     for shortcoming in Identity::shortcomings_of(&secret).unwrap_or_default() {
         eprintln!("dds: warning: {shortcoming}");
     }
-    if let Origin::New(_) = plan.origin {
+    if let Origin::New { .. } = plan.origin {
         println!();
         println!(
             "back up {identity} on paper or a stick, and its passphrase with it: without both"
@@ -165,8 +171,12 @@ impl Plan {
                 (mine, Origin::Kept(certificate))
             }
             None => {
-                let user_id = arguments.user_id.clone().unwrap_or_else(login_name);
-                (mine, Origin::New(user_id))
+                let given = arguments.user_id.clone();
+                let new = Origin::New {
+                    is_login_name: given.is_none(),
+                    user_id: given.unwrap_or_else(login_name),
+                };
+                (mine, new)
             }
             Some(_) if arguments.passphrase.is_given() => {
                 let why = "a passphrase is for a new identity; --key keeps that of its key";
@@ -210,7 +220,7 @@ impl Plan {
     /// The user ids that others will see, the first one first.
     fn user_ids(&self) -> Vec<(String, bool)> {
         match &self.origin {
-            Origin::New(user_id) => {
+            Origin::New { user_id, .. } => {
                 let email = openpgp::email_of(user_id);
                 vec![(user_id.clone(), email.is_some())]
             }
@@ -224,8 +234,38 @@ impl Plan {
         }
     }
 
+    /// Tells whether nobody said who the user is.
+    fn has_login_name(&self) -> bool {
+        match self.origin {
+            Origin::New { is_login_name, .. } => is_login_name,
+            Origin::Kept(_) | Origin::Copied(..) | Origin::InPlace(_) => false,
+        }
+    }
+
+    /// Says how an identity that was made under the login name gets another.
+    fn tell_name(&self, config_dir: &Path, store: &Path, certificate: &Certificate) {
+        if !self.has_login_name() {
+            return;
+        }
+        let user_ids = self.user_ids();
+        let name = user_ids.first().map_or("", |(user_id, _)| user_id);
+        println!(
+            "name: {}, the login name; for one with a mail address, before you mount the store:",
+            printable(name)
+        );
+        let (config, store) = (config_dir.display(), store.display());
+        println!(
+            "  mv {config} {config}.old && rm {store}/keys/{}",
+            key_file(certificate)
+        );
+        println!("  dds init --store {store} --user-id 'Name <mail>'");
+    }
+
     /// Warns of what others will stumble over.
     fn warn(&self) {
+        if self.has_login_name() {
+            return;
+        }
         let user_ids = self.user_ids();
         if user_ids.iter().any(|(_, has_email)| *has_email) {
             return;
@@ -250,7 +290,12 @@ impl Plan {
         let user_id = user_ids.first().map_or("", |(user_id, _)| user_id);
         let user_id = printable(user_id);
         match &self.origin {
-            Origin::New(_) => println!("new identity {user_id:?} in {identity}"),
+            Origin::New { is_login_name, .. } => {
+                println!("new identity {user_id:?} in {identity}");
+                if *is_login_name {
+                    println!("  --user-id 'Name <mail>' gives a name and a mail address instead");
+                }
+            }
             Origin::Kept(certificate) => {
                 println!("identity {user_id:?} in {identity}, as it is");
                 println!("  {}", certificate.fingerprint().in_groups());
@@ -328,6 +373,7 @@ fn login_name() -> String {
     ["USER", "LOGNAME"]
         .into_iter()
         .find_map(|variable| std::env::var(variable).ok().filter(|name| !name.is_empty()))
+        .or_else(account::login_name)
         .unwrap_or_else(|| "me".to_owned())
 }
 
@@ -375,6 +421,11 @@ fn make_store(path: &Path) -> Outcome<DirStore> {
     DirStore::create(path).map_err(failed)
 }
 
+/// The name of my certificate in `keys/`.
+fn key_file(certificate: &Certificate) -> String {
+    format!("{}.gpg", certificate.fingerprint())
+}
+
 /// Puts my certificate into `keys/` under its fingerprint, unless it is there already.
 fn add_certificate(store: &DirStore, certificate: &Certificate) -> Outcome<()> {
     let fingerprint = certificate.fingerprint();
@@ -387,7 +438,7 @@ fn add_certificate(store: &DirStore, certificate: &Certificate) -> Outcome<()> {
             return Ok(());
         }
     }
-    let name = FileName::new(format!("{fingerprint}.gpg"))?;
+    let name = FileName::new(key_file(certificate))?;
     Ok(store.put_key(&name, &certificate.to_bytes())?)
 }
 
