@@ -44,7 +44,11 @@ mod tests {
             clock
         });
         let clock = clock.join().unwrap();
-        assert!(clock.read().is_none());
+        // Who waits for a thread may be told of its end before the system has forgotten it.
+        let begun = std::time::Instant::now();
+        while clock.read().is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        }
         let mine = ThreadClock::of_this_thread().unwrap();
         let before = mine.read().unwrap();
         while mine.read().unwrap() == before {
