@@ -14,7 +14,7 @@ use dds::openpgp::{Notations, SealRequest, Sealed};
 use dds::plaintext::Plaintext;
 use support::gnupg::{Gnupg, installed};
 use support::mount::{Home, Mount, PATIENCE, can_mount};
-use support::people::{Blob, Person, deliver, make_store};
+use support::people::{Blob, Person, deliver, make_store, zeros};
 
 fn corpus(name: &str) -> Vec<u8> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
@@ -279,7 +279,7 @@ fn many_bombs_at_once_take_no_more() {
     let home = Home::new();
     let alice = Person::new("Alice");
     let store = make_store(home.dir.path(), &[("alice", &alice)]);
-    let bombs: Vec<_> = (0..8).map(|_| small_bomb(&alice, 100 << 20)).collect();
+    let bombs: Vec<_> = (0..8).map(|_| zeros(&alice, 100 << 20)).collect();
     for bomb in &bombs {
         deliver(&store, Folder::Messages, bomb);
     }
@@ -290,45 +290,6 @@ fn many_bombs_at_once_take_no_more() {
     // One of them may expand to 64 MiB before it is refused.
     assert_memory_below(&mount, 128);
     mount.unmount();
-}
-
-/// A message of zeros, some hundred KiB long, for one reader.
-fn small_bomb(to: &Person, length: usize) -> Vec<u8> {
-    use pgp::parse::Parse as _;
-    use pgp::serialize::stream::{Compressor, Encryptor, LiteralWriter, Message, Recipient};
-    use sequoia_openpgp as pgp;
-    use std::io::Write as _;
-    use std::sync::OnceLock;
-    static COMPRESSED: OnceLock<Vec<u8>> = OnceLock::new();
-    let compressed = COMPRESSED.get_or_init(|| {
-        let mut out = Vec::new();
-        let message = Compressor::new(Message::new(&mut out))
-            .algo(pgp::types::CompressionAlgorithm::Zlib)
-            .build()
-            .unwrap();
-        let mut message = LiteralWriter::new(message).build().unwrap();
-        let zeros = vec![0; 1 << 20];
-        for _ in 0..length >> 20 {
-            message.write_all(&zeros).unwrap();
-        }
-        message.finalize().unwrap();
-        out
-    });
-    let cert = pgp::Cert::from_bytes(&to.certificate().to_bytes()).unwrap();
-    let policy = pgp::policy::StandardPolicy::new();
-    let keys = cert
-        .keys()
-        .with_policy(&policy, None)
-        .for_storage_encryption();
-    let features = pgp::types::Features::empty().set_seipdv1();
-    let recipients = keys.map(|key| Recipient::new(features.clone(), None, key.key()));
-    let mut out = Vec::new();
-    let mut message = Encryptor::for_recipients(Message::new(&mut out), recipients)
-        .build()
-        .unwrap();
-    message.write_all(compressed).unwrap();
-    message.finalize().unwrap();
-    out
 }
 
 #[test]

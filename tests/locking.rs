@@ -8,10 +8,11 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use dds::ids::Folder;
 use support::mount::{
     Home, Mount, can_mount, daemon_of, is_mounted, process_of, skipped, wait_for,
 };
-use support::people::{Person, make_store};
+use support::people::{Person, deliver, make_store, zeros};
 use support::programs::installed;
 
 /// My store, not yet mounted.
@@ -142,6 +143,91 @@ fn a_killed_daemon_leaves_a_clean_mountpoint() {
         assert_eq!(saved, b"saved");
     }
     signal(scene.pid(), libc::SIGTERM);
+    scene.assert_locked();
+}
+
+/// Many files, each of which takes long to open.
+fn fill(store: &Path, me: &Person) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    for _ in 0..200 * threads {
+        deliver(store, Folder::Messages, &zeros(me, 60 << 20));
+    }
+}
+
+/// Number of files that a mount has not opened yet.
+fn unopened(scene: &Scene) -> usize {
+    let status = fs::read_to_string(scene.path(".dds/status")).unwrap_or_default();
+    let mut lines = status.lines();
+    let number = lines.find_map(|line| line.strip_prefix("files not opened yet: "));
+    number.map_or(0, |number| number.parse().unwrap())
+}
+
+/// Mounts, and waits until it is served and has begun to read the store.
+fn begin(scene: &Scene) -> Running {
+    let mut command = scene.command();
+    command.arg("--foreground").arg(scene.mountpoint());
+    let daemon = Running(command.spawn().unwrap());
+    wait_for("the mount is served", || {
+        is_mounted(&scene.mountpoint()) && unopened(scene) > 0
+    });
+    daemon
+}
+
+/// Waits for the end, which is a regular one.
+fn assert_ends(mut daemon: Running) {
+    let mut ended = None;
+    wait_for("dds-mount ends", || {
+        ended = daemon.0.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(0));
+}
+
+/// What the store holds decides how long it takes to read it, and not how long anything else does.
+#[test]
+fn it_serves_and_locks_while_it_reads_the_store_for_the_first_time() {
+    if !can_mount() {
+        return;
+    }
+    let home = Home::new();
+    let me = Person::new("Alice");
+    let store = make_store(
+        home.dir.path(),
+        &[("me", &me), ("bob", &Person::new("Bob"))],
+    );
+    fs::write(home.path("key.asc"), &me.secret).unwrap();
+    fill(&store, &me);
+    let scene = Scene { home, store };
+
+    // In the background once it is usable, or after a while all the same.
+    let mut command = scene.command();
+    let begun = command.arg(scene.mountpoint()).output().unwrap();
+    let said = String::from_utf8_lossy(&begun.stderr);
+    assert_eq!(begun.status.code(), Some(0), "{said}");
+    assert!(said.contains("the store is still being read: "), "{said}");
+    assert!(said.contains("dds status"), "{said}");
+    fs::write(scene.path("notes/me/now"), "saved").unwrap();
+    assert_eq!(fs::read(scene.path("notes/me/now")).unwrap(), b"saved");
+    assert!(fs::read_dir(scene.path("keys")).unwrap().count() > 0);
+    assert!(unopened(&scene) > 0, "too few files for this machine");
+    let mut lock = scene.home.dds();
+    let locked = lock.arg("lock").arg(scene.mountpoint()).output().unwrap();
+    let said = String::from_utf8_lossy(&locked.stderr);
+    assert_eq!((locked.status.code(), &*said), (Some(0), ""));
+    scene.assert_locked();
+
+    let daemon = begin(&scene);
+    fs::write(scene.path("notes/me/then"), "saved").unwrap();
+    assert!(unopened(&scene) > 0, "too few files for this machine");
+    signal(scene.pid(), libc::SIGTERM);
+    assert_ends(daemon);
+    scene.assert_locked();
+
+    let daemon = begin(&scene);
+    fs::write(scene.path("notes/me/at last"), "saved").unwrap();
+    assert!(unopened(&scene) > 0, "too few files for this machine");
+    support::mount::unmount(&scene.mountpoint());
+    assert_ends(daemon);
     scene.assert_locked();
 }
 

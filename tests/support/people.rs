@@ -154,6 +154,46 @@ pub fn blobs(store: &Path, folder: Folder) -> Vec<String> {
     names
 }
 
+/// A message of zeros for one reader, a thousandth as long as they are.
+pub fn zeros(to: &Person, length: usize) -> Vec<u8> {
+    use pgp::parse::Parse as _;
+    use pgp::serialize::stream::{Compressor, Encryptor, LiteralWriter, Message, Recipient};
+    use sequoia_openpgp as pgp;
+    use std::io::Write as _;
+    use std::sync::OnceLock;
+    static COMPRESSED: OnceLock<(usize, Vec<u8>)> = OnceLock::new();
+    let (made, compressed) = COMPRESSED.get_or_init(|| {
+        let mut out = Vec::new();
+        let message = Compressor::new(Message::new(&mut out))
+            .algo(pgp::types::CompressionAlgorithm::Zlib)
+            .build()
+            .unwrap();
+        let mut message = LiteralWriter::new(message).build().unwrap();
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..length >> 20 {
+            message.write_all(&zeros).unwrap();
+        }
+        message.finalize().unwrap();
+        (length, out)
+    });
+    assert_eq!(*made, length, "one length for each test binary");
+    let cert = pgp::Cert::from_bytes(&to.certificate().to_bytes()).unwrap();
+    let policy = pgp::policy::StandardPolicy::new();
+    let keys = cert
+        .keys()
+        .with_policy(&policy, None)
+        .for_storage_encryption();
+    let features = pgp::types::Features::empty().set_seipdv1();
+    let recipients = keys.map(|key| Recipient::new(features.clone(), None, key.key()));
+    let mut out = Vec::new();
+    let mut message = Encryptor::for_recipients(Message::new(&mut out), recipients)
+        .build()
+        .unwrap();
+    message.write_all(compressed).unwrap();
+    message.finalize().unwrap();
+    out
+}
+
 /// The same message in other forms, as anybody can make them who holds the store and no key: other
 /// text around it, other armor, other lines, other session key packets.
 pub fn other_forms(armored: &[u8]) -> Vec<Vec<u8>> {
