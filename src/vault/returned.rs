@@ -127,12 +127,29 @@ impl Vault {
             let there = state.files.get(&slot).and_then(File::version);
             there.is_some_and(|there| there.id == version.id)
         };
-        let lineage = lineage(&version.key);
-        let went = self.state_dir.replaced_at(&version.ids, lineage);
-        // What a crash left there is older than that.
+        let went = self.was_replaced_at(version);
         if !known && went.is_some_and(|went| is_younger(version.entry.stamp.ctime, went)) {
             self.tell_returned(version);
         }
+    }
+
+    /// When a version went as a newer one of its document had replaced it.
+    fn was_replaced_at(&self, version: &Version) -> Option<Timestamp> {
+        let lineage = lineage(&version.key);
+        self.state_dir.replaced_at(&version.ids, lineage)
+    }
+
+    /// Tells whether a version went as a newer one of its document had replaced it.
+    pub fn was_replaced(&self, version: &Version) -> bool {
+        self.was_replaced_at(version).is_some()
+    }
+
+    /// Tells whether a version was brought back after it went: what a crash left is older than the
+    /// note that it goes.
+    pub(super) fn has_returned(&self, version: &Version) -> bool {
+        let went = self.was_replaced_at(version);
+        let is_younger = |went| version.entry.stamp.ctime > went;
+        went.is_some_and(is_younger) || self.was_removed_itself(version)
     }
 
     fn tell_returned(&self, version: &Version) {

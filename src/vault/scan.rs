@@ -247,6 +247,7 @@ impl Vault {
         let all_opened = self.listed.load(Ordering::SeqCst) && self.openings.is_idle();
         if all_opened && !self.scanned.swap(true, Ordering::SeqCst) {
             self.state().bell.ring();
+            self.settle_leftovers();
         }
     }
 
