@@ -681,6 +681,72 @@ fn a_missing_folder_is_no_removal() {
     scene.assert_states(SHARED, &[Removed]);
 }
 
+/// A file or a link in the place of a folder takes no version away, and stops nothing of the others.
+#[test]
+fn a_folder_that_is_none_takes_no_version_and_stops_no_history() {
+    for (broken, restarted, link) in [
+        ("keys", false, true),
+        ("messages", false, false),
+        ("messages", true, true),
+        ("software", true, false),
+        ("notes", false, false),
+        ("notes", true, true),
+    ] {
+        let mut scene = Scene::new();
+        scene.save(MINE, b"one");
+        scene.save(MINE, b"two");
+        let first = scene.edit(b"first", &[]);
+        scene.look();
+        scene.edit(b"second", &[first]);
+        scene.look();
+        let folder = scene.rig.store().join(broken);
+        let aside = scene.rig.store().with_file_name("aside");
+        let replace = |_: &Path| {
+            fs::rename(&folder, &aside).unwrap();
+            match link {
+                true => std::os::unix::fs::symlink("/etc", &folder).unwrap(),
+                false => fs::write(&folder, "x").unwrap(),
+            }
+        };
+        match restarted {
+            true => scene.rig.crash(replace),
+            false => replace(scene.rig.store()),
+        }
+        scene.look();
+        if broken == "notes" {
+            for path in [MINE, SHARED] {
+                let states = scene.versions(path).into_iter().map(|one| one.state);
+                let states: Vec<_> = states.collect();
+                assert!(states.contains(&Replaced), "{path}: {states:?}");
+                assert!(!states.contains(&Removed), "{path}: {states:?}");
+            }
+            let said = scene
+                .rig
+                .view()
+                .restore(MINE, None)
+                .unwrap_err()
+                .to_string();
+            assert!(said.contains("move it away"), "{said}");
+        } else {
+            scene.assert_states(SHARED, &[Current, Replaced]);
+            scene.save(MINE, b"three");
+            scene.assert_states(MINE, &[Current, Replaced, Replaced]);
+            assert_eq!(scene.restore(MINE, None), MINE);
+            assert_eq!(scene.rig.read(MINE).unwrap(), b"two");
+            assert_eq!(scene.restore(SHARED, None), SHARED);
+            assert_eq!(scene.rig.read(SHARED).unwrap(), b"first");
+        }
+        fs::remove_file(&folder).unwrap();
+        fs::rename(&aside, &folder).unwrap();
+        scene.look();
+        if broken == "notes" {
+            scene.assert_states(MINE, &[Current, Replaced]);
+            scene.assert_states(SHARED, &[Current, Replaced]);
+            assert_eq!(scene.rig.read(MINE).unwrap(), b"two");
+        }
+    }
+}
+
 #[test]
 fn one_spare_that_cannot_be_moved_ends_nothing() {
     let scene = Scene::new();

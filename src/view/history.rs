@@ -265,6 +265,8 @@ impl View {
                 None if hidden.contains(&version.id) => OldState::Replaced,
                 None => OldState::Current,
                 Some(past) if past.removed_by_me => OldState::RemovedByMe,
+                // By one that is not known now, as the folder cannot be read.
+                Some(_) if self.vault.was_replaced(version) => OldState::Replaced,
                 Some(_) => OldState::Removed,
             };
             OldVersion {
