@@ -295,6 +295,30 @@ fn several_messages_in_one_file_are_said_whoever_they_are_for() {
             assert_eq!(outline(blob), Outline::Refused(Refusal::Several));
         }
     }
+    // Whatever comes first, and however they are joined.
+    let clear = "-----BEGIN PGP SIGNED MESSAGE-----\n\nhello\n-----BEGIN PGP SIGNATURE-----\n\n\
+                 wgEE\n-----END PGP SIGNATURE-----\n";
+    let block =
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nxgEE\n-----END PGP PUBLIC KEY BLOCK-----\n";
+    for to in [&alice, &bob] {
+        for blob in [
+            format!("{clear}{}", armored(to)).into_bytes(),
+            format!("{block}{}", armored(to)).into_bytes(),
+            [&seal(&alice)[..], b"\n", armored(to).as_bytes()].concat(),
+            [&seal(&bob)[..], b"Hello,\n", armored(to).as_bytes()].concat(),
+            [&seal(&alice)[..], b"\0\0\r\n", &seal(to)].concat(),
+            [&packet(2, &[4]), &seal(&alice)[..]].concat(),
+        ] {
+            let outcome = alice.read(&blob);
+            assert!(matches!(outcome, Outcome::Refused(Refusal::Several)));
+            assert_eq!(outline(&blob), Outline::Refused(Refusal::Several));
+        }
+    }
+    // What cannot be told apart from a part of another packet is still on its way.
+    for tail in [&b"Gr\xC3\xBC\xC3\x9Fe\n"[..], &[b'\n'; 100_000]] {
+        let blob = [&seal(&alice)[..], tail].concat();
+        assert!(matches!(alice.read(&blob), Outcome::Incomplete));
+    }
     // A key behind a message, as mail programs append it, is no second message.
     let key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nYWJj\n-----END PGP PUBLIC KEY BLOCK-----\n";
     let letter = format!("{}{key}", armored(&alice));
@@ -345,4 +369,78 @@ fn a_text_has_the_line_ends_that_gpg_gives_it() {
             Ok(expected.as_bytes().to_vec())
         );
     }
+}
+
+/// The same text in UTF-16, with and without a byte order mark.
+fn in_utf16(text: &str) -> [Vec<u8>; 4] {
+    let text = text.replace('\n', "\r\n");
+    let marked = format!("\u{FEFF}{text}");
+    let low = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let high = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    [low(&text), high(&text), low(&marked), high(&marked)]
+}
+
+#[test]
+fn armor_in_utf_16_is_named_whatever_it_holds() {
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let armored = |to: &Person| {
+        let mut out = pgp::armor::Writer::new(Vec::new(), pgp::armor::Kind::Message).unwrap();
+        out.write_all(&SMALL.encrypt(to, &literal(b"text")))
+            .unwrap();
+        String::from_utf8(out.finalize().unwrap()).unwrap()
+    };
+    let letter = |to: &Person| format!("Grüße \u{1F600}\n{}", armored(to));
+    for text in [armored(&alice), letter(&alice)] {
+        for blob in in_utf16(&text) {
+            let outcome = alice.read(&blob);
+            let Outcome::Refused(refusal) = outcome else {
+                panic!("it is taken for something else");
+            };
+            assert_eq!(outline(&blob), Outline::Refused(refusal));
+            assert!(refusal.to_string().contains("UTF-16"), "{refusal}");
+            assert!(refusal.remedy().contains("--armor --output"));
+            assert!(matches!(bob.read(&blob), Outcome::NotMine));
+            let part = &blob[..blob.len() - 20];
+            assert!(matches!(alice.read(part), Outcome::Incomplete));
+        }
+    }
+    for blob in in_utf16(&format!("{}{}", armored(&bob), armored(&bob))) {
+        assert!(matches!(
+            alice.read(&blob),
+            Outcome::Refused(Refusal::Several)
+        ));
+    }
+    for blob in in_utf16("Lunch is at noon.\n") {
+        assert!(matches!(alice.read(&blob), Outcome::Incomplete));
+    }
+    let made = generate("carol", None, Profile::Compatible).unwrap();
+    for file in in_utf16(std::str::from_utf8(&made.secret).unwrap()) {
+        assert!(holds_secret_key(&file));
+        let refused = Identity::unlock(&file, None).err().unwrap();
+        assert!(refused.to_string().contains("UTF-16"), "{refused}");
+        let mut bytes = &file[..];
+        assert!(inspect(&mut bytes, file.len() as u64).unwrap().secret_key);
+    }
+    for file in in_utf16(std::str::from_utf8(&made.certificate.to_armored()).unwrap()) {
+        assert!(!holds_secret_key(&file));
+        let refused = Certificate::parse_all(&file).err().unwrap();
+        assert!(refused.to_string().contains("UTF-16"), "{refused}");
+        assert!(Ring::split(&file).is_err());
+    }
+}
+
+#[test]
+fn blanks_behind_a_key_change_nothing() {
+    let made = generate("carol", None, Profile::Compatible).unwrap();
+    let secret = pgp::Cert::from_bytes(&made.secret).unwrap();
+    let secret = secret.as_tsk().to_vec().unwrap();
+    for tail in [&b"\n"[..], b"\r\n", b"\0\0", b" \x1a"] {
+        let file = [&made.certificate.to_bytes()[..], tail].concat();
+        assert_eq!(Certificate::parse_all(&file).unwrap().len(), 1);
+        assert_eq!(Ring::split(&file).unwrap().certificates.len(), 1);
+        let file = [&secret[..], tail].concat();
+        assert!(Identity::unlock(&file, None).is_ok());
+    }
+    let cut = &secret[..secret.len() - 3];
+    assert!(Identity::unlock(&[cut, b"\n\n"].concat(), None).is_err());
 }

@@ -15,6 +15,9 @@ use std::process::{Command, Output, Stdio};
 use dds::openpgp::*;
 use dds::plaintext::{Passphrase, Plaintext};
 
+#[path = "openpgp_interop/armor.rs"]
+mod armor;
+
 /// The first line that a program prints as its version; `None` (and a word) without it.
 fn version(program: &str) -> Option<String> {
     match Command::new(program).arg("--version").output() {

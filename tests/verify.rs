@@ -160,6 +160,12 @@ fn walk(store: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
     all
 }
 
+/// As a program writes text that takes two bytes for each character.
+fn utf16(text: &[u8]) -> Vec<u8> {
+    let text = text.iter().flat_map(|byte| [*byte, 0]);
+    [0xFF, 0xFE].into_iter().chain(text).collect()
+}
+
 #[test]
 fn each_kind_of_damage_has_its_word() {
     let sound = Sound::new();
@@ -196,6 +202,10 @@ fn each_kind_of_damage_has_its_word() {
         (&[FOR_A_KEY, &container(9)].concat(), "refused-encryption"),
         (&container(2), "refused-encryption"),
         (&[FOR_A_KEY, &container(1), FOR_A_KEY].concat(), "malformed"),
+        (&sound.message.repeat(2), "malformed"),
+        (&[FOR_A_KEY, &container(1)].concat().repeat(2), "malformed"),
+        (&utf16(&sound.message), "malformed"),
+        (&utf16(&sound.alice.secret), "secret-key"),
         (&sound.alice.certificate().to_bytes(), "not-a-message"),
         (&sound.alice.certificate().to_armored(), "not-a-message"),
         (&sound.alice.secret, "secret-key"),
@@ -256,7 +266,9 @@ fn each_kind_of_damage_has_its_word() {
     seen.dedup();
     assert_eq!(seen, WORDS);
     let said = String::from_utf8(sound.verify(&[]).stdout).unwrap();
-    assert_eq!(said.matches("HOLDS A SECRET KEY").count(), 2, "{said}");
+    assert_eq!(said.matches("HOLDS A SECRET KEY").count(), 3, "{said}");
+    assert_eq!(said.matches("several messages in one file").count(), 2);
+    assert_eq!(said.matches("text in UTF-16").count(), 1);
 }
 
 #[test]

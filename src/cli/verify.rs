@@ -291,7 +291,9 @@ fn refused(refusal: Refusal) -> (Problem, String) {
             Problem::NotAMessage,
             "a certificate, which belongs into keys/",
         ),
-        Refusal::Malformed | Refusal::Several => return (Problem::Malformed, refusal.to_string()),
+        Refusal::Malformed | Refusal::Several | Refusal::Utf16 => {
+            return (Problem::Malformed, refusal.to_string());
+        }
         _ => return (Problem::RefusedEncryption, refusal.to_string()),
     };
     (problem, sentence.to_owned())

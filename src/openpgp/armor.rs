@@ -1,11 +1,21 @@
 //! Reads ASCII armor (RFC 9580, 6.2), tolerantly but never partly.
 //!
 //! Text before the armor and after its last line is ignored, as gpg does. Line ends may be LF or
-//! CRLF, a CRC24 line may be missing or wrong. What is not tolerated is a block without its last
-//! line, or a body that is not base64: such a file is still on its way.
+//! CRLF, lines after the first may be indented, the CRC24 may be missing or wrong, stand behind the
+//! last line of the body, or be followed by other words. What is not tolerated is a block without
+//! its last line, or a body that is not base64: such a file is still on its way.
+//!
+//! The first line must begin a line, as for gpg, which takes neither quoted nor indented ones.
 
-/// How far into a file the first line of the armor is looked for, in bytes.
-const LEADING_TEXT: usize = 64 * 1024;
+use zeroize::Zeroizing;
+
+/// How far into a file the first line of the armor is looked for, in bytes. Gpg sets no bound, but
+/// a file can be long, and be none.
+const LEADING_TEXT: usize = 4 << 20;
+/// Bytes that may stand between the CRC24 and the last line.
+const AFTER_CRC: usize = 64 * 1024;
+/// Base64 digits of a CRC24.
+const CRC_DIGITS: u8 = 4;
 
 const BEGIN: &[u8] = b"-----BEGIN PGP ";
 const DASHES: &[u8] = b"-----";
@@ -40,6 +50,64 @@ pub(super) struct Block<'a> {
 /// A byte order mark starts so too, but starts text.
 pub(super) fn is_binary(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first & 0x80 != 0) && !bytes.starts_with(b"\xEF\xBB\xBF")
+}
+
+/// The order of the two bytes of a character.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    LowFirst,
+    HighFirst,
+}
+
+/// Reads text in UTF-16, as some programs write it that were asked for text: characters beyond
+/// ASCII become question marks, which no armor has.
+#[derive(Clone, Copy)]
+pub(super) struct Utf16 {
+    order: Order,
+    /// The first byte of a character whose second is still to come.
+    half: Option<u8>,
+}
+
+impl Utf16 {
+    /// Recognizes UTF-16 by the first bytes of a file: a byte order mark, or two characters of
+    /// ASCII.
+    pub fn of(bytes: &[u8]) -> Option<Utf16> {
+        let order = match *bytes.first_chunk()? {
+            [0xFF, 0xFE, _, 0] => Order::LowFirst,
+            [0xFE, 0xFF, 0, _] => Order::HighFirst,
+            [1..=0x7F, 0, 1..=0x7F, 0] => Order::LowFirst,
+            [0, 1..=0x7F, 0, 1..=0x7F] => Order::HighFirst,
+            _ => return None,
+        };
+        Some(Utf16 { order, half: None })
+    }
+
+    /// Appends the next part of the text.
+    pub fn feed(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        for byte in text {
+            let Some(first) = self.half.take() else {
+                self.half = Some(*byte);
+                continue;
+            };
+            let (low, high) = match self.order {
+                Order::LowFirst => (first, *byte),
+                Order::HighFirst => (*byte, first),
+            };
+            match (high, low) {
+                (0, low @ 0..=0x7F) => out.push(low),
+                (0xFE, 0xFF) => {} // A byte order mark.
+                _ => out.push(b'?'),
+            }
+        }
+    }
+}
+
+/// Returns the text of a file in UTF-16; `None` for all others.
+pub(super) fn from_utf16(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut reader = Utf16::of(bytes)?;
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len() / 2 + 1));
+    reader.feed(bytes, &mut text);
+    Some(text)
 }
 
 /// Finds and decodes the next armored block, if there is one.
@@ -107,9 +175,9 @@ impl Body {
 
     /// Takes one line, or the beginning of one; tells whether its rest would be base64, too.
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let line = line.trim_ascii_start();
         if line.starts_with(DASHES) {
-            self.whole = ends(line) == Some(self.label);
-            self.end(out);
+            self.last_line(line, out);
             return false;
         }
         if self.headers {
@@ -120,9 +188,18 @@ impl Body {
             }
             self.headers = false;
         }
-        let crc = line.len() == 5 && line[0] == b'=';
-        self.sane = self.sane && (crc || self.decoder.take(line, out));
-        !crc
+        let dashes = line.windows(DASHES.len()).position(|part| part == DASHES);
+        let (line, last) = line.split_at(dashes.unwrap_or(line.len()));
+        self.sane = self.sane && self.decoder.take(line, out);
+        if !last.is_empty() {
+            self.last_line(last, out);
+        }
+        last.is_empty()
+    }
+
+    fn last_line(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        self.whole = ends(line) == Some(self.label);
+        self.end(out);
     }
 
     /// Ends the block, if it is not at its end.
@@ -248,8 +325,8 @@ impl Stream {
                 None => {}
             },
             Place::In(body) if !body.ended => return body.line(line, out),
-            Place::Cleartext(whole) => *whole |= line == SIGNATURE_END,
-            Place::In(_) => {
+            Place::Cleartext(whole) if !*whole => *whole = line == SIGNATURE_END,
+            Place::In(_) | Place::Cleartext(_) => {
                 let label = begins(line.trim_ascii_start());
                 self.another |= matches!(label, Some(Label::Message | Label::SignedMessage));
             }
@@ -264,7 +341,18 @@ impl Stream {
             Some(kind) => {
                 self.passed = self.passed.saturating_add(piece.len());
                 if let (Overlong::Base64, Place::In(body)) = (kind, &mut self.at) {
+                    // Base64 has none: the last line begins here.
+                    let last = piece.iter().position(|byte| *byte == b'-');
+                    let (piece, last) = piece.split_at(last.unwrap_or(piece.len()));
                     body.sane = body.sane && body.decoder.take(piece.trim_ascii_end(), out);
+                    if !last.is_empty() {
+                        self.overlong = None;
+                        match ends {
+                            true => drop(self.whole_line(last, out)),
+                            false => self.line.extend_from_slice(last),
+                        }
+                        return;
+                    }
                 }
                 kind
             }
@@ -320,22 +408,33 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// Base64 with padding, line by line.
+/// Base64 with padding, and the CRC24 behind it, line by line.
 #[derive(Default)]
 struct Decoder {
     bits: u32,
     /// Digits in `bits`, 0 to 3.
     digits: u8,
+    /// Equals signs so far. One that a digit follows begins the CRC24 and does not count.
     padding: u8,
+    /// Digits of the CRC24, which is not looked at: what is inside is authenticated.
+    crc: u8,
+    /// Bytes after it.
+    after: usize,
 }
 
 impl Decoder {
     /// Takes one line; false if it is not base64.
     fn take(&mut self, mut line: &[u8], out: &mut Vec<u8>) -> bool {
+        if self.crc == CRC_DIGITS {
+            self.after += line.len();
+            return self.after <= AFTER_CRC;
+        }
         // Whole groups of digits, which is nearly everything.
-        while let (0, 0, Some((group, rest))) =
-            (self.digits, self.padding, line.split_at_checked(4))
-        {
+        while let (0, 0, Some((group, rest))) = (
+            self.digits,
+            self.padding + self.crc,
+            line.split_at_checked(4),
+        ) {
             let [a, b, c, d] = [group[0], group[1], group[2], group[3]];
             let [a, b, c, d] = [a, b, c, d].map(|byte| u32::from(VALUES[usize::from(byte)]));
             if a | b | c | d >= 64 {
@@ -348,15 +447,20 @@ impl Decoder {
         for byte in line {
             let value = VALUES[usize::from(*byte)];
             match value {
+                BLANK => {}
+                BAD => return false,
+                _ if self.crc == CRC_DIGITS => return false,
+                PAD if self.crc > 0 => return false,
                 PAD => {
                     self.padding += 1;
-                    if self.padding > 2 {
+                    if self.padding > 3 {
                         return false;
                     }
                 }
-                BLANK => {}
-                BAD => return false,
-                _ if self.padding > 0 => return false,
+                _ if self.padding > 0 || self.crc > 0 => {
+                    self.padding -= u8::from(self.crc == 0);
+                    self.crc += 1;
+                }
                 value => {
                     self.bits = self.bits << 6 | u32::from(value);
                     self.digits += 1;
@@ -370,8 +474,11 @@ impl Decoder {
         true
     }
 
-    /// Ends the text; false if it ends within a group of digits.
+    /// Ends the text; false if it ends within a group of digits, or within the CRC24.
     fn finish(&mut self, out: &mut Vec<u8>) -> bool {
+        if !matches!(self.crc, 0 | CRC_DIGITS) {
+            return false;
+        }
         match (self.digits, self.padding) {
             (0, 0) => {}
             (2, 2) => out.push((self.bits >> 4) as u8),
@@ -436,6 +543,17 @@ mod tests {
         assert!(body(&frame(&commented)) == Some(b"abc".to_vec()));
         assert!(body(&frame(&format!("\n{digits}*"))).is_none());
         assert!(body(&frame(&format!("\n{digits}\n-----{digits}"))).is_none());
+        // The CRC24 and the last line behind it.
+        assert!(body(&frame(&format!("\n{digits}=AAAA"))) == Some(decoded.clone()));
+        let last = "-----END PGP MESSAGE-----";
+        for line in ["", "\n", "\nYours"] {
+            let text = format!("-----BEGIN PGP MESSAGE-----\n\n{digits}=AAAA{last}{line}");
+            assert!(body(&text) == Some(decoded.clone()));
+        }
+        // Words after the CRC24, but not any amount.
+        let words = |count| format!("\n{digits}\n=AAAA\n{}", "x".repeat(count));
+        assert!(body(&frame(&words(AFTER_CRC))) == Some(decoded.clone()));
+        assert!(body(&frame(&words(AFTER_CRC + 1))).is_none());
         // Text before the armor, but not any amount.
         let before = "x".repeat(LEADING_TEXT - 1);
         assert!(body(&format!("{before}\n{}", frame("\nYWJj"))).is_some());
@@ -450,6 +568,13 @@ mod tests {
             "Hello,\n\n-----BEGIN PGP MESSAGE-----\nVersion: x\nComment:\n \nYWJj\nZGU=\n\
              -----END PGP MESSAGE-----\nBye\n",
             "-----BEGIN PGP MESSAGE-----\nYWJjZGU=\n-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\n  YWJj\n\tZGU=\n  =AAAA\n  -----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----  \n  Version: x\n  \n  YW Jj\n \nZGU=\n-----END PGP MESSAGE-----",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJj\nZGU==AAAA\n-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJj\nZGU= =AAAA\t\n-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJj\nZGU=\n=AAAA-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJj\nZGU=-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJjZGU=\n=AAAA\n\nand - more\n-----END PGP MESSAGE-----\n",
         ] {
             assert_eq!(body(text).as_deref(), Some(&b"abcde"[..]), "{text}");
         }
@@ -465,6 +590,13 @@ mod tests {
             "-----BEGIN PGP MESSAGE-----\n\nYWJjZGU\n-----END PGP MESSAGE-----\n",
             "-----BEGIN PGP MESSAGE-----\n\nYWJj*GU=\n-----END PGP MESSAGE-----\n",
             "-----BEGIN PGP MESSAGE-----\n\nYWJjZA==YQ\n-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJjZGU=YWJj\n-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJjZA===\n-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJj\n=AA\n-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJj\n=AAAAA\n-----END PGP MESSAGE-----\n",
+            "-----BEGIN PGP MESSAGE-----\n\nYWJj\n=AAAA\n-----END PGP SIGNATURE-----\n",
+            " -----BEGIN PGP MESSAGE-----\n\nYWJj\n-----END PGP MESSAGE-----\n",
+            "> -----BEGIN PGP MESSAGE-----\n> \n> YWJj\n> -----END PGP MESSAGE-----\n",
         ] {
             assert_eq!(body(text), None, "{text}");
         }

@@ -15,7 +15,7 @@ use pgp::serialize::SerializeInto as _;
 use pgp::types::RevocationStatus;
 
 use super::armor::{self, Label};
-use super::packets::{Step, tag, walk};
+use super::packets::{Step, tag, walk, without_blanks};
 use super::{failed, fingerprint_of, policy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
@@ -64,7 +64,7 @@ impl Certificate {
             return Err(invalid("holds a secret key, which must never be shared"));
         }
         let mut all = Vec::new();
-        for body in bodies(bytes) {
+        for body in bodies(bytes)? {
             let body = body.ok_or_else(|| invalid("not a whole certificate"))?;
             for cert in certs(&body)? {
                 all.push(Certificate::new(cert)?);
@@ -171,6 +171,8 @@ impl Certificate {
 ///
 /// Errs on the side of yes: the words of a private key's armor anywhere are enough.
 pub fn holds_secret_key(bytes: &[u8]) -> bool {
+    let text = armor::from_utf16(bytes);
+    let bytes = text.as_ref().map_or(bytes, |text| &text[..]);
     let says_so = |word: &[u8]| bytes.windows(word.len()).any(|found| found == word);
     if says_so(b"PGP PRIVATE KEY BLOCK") || says_so(b"PGP SECRET KEY BLOCK") {
         return true;
@@ -201,9 +203,20 @@ fn has_secret_packet(bytes: &[u8]) -> bool {
 }
 
 /// The packets of a file of keys, block by block; `None` for a block that cannot be read.
-pub(super) fn bodies(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
+///
+/// # Errors
+/// `Invalid` for armor in UTF-16.
+pub(super) fn bodies(bytes: &[u8]) -> Result<Vec<Option<Vec<u8>>>> {
+    if let Some(text) = armor::from_utf16(bytes) {
+        return match armor::next_block(&text) {
+            Some(_) => Err(invalid(
+                "text in UTF-16; gpg --armor --output FILE writes ASCII (in PowerShell, > does not)",
+            )),
+            None => Ok(Vec::new()),
+        };
+    }
     if armor::is_binary(bytes) {
-        return vec![Some(bytes.to_vec())];
+        return Ok(vec![Some(without_blanks(bytes).to_vec())]);
     }
     let mut bodies = Vec::new();
     let mut rest = bytes;
@@ -212,7 +225,7 @@ pub(super) fn bodies(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
         bodies.push(block.body.filter(|_| block.whole && keys));
         rest = block.rest;
     }
-    bodies
+    Ok(bodies)
 }
 
 /// Reads the certificates (with secret keys, if any) of one binary file.

@@ -237,7 +237,7 @@ impl Identity {
 /// Reads the one certificate with secret keys of a file.
 fn secret_cert(bytes: &[u8]) -> Result<Cert> {
     let mut all = Vec::new();
-    for body in bodies(bytes) {
+    for body in bodies(bytes)? {
         let body = body.ok_or_else(|| Error::new(Kind::Invalid, "not a whole key"))?;
         // A copy of the secret key, locked or not, is not left behind in memory.
         let body = zeroize::Zeroizing::new(body);

@@ -3,7 +3,8 @@
 use std::io::Read;
 
 use super::addressees::Addressees;
-use super::packets::{Frame, Step, Walker, is_passed_over, tag};
+use super::armor::{Label, Stream};
+use super::packets::{Frame, Step, Walker, is_blank, is_passed_over, tag};
 use super::refusal::Refusal;
 use super::source::Source;
 use crate::error::Result;
@@ -62,11 +63,28 @@ pub fn inspect(from: &mut (dyn Read + Send + Sync), length: u64) -> Result<Inspe
     })
 }
 
+/// Bytes that may stand behind a message that are none of its packets.
+const LONGEST_TAIL: usize = 64 * 1024;
+
 /// Judges the outside of a file whose packets come bit by bit.
 #[derive(Default)]
 pub(super) struct Outside {
     walker: Walker,
     seen: Seen,
+    /// What stands behind the message, once something does.
+    tail: Option<Tail>,
+}
+
+/// Text behind a message, as it gets there when files are joined, edited or copied in blocks. Gpg
+/// complains of each byte, and takes the message all the same.
+#[derive(Default)]
+struct Tail {
+    length: usize,
+    text: Stream,
+    /// Something else than blanks.
+    has_words: bool,
+    /// Bytes that could be packets, behind words.
+    is_broken: bool,
 }
 
 /// What was seen of the packets so far.
@@ -86,10 +104,41 @@ struct Seen {
 }
 
 impl Outside {
-    /// Takes the next bytes of the packets.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes of the packets; returns how many of them belong to packets before
+    /// which there is nothing else.
+    pub fn feed(&mut self, bytes: &[u8]) -> usize {
         let seen = &mut self.seen;
-        self.walker.feed(bytes, |step| seen.note(step));
+        let mut rest = bytes;
+        let mut leading = 0;
+        while !rest.is_empty() {
+            match &mut self.tail {
+                Some(tail) if self.walker.is_broken() => {
+                    rest = tail.feed(rest);
+                    // After blanks another packet may begin.
+                    if !rest.is_empty() && !tail.has_words {
+                        self.walker.resume();
+                    } else if !rest.is_empty() {
+                        tail.is_broken = true;
+                        break;
+                    }
+                }
+                tail => {
+                    let packets = self.walker.feed(rest, |step| seen.note(step));
+                    if tail.is_none() {
+                        leading += packets;
+                    }
+                    rest = &rest[packets..];
+                    // Before a container anything else makes it no message.
+                    if !rest.is_empty() && seen.container.is_none() {
+                        break;
+                    }
+                    if !rest.is_empty() {
+                        tail.get_or_insert_default();
+                    }
+                }
+            }
+        }
+        leading
     }
 
     /// Tells whether a whole secret key has come.
@@ -102,18 +151,51 @@ impl Outside {
         &self.seen.addressees
     }
 
+    /// Tells whether an armored message stands behind the packets, which is not looked into.
+    pub fn has_armor_behind(&self) -> bool {
+        let tail = self.tail.as_ref().map(|tail| &tail.text);
+        tail.is_some_and(|text| text.label().is_some() || text.has_another())
+    }
+
     /// Tells whether what came are no packets.
     pub fn is_broken(&self) -> bool {
-        self.walker.is_broken()
+        match &self.tail {
+            Some(tail) => tail.is_broken || tail.length > LONGEST_TAIL,
+            None => self.walker.is_broken(),
+        }
     }
 
     /// Judges, once all packets have come.
-    pub fn finish(self) -> Outline {
+    pub fn finish(mut self) -> Outline {
+        if self.is_broken() {
+            return Outline::Incomplete;
+        }
         let mut seen = self.seen;
+        if let Some(tail) = &mut self.tail {
+            tail.text.finish(&mut Vec::new());
+            let label = tail.text.label();
+            seen.several |= matches!(label, Some(Label::Message | Label::SignedMessage))
+                || tail.text.has_another();
+            if self.walker.is_broken() {
+                self.walker.resume();
+            }
+        }
         match self.walker.finish(|step| seen.note(step)) {
             Ok(()) => seen.judge(),
             Err(_) => Outline::Incomplete,
         }
+    }
+}
+
+impl Tail {
+    /// Takes text; returns what begins with a byte that could begin a packet.
+    fn feed<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let text = bytes.iter().position(|byte| byte & 0x80 != 0);
+        let (text, rest) = bytes.split_at(text.unwrap_or(bytes.len()));
+        self.length = self.length.saturating_add(text.len());
+        self.has_words |= !text.iter().all(|byte| is_blank(*byte));
+        self.text.feed(text, &mut Vec::new());
+        rest
     }
 }
 
@@ -149,9 +231,11 @@ impl Seen {
         let Some(container) = self.container else {
             return Outline::Incomplete;
         };
+        if self.several {
+            return Outline::Refused(Refusal::Several);
+        }
         let refusal = match container.tag {
             // A version 1 container holds at least a block, its repeated end, and the digest.
-            tag::SEIPD | tag::SED | tag::AEAD if self.several => Refusal::Several,
             tag::SEIPD if container.version == Some(1) && container.length < 1 + 10 + 22 => {
                 return Outline::Incomplete;
             }

@@ -97,8 +97,11 @@ enum At {
 }
 
 impl Walker {
-    /// Takes the next bytes and tells `sink` what they show.
-    pub fn feed(&mut self, mut bytes: &[u8], mut sink: impl FnMut(Step)) {
+    /// Takes the next bytes and tells `sink` what they show. Returns how many there were before one
+    /// that begins no packet.
+    pub fn feed(&mut self, bytes: &[u8], mut sink: impl FnMut(Step)) -> usize {
+        let all = bytes.len();
+        let mut bytes = bytes;
         while let Some((first, rest)) = bytes.split_first() {
             let octet = u64::from(*first);
             let next = match self.at {
@@ -109,8 +112,11 @@ impl Walker {
                     self.enter(Self::body(left - taken as u64, last), &mut sink);
                     continue;
                 }
-                At::ToEnd => return self.pass(bytes),
-                At::Broken => return,
+                At::ToEnd => {
+                    self.pass(bytes);
+                    return all;
+                }
+                At::Broken => return all - bytes.len(),
                 At::Between => self.begin(*first, &mut sink),
                 At::Length => match octet {
                     0..=191 => Self::body(octet, true),
@@ -130,9 +136,19 @@ impl Walker {
                     }
                 }
             };
+            if let At::Broken = next {
+                self.at = next;
+                break;
+            }
             bytes = rest;
             self.enter(next, &mut sink);
         }
+        all - bytes.len()
+    }
+
+    /// Goes on with the next packet after bytes that were none.
+    pub fn resume(&mut self) {
+        self.at = At::Between;
     }
 
     /// Tells whether the bytes went wrong already.
@@ -198,6 +214,22 @@ impl Walker {
     }
 }
 
+/// Tells whether a byte may stand behind the last packet: what editors, terminals and copying in
+/// blocks leave there, and what begins no packet.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, 0 | b'\t'..=b'\r' | 0x1A | b' ')
+}
+
+/// Leaves out blanks behind the last packet, if they are all that keeps a file from being packets.
+pub(super) fn without_blanks(bytes: &[u8]) -> &[u8] {
+    let mut walker = Walker::default();
+    let (packets, rest) = bytes.split_at(walker.feed(bytes, |_| {}));
+    match rest.iter().all(|byte| is_blank(*byte)) {
+        true => packets,
+        false => bytes,
+    }
+}
+
 /// Walks over the packets of a whole file.
 ///
 /// # Errors
@@ -221,9 +253,9 @@ mod tests {
                 }
             };
             let mut walker = Walker::default();
-            bytes
-                .chunks(part)
-                .for_each(|part| walker.feed(part, &mut note));
+            for part in bytes.chunks(part) {
+                walker.feed(part, &mut note);
+            }
             walker.finish(&mut note).ok().map(|()| tags)
         };
         let at_once = walked(bytes.len());

@@ -43,6 +43,8 @@ pub enum Refusal {
     KeyFile,
     /// Several messages in one file.
     Several,
+    /// Armored, but as text of two bytes for each character.
+    Utf16,
     /// Packets that do not make a message.
     Malformed,
 }
@@ -139,6 +141,10 @@ impl Refusal {
             Refusal::Several => {
                 "ask for each in a file of its own, or take the file out of the store and split it"
             }
+            Refusal::Utf16 => {
+                "ask for it again as gpg --armor --output FILE writes it, or save it as ASCII or \
+                 UTF-8 (in PowerShell, > writes UTF-16)"
+            }
             Refusal::Malformed => "ask for it again",
         }
     }
@@ -186,6 +192,7 @@ impl fmt::Display for Refusal {
             Refusal::NoRecipient => f.write_str("encrypted for nobody"),
             Refusal::KeyFile => f.write_str("a key, not a message"),
             Refusal::Several => f.write_str("several messages in one file"),
+            Refusal::Utf16 => f.write_str("text in UTF-16, which no program decrypts"),
             Refusal::Malformed => f.write_str("OpenPGP packets that do not make a message"),
         }
     }

@@ -107,7 +107,7 @@ impl Ring {
             return Err(Error::new(Kind::Invalid, why));
         }
         let mut ring = Ring::default();
-        for body in bodies(bytes) {
+        for body in bodies(bytes)? {
             match body {
                 Some(body) => ring.add(&body, Bound::ARRIVING, endorsers),
                 None => ring.fault("not a whole certificate".to_owned()),

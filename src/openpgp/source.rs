@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use sha1::Digest as _;
 
 use super::addressees::Addressees;
-use super::armor::{self, Label, Stream};
+use super::armor::{self, Label, Stream, Utf16};
 use super::outline::{Outline, Outside};
 use super::refusal::Refusal;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::ids::{BlobId, BlobName};
 /// Bytes read at once.
 const PIECE: u64 = 64 * 1024;
 /// Bytes that tell armor from packets.
-const START: usize = 3;
+const START: usize = 4;
 
 /// A file that is being read. As a reader it gives the packets without their armor.
 pub(super) struct Source<'a> {
@@ -44,6 +44,17 @@ enum Form {
     Unknown,
     Binary,
     Armored(Stream),
+    /// Armored, but in UTF-16; what was read last is the text.
+    Wide(Stream, Utf16, Vec<u8>),
+}
+
+impl Form {
+    fn armor(&self) -> Option<&Stream> {
+        match self {
+            Form::Armored(stream) | Form::Wide(stream, ..) => Some(stream),
+            Form::Binary | Form::Unknown => None,
+        }
+    }
 }
 
 impl<'a> Source<'a> {
@@ -81,10 +92,7 @@ impl<'a> Source<'a> {
     }
 
     fn is_hopeless(&self) -> bool {
-        let no_armor = match &self.form {
-            Form::Armored(stream) => stream.is_hopeless(),
-            Form::Binary | Form::Unknown => false,
-        };
+        let no_armor = self.form.armor().is_some_and(Stream::is_hopeless);
         no_armor || self.outside.is_broken()
     }
 
@@ -100,35 +108,32 @@ impl<'a> Source<'a> {
 
     /// Tells whether another armored message follows the first, which is not looked into.
     pub fn has_another(&self) -> bool {
-        match &self.form {
-            Form::Armored(stream) => stream.has_another(),
-            Form::Binary | Form::Unknown => false,
-        }
+        self.form.armor().is_some_and(Stream::has_another) || self.outside.has_armor_behind()
     }
 
     /// Tells what the file is; it must have been read to its end.
     pub fn outline(self) -> Outline {
-        match &self.form {
-            Form::Binary => self.outside.finish(),
-            Form::Unknown => Outline::Incomplete,
-            Form::Armored(stream) => match stream.whole() {
-                None => Outline::Incomplete,
-                Some(Label::Message) if stream.has_another() => Outline::Refused(Refusal::Several),
-                Some(Label::SignedMessage) => Outline::Refused(Refusal::CleartextSigned),
-                Some(_) => self.outside.finish(),
+        let Some(stream) = self.form.armor() else {
+            return match self.form {
+                Form::Binary => self.outside.finish(),
+                _ => Outline::Incomplete,
+            };
+        };
+        match stream.whole() {
+            None => Outline::Incomplete,
+            Some(_) if stream.has_another() => Outline::Refused(Refusal::Several),
+            Some(Label::SignedMessage) => Outline::Refused(Refusal::CleartextSigned),
+            Some(_) => match (self.outside.finish(), &self.form) {
+                (Outline::Message { .. }, Form::Wide(..)) => Outline::Refused(Refusal::Utf16),
+                (outline, _) => outline,
             },
         }
     }
 
     /// Tells whether a secret key was seen, or armor that says to hold one.
     pub fn shows_secret_key(&self) -> bool {
-        match &self.form {
-            Form::Unknown => false,
-            Form::Binary => self.outside.shows_secret_key(),
-            Form::Armored(stream) => {
-                stream.label() == Some(Label::PrivateKey) || self.outside.shows_secret_key()
-            }
-        }
+        let label = self.form.armor().and_then(Stream::label);
+        label == Some(Label::PrivateKey) || self.outside.shows_secret_key()
     }
 
     /// Returns the digests of the file as it lies in the store.
@@ -164,9 +169,10 @@ impl<'a> Source<'a> {
                 if self.raw.len() < START && !self.ended {
                     continue;
                 }
-                self.form = match armor::is_binary(&self.raw) {
-                    true => Form::Binary,
-                    false => Form::Armored(Stream::default()),
+                self.form = match Utf16::of(&self.raw) {
+                    Some(wide) => Form::Wide(Stream::default(), wide, Vec::new()),
+                    None if armor::is_binary(&self.raw) => Form::Binary,
+                    None => Form::Armored(Stream::default()),
                 };
             }
             match &mut self.form {
@@ -176,11 +182,21 @@ impl<'a> Source<'a> {
                         stream.finish(&mut self.packets);
                     }
                 }
+                Form::Wide(stream, wide, text) => {
+                    text.clear();
+                    wide.feed(&self.raw, text);
+                    stream.feed(text, &mut self.packets);
+                    if self.ended {
+                        stream.finish(&mut self.packets);
+                    }
+                }
                 Form::Binary | Form::Unknown => std::mem::swap(&mut self.raw, &mut self.packets),
             }
             self.raw.clear();
+            // Whoever reads them is not shown what stands behind them.
+            let packets = self.outside.feed(&self.packets);
+            self.packets.truncate(packets);
         }
-        self.outside.feed(&self.packets);
         !self.packets.is_empty()
     }
 
