@@ -92,6 +92,68 @@ fn assert_memory_below(mount: &Mount, mib: u64) {
     assert!(peak < mib, "{peak} MiB");
 }
 
+/// A file of several messages is not removed: nobody has seen them.
+#[test]
+fn several_messages_in_one_file_are_never_removed() {
+    if !can_mount() {
+        return;
+    }
+    let home = Home::new();
+    let (alice, bob) = (Person::new("Alice"), Person::new("Bob"));
+    let store = make_store(home.dir.path(), &[("alice", &alice), ("bob", &bob)]);
+    let seal = |to: &[&Person], name: &str| Blob::new(BlobKind::Message, &bob, to, name).seal();
+    let lunch = seal(&[&alice, &bob], "lunch.txt");
+    let files = [
+        (
+            "mine twice",
+            [&lunch[..], &seal(&[&alice, &bob], "dinner.txt")].concat(),
+        ),
+        (
+            "mine and another's",
+            [&lunch[..], b"\nBye\n", &seal(&[&bob], "secret.txt")].concat(),
+        ),
+        (
+            "another's and mine",
+            [&seal(&[&bob], "secret.txt")[..], &lunch].concat(),
+        ),
+    ];
+    for folder in ["messages", "notes"] {
+        for (name, bytes) in &files {
+            std::fs::write(store.join(format!("{folder}/{name}.asc")), bytes).unwrap();
+        }
+    }
+    let mount = mount(&home, &store, &alice.secret);
+    for folder in [Folder::Messages, Folder::Notes] {
+        for (name, bytes) in &files {
+            assert_refused(&mount, folder, name, bytes, libc::EBADMSG);
+            let short = BlobName::of(bytes).short();
+            let path = mount.path(&format!("{}/unverified/{short}", folder.name()));
+            let refused = std::fs::remove_file(&path).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EPERM), "{name}");
+            let told = std::fs::read_to_string(mount.path(".dds/errors")).unwrap();
+            let line = told.lines().rfind(|line| line.contains("in this one file"));
+            let line = line.unwrap_or_else(|| panic!("{told}"));
+            assert!(
+                line.contains("several messages are in this one file"),
+                "{line}"
+            );
+            let file = format!("{}/{name}.asc", folder.name());
+            assert!(line.contains(&file), "{line}");
+            let moved = std::fs::rename(&path, mount.path("notes/me/x")).unwrap_err();
+            assert_ne!(moved.raw_os_error(), None, "{name}");
+            assert_eq!(std::fs::read(store.join(&file)).unwrap(), *bytes);
+            assert!(path.exists(), "{name}");
+        }
+    }
+    drop(mount);
+    for folder in ["messages", "notes"] {
+        for (name, bytes) in &files {
+            let file = store.join(format!("{folder}/{name}.asc"));
+            assert_eq!(std::fs::read(file).unwrap(), *bytes);
+        }
+    }
+}
+
 #[test]
 fn every_refused_kind_stands_unverified_and_shows_no_byte() {
     if !can_mount() {

@@ -155,6 +155,11 @@ impl Version {
         self.folder() == Folder::Messages && !self.mine && others
     }
 
+    /// Tells whether it holds messages that nobody has seen here: several are in one file.
+    pub fn has_unseen_messages(&self) -> bool {
+        self.unreadable == Some(Unreadable::Refused(Refusal::Several))
+    }
+
     /// Someone else's message: never writable.
     pub fn is_received(&self) -> bool {
         self.kind == BlobKind::Message && !self.mine

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{BlobKind, Folder};
 use crate::vault::{Audience, Head, PRIVATE_RECIPIENTS, Version};
 use crate::view::open::no_files_here;
@@ -143,6 +143,9 @@ impl View {
     /// Decides whether a document may be removed (DESIGN 4).
     fn check_removable(&self, head: &Head, is_conflict: bool) -> Result<()> {
         let version = &head.version;
+        if head.blobs().any(|version| version.has_unseen_messages()) {
+            return Err(unseen_messages(version));
+        }
         match (version.folder(), version.audience()) {
             // What has other readers is only hidden.
             (Folder::Messages, _) => Ok(()),
@@ -228,6 +231,16 @@ impl View {
         self.show_changes();
         Ok(())
     }
+}
+
+fn unseen_messages(version: &Version) -> Error {
+    let (folder, file) = (version.folder().name(), version.entry.name.to_string());
+    let rule = format!(
+        "several messages are in this one file, and nobody has seen them: it stays. Take {folder}/{} \
+         out of the store and split it, or remove it there",
+        printable(&file)
+    );
+    Error::new(Kind::Forbidden, rule)
 }
 
 fn others_read_it() -> Error {
