@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "hostile_keys/old_keys.rs"]
+mod old_keys;
 #[path = "hostile_keys/succession.rs"]
 mod succession;
 

@@ -11,7 +11,7 @@ use pgp::policy::{AsymmetricAlgorithm, StandardPolicy};
 use pgp::types::{HashAlgorithm, KeyFlags, ReasonForRevocation, RevocationStatus, SignatureType};
 
 use super::certificate::{PublicKey, age, at_present, revoked};
-use super::{Certificate, UserId, policy};
+use super::{Certificate, Refusal, UserId, policy};
 use crate::error::{Error, Kind, Result};
 
 /// What state a certificate is in now.
@@ -28,6 +28,8 @@ pub enum Condition {
     },
     /// It expired then.
     Expired(SystemTime),
+    /// Its primary key is of an algorithm that is not supported here; which one.
+    UnsupportedKey(&'static str),
     /// Its primary key is of an algorithm or a size that is no longer accepted; which one.
     WeakKey(String),
     /// Its primary key signed it by a digest that is no longer accepted; which one.
@@ -64,6 +66,10 @@ impl Certificate {
 
     /// Finds out why the certificate is not valid at all.
     fn weakness(&self) -> Condition {
+        // Whatever it signed cannot be checked.
+        if let Some(name) = self.unsupported_primary() {
+            return Condition::UnsupportedKey(name);
+        }
         let mut policy = StandardPolicy::new();
         for digest in [
             HashAlgorithm::MD5,
@@ -98,6 +104,11 @@ impl Certificate {
         Condition::Unsigned
     }
 
+    /// Names the algorithm of the primary key, if it is not supported.
+    pub(super) fn unsupported_primary(&self) -> Option<&'static str> {
+        unsupported(self.cert().primary_key().key())
+    }
+
     /// All signatures by which the primary key vouches for itself and for user ids, oldest first.
     fn self_signatures(&self) -> impl Iterator<Item = &pgp::packet::Signature> {
         let cert = self.cert();
@@ -129,6 +140,9 @@ impl Certificate {
     /// accepted. They are names to call somebody by, and prove nothing.
     pub(super) fn weak_user_ids(&self) -> Vec<UserId> {
         let ids = self.cert().userids();
+        if self.unsupported_primary().is_some() {
+            return ids.map(|id| UserId::of(id.userid())).collect();
+        }
         let ids = ids.filter(|id| id.self_revocations().next().is_none());
         let ids = ids.filter(|id| {
             let mut signatures = id.self_signatures();
@@ -145,6 +159,10 @@ impl std::fmt::Display for Condition {
             Condition::Usable(_) => f.write_str("the certificate can be used"),
             Condition::Revoked { .. } => f.write_str("the certificate is revoked"),
             Condition::Expired(_) => f.write_str("the certificate is expired"),
+            Condition::UnsupportedKey(key) => write!(
+                f,
+                "the certificate cannot be used: its key is {key}, which is not supported"
+            ),
             Condition::WeakKey(key) => write!(
                 f,
                 "the certificate cannot be used: its key is {key}, which is too weak"
@@ -158,6 +176,17 @@ impl std::fmt::Display for Condition {
             }
             Condition::NoEncryption(why) => f.write_str(why),
         }
+    }
+}
+
+/// Names the algorithm of a primary key, if it is not supported.
+pub(super) fn unsupported(
+    key: &pgp::packet::Key<PublicParts, pgp::packet::key::PrimaryRole>,
+) -> Option<&'static str> {
+    match Refusal::of_key(key) {
+        Some(Refusal::KeyAlgorithm("unknown")) => Some("of an unknown kind"),
+        Some(Refusal::KeyAlgorithm(name)) => Some(name),
+        _ => None,
     }
 }
 

@@ -17,6 +17,7 @@ use pgp::parse::Parse as _;
 use sha1::Digest as _;
 
 use super::certificate::bodies;
+use super::condition::unsupported;
 use super::packets::tag;
 use super::vouched::vouched;
 use super::{Certificate, Endorsements, Endorsers, failed, holds_secret_key};
@@ -74,6 +75,23 @@ impl RawCertificate {
     /// Bytes that the certificate takes.
     pub fn length(&self) -> usize {
         self.bytes.len() + self.endorsements.length()
+    }
+
+    /// Says what is wrong with a certificate of somebody whose kind of key is not supported, so
+    /// that nothing that it says can be checked.
+    pub fn unsupported(&self) -> Option<String> {
+        let cert = pgp::Cert::from_bytes(&self.bytes).ok()?;
+        let name = unsupported(cert.primary_key().key())?;
+        let owner = cert.userids().next();
+        let owner = owner.map(|id| String::from_utf8_lossy(id.userid().value()).into_owned());
+        let owner = owner.map_or_else(
+            || self.fingerprint.to_string(),
+            |owner| printable(&owner.chars().take(80).collect::<String>()),
+        );
+        Some(format!(
+            "the certificate of {owner} cannot be used, because its key is {name}, which is not \
+             supported: its owner needs a new key (`dds init` or `gpg --quick-gen-key` makes one)"
+        ))
     }
 
     /// Reads the certificate and keeps what its primary key vouches for.

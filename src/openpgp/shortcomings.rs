@@ -14,6 +14,7 @@ use pgp::policy::{AsymmetricAlgorithm, StandardPolicy};
 use pgp::serialize::SerializeInto as _;
 use pgp::types::{AEADAlgorithm, RevocationStatus};
 
+use super::condition::unsupported;
 use super::policy;
 use super::refusal::Refusal;
 
@@ -116,6 +117,13 @@ fn as_others_see_it() -> StandardPolicy<'static> {
 
 /// Tells what an identity cannot do, a sentence each: what is wrong and what helps.
 pub(super) fn shortcomings(cert: &Cert) -> Vec<String> {
+    if let Some(name) = unsupported(cert.primary_key().key()) {
+        return vec![format!(
+            "your key is {name}, which is not supported: nothing can be written, and nobody here \
+             can verify what it signs; make a new key (gpg --quick-gen-key, or dds init without \
+             --key)"
+        )];
+    }
     let policy = as_others_see_it();
     let Ok(valid) = cert.with_policy(&policy, SystemTime::now()) else {
         return Vec::new();

@@ -183,6 +183,10 @@ impl KeyFolder {
                 looked_at += 1;
                 if looked_at > MOST_STRANGERS || kept > STRANGERS_KEPT {
                     read.left_out += 1;
+                } else if let Some(fault) = raw.unsupported() {
+                    if read.problems.len() < MOST_TOLD {
+                        read.problems.push(format!("keys/{shown}: {fault}"));
+                    }
                 } else {
                     kept += read.add_stranger(raw);
                 }

@@ -67,6 +67,12 @@ impl Vault {
                      {prolong}"
                 ),
             },
+            Condition::NoEncryption(why) => format!(
+                "cannot be written to ({why}): nothing can be written, and what it opens can be \
+                 read; add a subkey (`gpg --quick-add-key {key} cv25519 encr`) or prolong one that \
+                 expired (`gpg --quick-set-expire {key} 2y '*'`), export it as at first, and mount \
+                 again"
+            ),
             other => format!(
                 "cannot be written to ({other}): nothing can be written, and what it opens can be \
                  read; make a new key with `dds init --key FILE`"
@@ -109,6 +115,11 @@ impl Vault {
                  can be written to {name}, and what {name} signs is shown as unverified; {ask} to \
                  renew it with GnuPG 2.2 or later (`gpg --quick-set-expire {key} 2y`, and the \
                  same with '*' behind it for the subkeys) and to put the export into keys/"
+            ),
+            Condition::UnsupportedKey(kind) => format!(
+                "cannot be used, because its key is {kind}, which is not supported: nothing can be \
+                 written to {name}, and what {name} signs is shown as unverified; {ask} for a new \
+                 key (`dds init` or `gpg --quick-gen-key` makes one)"
             ),
             Condition::WeakKey(kind) => format!(
                 "cannot be used, because its key is {kind}, which is too weak: nothing can be \

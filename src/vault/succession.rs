@@ -75,7 +75,8 @@ fn standing(condition: &Condition) -> Standing {
         Condition::Usable(_) => Standing::InForce,
         Condition::Expired(_) | Condition::Revoked { retired: true, .. } => Standing::Over,
         Condition::Revoked { retired: false, .. } => Standing::Stolen,
-        Condition::WeakKey(_)
+        Condition::UnsupportedKey(_)
+        | Condition::WeakKey(_)
         | Condition::WeakSignatures(_)
         | Condition::Unsigned
         | Condition::NoEncryption(_) => Standing::Unusable,
