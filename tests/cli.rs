@@ -2,6 +2,9 @@
 
 mod support;
 
+#[path = "cli/my_key.rs"]
+mod my_key;
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};

@@ -9,7 +9,9 @@ use pgp::cert::prelude::*;
 use pgp::crypto::{KeyPair, Password};
 use pgp::packet::Key;
 use pgp::packet::key::{KeyParts, KeyRole};
+use pgp::parse::Parse as _;
 use pgp::types::{KeyFlags, RevocationStatus};
+use pgp::{Packet, PacketPile};
 
 use super::certificate::{PublicKey, bodies, certs};
 use super::condition::may_sign;
@@ -148,6 +150,33 @@ impl Identity {
     /// Returns the keys that encrypt to me and open here, the newest last.
     pub(super) fn encryption_keys(&self) -> Vec<PublicKey> {
         encryption_keys_here(self.certificate().cert(), &self.decrypting)
+    }
+
+    /// Tells whether each of the keys that encrypt to me and are here opens a small message of
+    /// mine.
+    pub fn each_key_opens(&self, blob: &[u8]) -> bool {
+        let Ok(packets) = PacketPile::from_bytes(blob) else {
+            return false;
+        };
+        let packets: Vec<_> = packets
+            .children()
+            .filter_map(|packet| match packet {
+                Packet::PKESK(packet) => Some(packet),
+                _ => None,
+            })
+            .collect();
+        let opens = |key: &KeyPair| {
+            let mut same = packets
+                .iter()
+                .filter(|packet| packet.pk_algo() == key.public().pk_algo());
+            same.any(|packet| packet.decrypt(&mut key.clone(), None).is_some())
+        };
+        let wanted = self.encryption_keys();
+        let mut wanted = wanted.iter().map(|key| key.fingerprint());
+        wanted.all(|key| {
+            let mut pairs = self.decryption_keys();
+            pairs.any(|pair| pair.public().fingerprint() == key && opens(pair))
+        })
     }
 
     /// Returns the public part, with what was learned of it since.

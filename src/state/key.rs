@@ -36,7 +36,8 @@ impl Key {
     /// Reads the key; `None` if there is none, nor anything that would need it.
     ///
     /// # Errors
-    /// `BadConfig` if it does not open, or is gone while there is a log.
+    /// `NoKey` if it is sealed to a key that is not here; `BadConfig` if it does not open
+    /// otherwise, or is gone while there is a log.
     pub(super) fn read(dir: &Dir, wrap: &dyn KeyWrap) -> Result<Option<Arc<Key>>> {
         let path = dir.shown(KEY);
         let unusable = |why: &str| {
@@ -62,7 +63,23 @@ impl Key {
                     key.copy_from_slice(&unwrapped[..]);
                     Ok(())
                 });
-                key.map(Some)
+                let key = key?;
+                if !wrap.is_current(&wrapped) {
+                    // It opens as it is: the next start tries again.
+                    let anew = key.wrap(dir, wrap);
+                    let _ = anew.and_then(|wrapped| write(dir, &wrapped));
+                }
+                Ok(Some(key))
+            }
+            Err(error) if error.kind() == Kind::NoKey => {
+                let sentence = format!(
+                    "{path} is sealed to a key that is not here ({error}), and without it what was \
+                     removed is not known, and shows if it comes back: mount once with the key \
+                     file that opened it, whose other keys open it then, too; or, to forget what \
+                     was removed, move {} away",
+                    dir.shown_self()
+                );
+                Err(Error::new(Kind::NoKey, sentence))
             }
             Err(error) => Err(unusable(&format!("cannot be opened ({error})"))),
         }

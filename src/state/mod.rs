@@ -108,8 +108,15 @@ pub trait KeyWrap {
     /// Opens what [`KeyWrap::wrap`] returned.
     ///
     /// # Errors
-    /// Unless it is sealed to me and has a good signature of mine.
+    /// `NoKey` if it is sealed to none of my keys that are here; else unless it has a good
+    /// signature of mine.
     fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>>;
+
+    /// Tells whether each of my keys that are here opens it. If not, it is wrapped anew, so that
+    /// it outlives the key that did.
+    fn is_current(&self, _wrapped: &[u8]) -> bool {
+        true
+    }
 }
 
 /// A digest that all versions of one document have in common, and no others.
@@ -189,7 +196,7 @@ pub struct State {
 enum Records {
     /// To the disk.
     Journal(Journal),
-    /// Nowhere: the first start could not wrap a key, for this reason.
+    /// Nowhere: the first start could not wrap a key, or this one cannot open it, for this reason.
     Refused(Kind, String),
     /// Into the ledger only.
     Memory,
@@ -203,8 +210,9 @@ impl State {
 
     /// Opens the directory, making it if there is none.
     ///
-    /// If there is no key yet and mine cannot be used for one (it is expired, say), everything
-    /// but noting removals and intents works, those fail with what the key says, and
+    /// If there is no key yet and mine cannot be used for one (it is expired, say), or the key is
+    /// sealed to one of mine that is not here, everything but noting removals and intents works,
+    /// those fail with what the key says, nothing that is there is changed, and
     /// [`State::notices`] tells.
     ///
     /// # Errors
@@ -451,6 +459,10 @@ impl State {
     /// # Errors
     /// What the disk says.
     pub fn clean_staged(&self) -> Result<usize> {
+        if let Records::Refused(..) = &*self.records() {
+            // What is awaited is not known.
+            return Ok(0);
+        }
         let mut cleaned = 0;
         for name in self.staged.names()? {
             if !self.ledger().is_awaited(name) {

@@ -60,9 +60,13 @@ impl KeyWrap for StateKey<'_> {
             identities: self.0,
             certificates: &certificates,
         };
-        let Outcome::Opened(opened) = openpgp::open(wrapped, &keyring, &Limits::default(), None)
-        else {
-            return Err(refused("the state's key does not open with this identity"));
+        let opened = match openpgp::open(wrapped, &keyring, &Limits::default(), None) {
+            Outcome::Opened(opened) => opened,
+            Outcome::NotMine => {
+                let why = "no secret key that is here opens it";
+                return Err(Error::new(Kind::NoKey, why));
+            }
+            _ => return Err(refused("the state's key does not open with this identity")),
         };
         let mine = |signer: &crate::ids::Fingerprint| {
             self.0
@@ -87,5 +91,9 @@ impl KeyWrap for StateKey<'_> {
             .try_into()
             .map_err(|_| refused("the state's key has a wrong length"))?;
         Ok(Zeroizing::new(*key))
+    }
+
+    fn is_current(&self, wrapped: &[u8]) -> bool {
+        self.0.first().is_none_or(|me| me.each_key_opens(wrapped))
     }
 }
