@@ -129,6 +129,52 @@ fn an_open_reader_sees_no_mixture_when_gpg_writes_over_the_file() {
     scene.wait_shown("notes/bob", &[("plan.md", b"short")]);
 }
 
+/// What stands around a removed message does not make it new, also where gpg takes it.
+#[test]
+fn a_removed_message_stays_removed_however_its_armor_is_changed() {
+    let Some(scene) = Scene::new() else {
+        return;
+    };
+    let made = String::from_utf8(scene.gpg_makes("lunch.txt", b"at noon?")).unwrap();
+    let whole = scene.file("messages/lunch.asc");
+    std::fs::write(&whole, &made).unwrap();
+    scene.wait_shown("messages/bob", &[("lunch.txt", b"at noon?")]);
+    scene.rig.remove("messages/bob/lunch.txt").unwrap();
+    assert!(!whole.exists());
+    let (begin, rest) = made.split_once('\n').unwrap();
+    let binary = scene.gpg.feed(&["--dearmor"], made.as_bytes()).stdout;
+    for (name, dressed) in [
+        (
+            "indented.asc",
+            made.replace('\n', "\n  ").replacen("  ", "", 1),
+        ),
+        ("joined.asc", made.replace("\n=", "=")),
+        ("ended.asc", made.replace("\n-----END", "-----END")),
+        ("words.asc", made.replace("\n-----END", "\nBye\n-----END")),
+        (
+            "late.asc",
+            format!("{}{made}", "Dear Alice,\n".repeat(100_000)),
+        ),
+        ("headed.asc", format!("{begin}\n  Comment: x\n{rest}")),
+    ] {
+        assert_ne!(dressed, made, "{name}");
+        let file = scene.file(&format!("messages/{name}"));
+        std::fs::write(&file, dressed).unwrap();
+        wait_for(&format!("{name} to be removed again"), || !file.exists());
+        assert_eq!(scene.shown("messages/bob").len(), 0, "{name}");
+    }
+    for (name, tail) in [
+        ("line.gpg", &b"\n"[..]),
+        ("zeros.gpg", &[0; 512]),
+        ("bye.gpg", b"Bye\n"),
+    ] {
+        let file = scene.file(&format!("messages/{name}"));
+        std::fs::write(&file, [&binary[..], tail].concat()).unwrap();
+        wait_for(&format!("{name} to be removed again"), || !file.exists());
+        assert_eq!(scene.shown("messages/bob").len(), 0, "{name}");
+    }
+}
+
 #[test]
 fn a_file_that_comes_in_pieces_shows_when_it_is_whole() {
     let Some(scene) = Scene::new() else {
