@@ -69,8 +69,22 @@ pub enum Kind {
     BadConfig,
     /// The disk is full, or the quota is used up.
     NoSpace,
+    /// The disk is mounted read-only; no rule of the view says so.
+    DiskReadOnly,
+    /// The operating system refuses it to this user; no rule of the view says so.
+    DiskForbids,
     /// The disk or the kernel failed.
     Io,
+}
+
+impl Kind {
+    /// The disk or the system failed or refused: the same call may succeed later.
+    pub fn is_of_the_disk(self) -> bool {
+        matches!(
+            self,
+            Kind::NoSpace | Kind::DiskReadOnly | Kind::DiskForbids | Kind::Io
+        )
+    }
 }
 
 /// A kind and a sentence for people: lower case, no full stop.
@@ -99,9 +113,8 @@ impl Error {
             Some(libc::ENOSPC | libc::EDQUOT) => Kind::NoSpace,
             Some(libc::ENOENT) => Kind::NotFound,
             Some(libc::EEXIST) => Kind::Exists,
-            Some(libc::EROFS) => Kind::ReadOnlyTree,
-            Some(libc::EACCES) => Kind::ReadOnlyFile,
-            Some(libc::EPERM) => Kind::Forbidden,
+            Some(libc::EROFS) => Kind::DiskReadOnly,
+            Some(libc::EACCES | libc::EPERM) => Kind::DiskForbids,
             Some(libc::EFBIG) => Kind::TooLarge,
             // Whatever else the system says, the caller can only try again: EIO.
             _ => Kind::Io,
@@ -144,5 +157,17 @@ mod tests {
     fn disk_full_keeps_its_kind() {
         let full = io::Error::from_raw_os_error(libc::ENOSPC);
         assert_eq!(Error::io("writing", full).kind(), Kind::NoSpace);
+    }
+
+    #[test]
+    fn a_refusal_of_the_system_is_no_rule_of_the_view() {
+        for (errno, kind) in [
+            (libc::EROFS, Kind::DiskReadOnly),
+            (libc::EACCES, Kind::DiskForbids),
+            (libc::EPERM, Kind::DiskForbids),
+        ] {
+            let error = Error::io("writing", io::Error::from_raw_os_error(errno));
+            assert_eq!(error.kind(), kind, "{errno}");
+        }
     }
 }

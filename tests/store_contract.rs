@@ -504,7 +504,7 @@ fn a_file_that_may_not_be_read_is_listed_and_does_not_hurt() {
         .read(&entry(&rig, Folder::Notes, &name("a.asc")), 10);
     // Root may read everything.
     if fs::read(&locked).is_err() {
-        assert_eq!(result.unwrap_err().kind(), Kind::ReadOnlyFile);
+        assert_eq!(result.unwrap_err().kind(), Kind::DiskForbids);
     } else {
         assert_eq!(result.unwrap().0, b"x");
     }

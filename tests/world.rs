@@ -192,3 +192,28 @@ fn regression_what_is_renamed_over_and_not_replaced_is_shown_beside() {
         ],
     );
 }
+
+#[test]
+fn regression_what_was_renamed_away_is_not_forked_by_a_save_under_its_former_name() {
+    // Another note had arrived under that name, which the writer had not seen.
+    let here = |area| By(3, 1, area);
+    for save in [
+        Write(here(0), Is("a.md")),
+        Replace(here(0), Is("a.md")),
+        Edit(here(0), Is("a.md")),
+    ] {
+        replay(
+            &["alice", "alice", "bob", "carol"],
+            Mesh,
+            &["notes/alice,bob"],
+            &[
+                Replace(By(1, 0, 2), Is("a.md")),
+                Write(here(1), Is("a.md")),
+                Rename(here(1), Is("a.md"), "d/a.md"),
+                Sync(5, 3, 100, 7140411868603027491),
+                Sync(3, 0, 100, 8259500250744692138),
+                save,
+            ],
+        );
+    }
+}

@@ -113,10 +113,10 @@ fn hint(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::BadConfig => Some("mend the file that is named; dds-mount(1) describes it"),
         Kind::NoSpace => Some("make room on that disk, then try again"),
-        Kind::ReadOnlyFile | Kind::Forbidden => {
+        Kind::DiskForbids => {
             Some("it must belong to you, and be writable for you; ls -ld shows whether it is")
         }
-        Kind::ReadOnlyTree => Some("the disk is mounted read-only; mount shows it"),
+        Kind::DiskReadOnly => Some("the disk is mounted read-only; mount shows it"),
         Kind::Busy => Some("another program uses it; dds status shows the mounts that run"),
         _ => None,
     }

@@ -43,6 +43,8 @@ pub fn code(kind: Kind) -> i32 {
         // As above: pins that cannot be saved are a fault of the disk as far as programs go.
         Kind::BadConfig => libc::EIO,
         Kind::NoSpace => libc::ENOSPC,
+        Kind::DiskReadOnly => libc::EROFS,
+        Kind::DiskForbids => libc::EACCES,
         Kind::Io => libc::EIO,
     }
 }
@@ -65,6 +67,8 @@ mod tests {
             (Kind::ReadOnlyTree, libc::EROFS),
             (Kind::ReadOnlyFile, libc::EACCES),
             (Kind::NoSpace, libc::ENOSPC),
+            (Kind::DiskReadOnly, libc::EROFS),
+            (Kind::DiskForbids, libc::EACCES),
         ] {
             assert_eq!(code(kind), expected, "{kind:?}");
         }

@@ -75,7 +75,7 @@ impl Locker {
 /// kernel as `mount -o` understands them.
 ///
 /// # Errors
-/// `NotFound` without `/dev/fuse`; `Forbidden` if it may not be opened; otherwise `Io` with what
+/// `NotFound` without `/dev/fuse`; `DiskForbids` if it may not be opened; otherwise `Io` with what
 /// the kernel or fusermount3 said.
 pub fn mount(
     mountpoint: &Path,
@@ -296,7 +296,7 @@ fn is_abort(error: &std::io::Error) -> bool {
 /// Checks that the kernel offers FUSE to this user.
 ///
 /// # Errors
-/// `NotFound` or `Forbidden`, naming what is missing: `/dev/fuse`, or fusermount3 for an ordinary
+/// `NotFound` or `DiskForbids`, naming what is missing: `/dev/fuse`, or fusermount3 for an ordinary
 /// user.
 pub fn check_available() -> Result<()> {
     let device = std::fs::OpenOptions::new()

@@ -344,6 +344,7 @@ impl Store for DirStore {
             available: found.f_bavail,
             files: found.f_files,
             free_files: found.f_ffree,
+            is_read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
         })
     }
 

@@ -61,7 +61,7 @@ pub(super) struct Body {
     /// The place changed since the last publish: saved though the bytes may be the same.
     pub(super) moved: bool,
     /// Where it was, while a change of place is on its way.
-    before: Option<Target>,
+    before: Option<(Target, Option<Kind>)>,
     /// Other heads of the document, which a change of this conflict copy replaces as well.
     pub(super) settles: Vec<Arc<Version>>,
     /// Removed while open: nothing is published any more.
@@ -235,7 +235,8 @@ impl Body {
 
     /// Points the file at another place, until that is accepted or reverted.
     pub(super) fn set_target(&mut self, target: Target) {
-        self.before = Some(std::mem::replace(&mut self.target, target));
+        let before = std::mem::replace(&mut self.target, target);
+        self.before = Some((before, self.failed));
         self.settles.clear();
         self.moved = true;
     }
@@ -248,10 +249,10 @@ impl Body {
     /// The file stays where it was.
     pub(super) fn revert_target(&mut self) {
         if let Some(before) = self.before.take() {
-            self.target = before;
+            // The last save of its own is no better for the move that failed.
+            (self.target, self.failed) = before;
             self.settles.clear();
             self.moved = false;
-            self.failed = None;
         }
     }
 

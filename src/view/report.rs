@@ -117,6 +117,8 @@ fn is_worth_telling(kind: Kind) -> bool {
         | Kind::WrongPassphrase
         | Kind::BadConfig
         | Kind::NoSpace
+        | Kind::DiskReadOnly
+        | Kind::DiskForbids
         | Kind::Io => true,
     }
 }

@@ -35,6 +35,14 @@ pub(super) struct Sight {
     others: Vec<Arc<Version>>,
 }
 
+/// What a process goes on with instead of the version that has a name.
+pub(super) enum Instead {
+    /// The version that it saw.
+    Seen(Head),
+    /// What it saw has another name by now: a new document, or that one would fork.
+    New,
+}
+
 impl Sight {
     /// Tells whether another head of a document was shown beside its conflict copy.
     pub(super) fn saw(&self, version: &Version) -> bool {
@@ -162,18 +170,36 @@ impl View {
         Some((node.parent, node.name.clone(), head))
     }
 
-    /// Returns what a process saw under a name, if another version has taken its place since.
+    /// Returns what a process goes on with that saves under a name, if not with the version that
+    /// has the name now: it saw another one there.
     pub(super) fn seen_instead(
         &self,
         group: Option<ThreadGroup>,
         parent: Ino,
         name: &OsStr,
         current: &Head,
-    ) -> Option<Head> {
-        let before = self.sight(group, parent, name)?.head;
+    ) -> Option<Instead> {
+        let sight = self.sight(group, parent, name)?;
+        let before = sight.head;
         let same_place = before.version.place == current.version.place
             && before.version.kind == current.version.kind;
-        (same_place && !lock(&self.seen).led_to(&before, current)).then_some(before)
+        if !same_place || lock(&self.seen).led_to(&before, current) {
+            return None;
+        }
+        // A conflict copy never had its document's name.
+        let has_moved = !sight.is_conflict && self.has_moved(&before.version);
+        Some(match has_moved {
+            true => Instead::New,
+            false => Instead::Seen(before),
+        })
+    }
+
+    /// Tells whether a document is there, but not under the name that a version of it had.
+    fn has_moved(&self, version: &Version) -> bool {
+        let document = self.vault.document(&version.key);
+        let heads = document.map(|document| document.heads());
+        let heads = heads.unwrap_or_default();
+        !heads.is_empty() && heads.iter().all(|head| head.version.path != version.path)
     }
 
     /// Lets what a process is about to write replace what it saw.
@@ -182,7 +208,7 @@ impl View {
             return;
         };
         self.settle_only_seen(group, ino, file);
-        let Some(seen) = self.seen_instead(group, parent, &name, &current) else {
+        let Some(instead) = self.seen_instead(group, parent, &name, &current) else {
             return;
         };
         let mut body = file.lock();
@@ -190,8 +216,13 @@ impl View {
             return; // Somebody is writing already.
         }
         if let Target::Document { doc, base, .. } = &mut body.target {
-            *doc = self.doc_of(&seen.version.key);
-            *base = seen.blobs().cloned().collect();
+            (*doc, *base) = match instead {
+                Instead::New => (self.vault.new_doc_id(), Vec::new()),
+                Instead::Seen(seen) => (
+                    self.doc_of(&seen.version.key),
+                    seen.blobs().cloned().collect(),
+                ),
+            };
         }
     }
 

@@ -9,6 +9,7 @@ use crate::vault::{Audience, DocKey, Head, Version};
 use crate::view::file::Target;
 use crate::view::open::file_kind;
 use crate::view::rename::Spot;
+use crate::view::seen::Instead;
 use crate::view::tree::{FileRole, Ino};
 use crate::view::{Caller, View};
 
@@ -58,9 +59,13 @@ impl View {
         let instead = shown.head.as_ref().and_then(|current| {
             self.seen_instead(caller.group, spot.parent, OsStr::new(&spot.name), current)
         });
-        if let Some(seen) = instead {
-            let base = seen.blobs().cloned().collect();
-            return Some(continuing(seen.version.key.clone(), base));
+        match instead {
+            Some(Instead::Seen(seen)) => {
+                let base = seen.blobs().cloned().collect();
+                return Some(continuing(seen.version.key.clone(), base));
+            }
+            Some(Instead::New) => return None,
+            None => {}
         }
         let base = shown.head.iter().flat_map(Head::blobs).cloned().collect();
         // A draft that was never published has its own base: that of the backup it replaces.
