@@ -18,6 +18,7 @@ const RECOVERY: &str = include_str!("../man/dds-recovery.7");
 const STORE: &str = include_str!("../man/dds-store.5");
 const SYNC: &str = include_str!("../man/dds-sync.7");
 const RULES: &str = include_str!("../man/dds.7");
+const TESTS: &str = include_str!("README.md");
 
 /// What quickstart leaves behind, without building, installing and mounting: the identity, the
 /// store, and alice, who is made by quickstart's own code. And the certificate of carol, who
@@ -157,7 +158,7 @@ fn the_files_that_the_pages_name_are_there() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = 0;
     let in_names = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
-    let pages = [README, STORE, SYNC, RULES];
+    let pages = [README, STORE, SYNC, RULES, TESTS];
     for name in pages.iter().flat_map(|page| page.split(|c| !in_names(c))) {
         let ours = ["scripts/", "src/", "tests/", "man/"];
         if ours.iter().any(|start| name.starts_with(start)) {
@@ -167,4 +168,35 @@ fn the_files_that_the_pages_name_are_there() {
         }
     }
     assert!(found > 5, "{found}");
+}
+
+#[test]
+fn the_page_on_testing_names_every_file_and_tests_that_are_there() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let source = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    // A test may be in a file of its subject's directory.
+    let of_subject = |subject: &str| {
+        let mut all = source(&here.join(format!("{subject}.rs")));
+        for entry in std::fs::read_dir(here.join(subject)).into_iter().flatten() {
+            all += &source(&entry.unwrap().path());
+        }
+        all
+    };
+    let mut found = 0;
+    for word in TESTS.split('`').filter(|word| *word != "file::test") {
+        let Some((subject, test)) = word.split_once("::") else {
+            continue;
+        };
+        let there = of_subject(subject);
+        // Tests that run on both rigs are named in a macro, so any mention will do.
+        let mut words = there.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        assert!(words.any(|found| found == test), "{word}");
+        found += 1;
+    }
+    assert!(found > 50, "{found}");
+    for entry in std::fs::read_dir(&here).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let named = TESTS.contains(&format!("`tests/{name}`"));
+        assert!(named || !name.ends_with(".rs"), "{name} is not on the page");
+    }
 }
