@@ -260,28 +260,6 @@ impl Document {
         replaced.collect()
     }
 
-    /// The versions that are there though a version of mine replaces them. None where all replace
-    /// each other.
-    pub(super) fn replaced_by_mine(&self) -> Vec<Arc<Version>> {
-        let names = self.names();
-        let by = |by: &Arc<Version>| -> Vec<VersionId> {
-            let named = by.replaces.iter().filter_map(|name| names.get(name));
-            named.filter(|id| **id != by.id).copied().collect()
-        };
-        let mine = self.versions.iter().filter(|version| version.mine);
-        let by_mine: HashSet<VersionId> = mine.flat_map(by).collect();
-        if by_mine.is_empty() {
-            return Vec::new();
-        }
-        let replaced = self.replaced();
-        if self.versions.iter().all(|one| replaced.contains(&one.id)) {
-            return Vec::new();
-        }
-        let versions = self.versions.iter();
-        let versions = versions.filter(|version| by_mine.contains(&version.id));
-        versions.cloned().collect()
-    }
-
     /// Returns the heads, the one that keeps the name first.
     ///
     /// A head is a version that no other version of the document replaces. Several blobs with

@@ -19,7 +19,6 @@ mod judge;
 mod key_folder;
 mod key_problems;
 mod keys;
-mod leftovers;
 mod my_certificates;
 mod notices;
 mod openings;

@@ -128,6 +128,7 @@ impl Vault {
             there.is_some_and(|there| there.id == version.id)
         };
         let went = self.was_replaced_at(version);
+        // What a crash left there is older than that.
         if !known && went.is_some_and(|went| is_younger(version.entry.stamp.ctime, went)) {
             self.tell_returned(version);
         }
@@ -142,14 +143,6 @@ impl Vault {
     /// Tells whether a version went as a newer one of its document had replaced it.
     pub fn was_replaced(&self, version: &Version) -> bool {
         self.was_replaced_at(version).is_some()
-    }
-
-    /// Tells whether a version was brought back after it went: what a crash left is older than the
-    /// note that it goes.
-    pub(super) fn has_returned(&self, version: &Version) -> bool {
-        let went = self.was_replaced_at(version);
-        let is_younger = |went| version.entry.stamp.ctime > went;
-        went.is_some_and(is_younger) || self.was_removed_itself(version)
     }
 
     fn tell_returned(&self, version: &Version) {

@@ -247,7 +247,6 @@ impl Vault {
         let all_opened = self.listed.load(Ordering::SeqCst) && self.openings.is_idle();
         if all_opened && !self.scanned.swap(true, Ordering::SeqCst) {
             self.state().bell.ring();
-            self.settle_leftovers();
         }
     }
 

@@ -66,10 +66,6 @@ pub struct Documents {
     pub pending: Vec<Vid>,
     /// Replaced, and perhaps still in the store.
     pub unsettled: BTreeSet<Vid>,
-    /// Written by me, here or on another device.
-    pub mine: BTreeSet<Vid>,
-    /// Brought back by a peer.
-    pub returned: BTreeSet<Vid>,
     /// Messages that I removed, and the older versions of each.
     pub ledger: BTreeSet<Vid>,
 }
@@ -113,7 +109,6 @@ impl Documents {
         }
         self.all.push(version);
         self.pending.push(vid);
-        self.mine.insert(vid);
         vid
     }
 
@@ -159,27 +154,6 @@ impl Documents {
                     self.ledger.insert(*vid);
                 }
             }
-        }
-    }
-
-    /// Tells whether a version goes when a mount begins: a version of mine replaces it, and nobody
-    /// brought it back.
-    pub fn is_left_over(&self, vid: Vid) -> bool {
-        if self.returned.contains(&vid) {
-            return false;
-        }
-        let key = &self.all[vid].key;
-        let mut newer = self.present().filter(|(by, _)| self.mine.contains(by));
-        newer.any(|(_, by)| by.key == *key && by.replaces.contains(&vid))
-    }
-
-    /// A mount begins, and lets go of what is left over.
-    pub fn start(&mut self) {
-        let present = self.present().map(|(vid, _)| vid);
-        let left: Vec<Vid> = present.filter(|vid| self.is_left_over(*vid)).collect();
-        for vid in left {
-            self.all[vid].present = false;
-            self.unsettled.insert(vid);
         }
     }
 

@@ -143,9 +143,6 @@ fn arrive(
     let doc = world.doc_id(key.doc);
     let docs = &mut world.model.docs;
     let vid = docs.all.len();
-    if signer == Who::Me {
-        docs.mine.insert(vid);
-    }
     docs.all.push(Version {
         key: key.clone(),
         path: path.to_owned(),
@@ -207,7 +204,6 @@ fn bring_back(world: &mut World<'_>, nth: usize) {
     let folder = folder(&docs.all[vid].key);
     deliver(world.rig.store(), folder, &world.archive[&blob]);
     let removed = docs.ledger.contains(&vid);
-    world.model.docs.returned.insert(vid);
     let version = &mut world.model.docs.all[vid];
     if !version.present {
         version.blobs.clear();

@@ -134,7 +134,6 @@ impl Model {
 
     /// A new mount of what is in the store.
     pub fn start(&mut self) {
-        self.docs.start();
         self.names.clear();
         self.nodes.clear();
         self.handles.fill(None);

@@ -1,13 +1,14 @@
 //! Takes each step in the view and in the reference, and compares all that can be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 use dds::ids::{BlobName, DocId};
 use dds::openpgp::CertIndex;
 use dds::view::{Access, HandleId};
 
-use super::documents::{Version, Vid, Who};
+use super::documents::{Vid, Who};
 use super::peers;
 use super::reference::{Errno, Handle, How, Model, Node, area, split};
 use super::steps::{At, Step};
@@ -350,29 +351,18 @@ impl World<'_> {
         self.handles.fill(None);
         self.bind().unwrap();
         let left = std::mem::take(&mut self.model.docs.unsettled);
-        let store = self.rig.store().to_owned();
-        let file = |version: &Version, blob: &BlobName| {
-            let folder = store.join(split(&version.key.area).0);
-            folder.join(blob.file_name())
-        };
-        let files = left.iter().flat_map(|vid| {
-            let version = &self.model.docs.all[*vid];
-            let blobs = version.blobs.iter();
-            blobs.map(|blob| (file(version, blob), self.archive[blob].clone()))
-        });
-        let files = files.collect();
-        let there = self.rig.crash_unsettled(files);
-        let docs = &mut self.model.docs;
-        for vid in left {
-            if docs.is_left_over(vid) {
-                // It goes at the start.
-                docs.unsettled.insert(vid);
-                continue;
+        let archive = &self.archive;
+        let model = &mut self.model;
+        self.rig.crash(|store| {
+            for vid in left {
+                let version = &mut model.docs.all[vid];
+                version.present = !version.blobs.is_empty();
+                for blob in &version.blobs {
+                    let folder = store.join(split(&version.key.area).0);
+                    fs::write(folder.join(blob.file_name()), &archive[blob]).unwrap();
+                }
             }
-            let version = &docs.all[vid];
-            let mut files = version.blobs.iter().map(|blob| file(version, blob));
-            docs.all[vid].present = files.any(|file| there.contains(&file));
-        }
+        });
         self.model.start();
     }
 

@@ -212,24 +212,6 @@ impl InProcess {
         self.open();
     }
 
-    /// The daemon dies before it settles, as far as it has not yet, and is started again: of these
-    /// files those are there that were, and it has noted nothing of them. Tells which.
-    pub fn crash_unsettled(&mut self, left: Vec<(PathBuf, Vec<u8>)>) -> Vec<PathBuf> {
-        let log = self.home.path("state/log");
-        let noted = std::fs::read(&log).unwrap();
-        let there: Vec<_> = left.into_iter().filter(|(path, _)| path.exists()).collect();
-        // Its threads settle when they end.
-        self.view = None;
-        std::fs::write(&log, noted).unwrap();
-        for (path, bytes) in &there {
-            if !path.exists() {
-                std::fs::write(path, bytes).unwrap();
-            }
-        }
-        self.open();
-        there.into_iter().map(|(path, _)| path).collect()
-    }
-
     fn find(&self, path: &str) -> Done<Ino> {
         let mut at = Ino::ROOT;
         let mut parts: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
