@@ -7,13 +7,48 @@
 //! kernel -> fuse -> view -> vault -> store      ciphertext on disk
 //!                             |----> openpgp    bytes in, bytes out; alone names sequoia
 //!                             |----> contacts   pins and local names
-//!                             |----> state      what has to be remembered outside the store
+//!                             |----> state      what has to be remembered outside the store:
+//!                                               removals, intents, rescued drafts, old notes; sealed
 //!                                    plaintext  the only home of plaintext
 //! ```
 //!
-//! `process` is what the daemon is as a process: its keeper, its sandbox, its memory.
-//! `cli` is the two programs' own code: it alone prints, prompts, reads the environment and
-//! exits.
+//! [`process`] is the daemon as a process: its keeper, its sandbox, its memory. [`cli`] is the two
+//! programs' own code: it alone prints, prompts, reads the environment and exits.
+//!
+//! # One read
+//!
+//! `cat ~/secure/messages/alice/lunch.txt`:
+//!
+//! 1. The kernel looks up the names ([`view::View::lookup`]). If one is not known, `keys/`,
+//!    `messages/` and `notes/` of the store are listed and compared with the files that were seen
+//!    before ([`vault::Vault::refresh`]).
+//! 2. New certificates are pinned under their names, outside the store ([`contacts`]).
+//! 3. New files are opened, on all cores ([`openpgp::examine`]): the armor comes off, the packets
+//!    must be those of a whole encrypted message, my keys are tried, the content is decrypted into
+//!    memory, and its integrity is checked to the end. Signatures are verified one by one.
+//! 4. The first good signature of somebody known, for a set of people that I belong to, decides the
+//!    directory. Its path, made safe, is the name.
+//! 5. Open gets the content from a small cache in memory, or decrypts it again
+//!    ([`view::View::open`]). Read copies from there ([`view::View::read`]).
+//!
+//! # One write
+//!
+//! `echo 'at noon?' > ~/secure/messages/alice/lunch.txt`:
+//!
+//! 1. Create checks the rules of the view and the certificates of the whole audience, and fails if
+//!    one cannot be used ([`view::View::create`], [`vault::Vault::check_audience`]).
+//! 2. Write changes a draft in memory ([`view::View::write`]).
+//! 3. Close ([`view::View::flush`], [`vault::Vault::publish`]) signs the draft together with
+//!    audience, path, time and the names of the versions that it replaces, pads it, and encrypts it
+//!    to alice and to me ([`openpgp::Sealed`]).
+//! 4. The ciphertext goes to a file without a name in `messages/` ([`store::Store::put`]). It is
+//!    fsynced and then linked to its name, the SHA-1 of its bytes. No synchroniser sees it before.
+//! 5. Within a second the directory is fsynced, and only then is a version that was replaced
+//!    unlinked ([`vault::Vault::settle`]). After a crash at any moment there is the old version, the
+//!    new one, or both.
+//!
+//! `man/dds-store.5` describes the files of the store byte for byte, and `man/dds.7` the rules.
+//! `tests/README.md` tells where each of them is tested.
 
 pub mod cli;
 pub mod contacts;
