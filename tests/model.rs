@@ -428,3 +428,14 @@ fn regression_the_same_bytes_are_not_sent_again_when_one_reader_removed_theirs()
         ]);
     }
 }
+
+#[test]
+fn regression_a_name_that_is_kept_for_a_backup_is_not_given_to_what_was_a_conflict_copy() {
+    replay(&[
+        Touch("notes/me/a.md"),
+        Deliver("notes/me/a.md"),
+        Diverge("notes/me/*0", Before),
+        Rename("notes/me/a.md", "notes/me/a.md~"),
+        Vanish("notes/me/*0"),
+    ]);
+}

@@ -178,9 +178,10 @@ impl Tree {
                 || self.backup_of(parent, OsStr::new(&wanted)).is_some();
             let new = match taken {
                 false => wanted,
-                // No conflict copy any more, but one of several documents.
+                // No conflict copy any more, but one of several documents; the plain name may be kept
+                // for a backup.
                 true if promoted.contains(&ino) => {
-                    self.free_name(parent, &wanted, &head.version, false, people)
+                    self.remarked_name(parent, &wanted, &head.version, false, people)
                 }
                 true => {
                     self.misnamed.nodes.insert(ino);

@@ -381,6 +381,21 @@ impl Tree {
         is_conflict: bool,
         people: &People,
     ) -> String {
+        if !is_conflict && !self.is_taken(home, wanted) {
+            return wanted.to_owned();
+        }
+        self.remarked_name(home, wanted, version, is_conflict, people)
+    }
+
+    /// As [`Tree::free_name`], but never the plain name.
+    pub(super) fn remarked_name(
+        &self,
+        home: Ino,
+        wanted: &str,
+        version: &Version,
+        is_conflict: bool,
+        people: &People,
+    ) -> String {
         let free = |name: &str| !self.is_taken(home, name);
         let signer = version.signer.as_ref();
         let who = signer.map_or_else(|| "unknown".to_owned(), |key| people.writer(key));
@@ -389,9 +404,6 @@ impl Tree {
         } else {
             who
         };
-        if !is_conflict && free(wanted) {
-            return wanted.to_owned();
-        }
         let with_name = with_remark(wanted, &remark);
         if free(&with_name) {
             return with_name;
