@@ -201,9 +201,10 @@ impl Contacts {
     ///
     /// Who waits for a decision, and is certified by each key that is pinned for an address of
     /// theirs, all of one contact, is that contact's successor and waits no longer. If that key can
-    /// no longer be used, the successor takes its name and place, not verified. If it took that
-    /// back, or was revoked as a key that others may have, the successor waits for a decision, and
-    /// nothing but that ends it. Nothing changes for a verified contact but its name.
+    /// no longer be used, the successor takes its name and place, not verified, unless it lacks one
+    /// of the contact's addresses. If it took that back, or was revoked as a key that others may
+    /// have, the successor waits for a decision, and nothing but that ends it. Nothing changes for a
+    /// verified contact but its name.
     ///
     /// # Errors
     /// As [`Contacts::load`]; what the disk says.

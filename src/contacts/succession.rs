@@ -119,8 +119,8 @@ impl Book {
         }
     }
 
-    /// Lets successors take the place of keys that can no longer be used, if it is clear which one.
-    /// One that a person gave a name keeps that.
+    /// Lets successors take the place of keys that can no longer be used, if it is clear which one
+    /// and it has all of their addresses. One that a person gave a name keeps that.
     pub(super) fn hand_over(&mut self, standing: impl Fn(&Fingerprint) -> Standing) -> Vec<Notice> {
         let mut due: Vec<(ContactName, ContactName)> = Vec::new();
         for pin in self.contacts.values() {
@@ -135,7 +135,11 @@ impl Book {
             let [one] = successors.as_slice() else {
                 continue;
             };
+            // Of a mailbox that several people read they certify each other's addresses, too: whoever
+            // lacks one of the pin's may be somebody else.
+            let mut addresses = pin.addresses.iter();
             if standing(&one.fingerprint) == Standing::InForce
+                && addresses.all(|address| one.addresses.contains(address))
                 && ends_in_digits_of(&one.name, &one.fingerprint)
             {
                 due.push((pin.name.clone(), one.name.clone()));

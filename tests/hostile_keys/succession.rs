@@ -488,3 +488,29 @@ fn gpg_certifies_a_successor_as_the_manual_says() {
     scene.deliver("alice.gpg", &gnupg.certificate(old));
     assert_eq!(scene.key_of("alice"), new);
 }
+
+/// A mailbox that several people read has one address, and it is usual that they certify each other.
+#[test]
+fn who_shares_only_one_address_of_a_contact_never_takes_its_place() {
+    const TEAM: &str = "Team <team@example.org>";
+    let made = |own: &str| {
+        let builder = CertBuilder::general_purpose(Some(own)).add_userid(TEAM);
+        builder.generate().unwrap().0
+    };
+    let alice = made(ALICE);
+    let bob = made("Bob <bob@example.org>");
+    let bob = certified(&bob, &alice, TEAM, &as_it_is);
+    let bob = certified(&bob, &alice, "Bob <bob@example.org>", &as_it_is);
+    let scene = pinned(&alice);
+    scene.deliver("bob.gpg", &public(&bob));
+    let name = second_name("bob", &bob);
+    assert_eq!(scene.state(&name), "not verified");
+    scene.next_second();
+    let retired = revoked(&alice, ReasonForRevocation::KeyRetired);
+    scene.deliver("alice.gpg", &public(&retired));
+    assert_eq!(scene.state("alice"), "revoked");
+    assert_eq!(scene.key_of("alice"), alice.fingerprint().to_hex());
+    assert_eq!(scene.state(&name), "not verified");
+    let written = scene.rig.write("notes/alice/x.txt", b"x");
+    assert_eq!(written, Err(libc::EKEYREVOKED));
+}
