@@ -421,6 +421,10 @@ fn armor_in_utf_16_is_named_whatever_it_holds() {
         let mut bytes = &file[..];
         assert!(inspect(&mut bytes, file.len() as u64).unwrap().secret_key);
     }
+    // What only begins as UTF-16 hides none.
+    for start in [&b"a\0b\0\n"[..], b"\0a\0b\n", b"\xFF\xFEa\0\n"] {
+        assert!(holds_secret_key(&[start, &made.secret].concat()));
+    }
     for file in in_utf16(std::str::from_utf8(&made.certificate.to_armored()).unwrap()) {
         assert!(!holds_secret_key(&file));
         let refused = Certificate::parse_all(&file).err().unwrap();

@@ -171,8 +171,12 @@ impl Certificate {
 ///
 /// Errs on the side of yes: the words of a private key's armor anywhere are enough.
 pub fn holds_secret_key(bytes: &[u8]) -> bool {
+    // What begins as UTF-16 may go on as anything else.
     let text = armor::from_utf16(bytes);
-    let bytes = text.as_ref().map_or(bytes, |text| &text[..]);
+    shows_secret_key(bytes) || text.is_some_and(|text| shows_secret_key(&text))
+}
+
+fn shows_secret_key(bytes: &[u8]) -> bool {
     let says_so = |word: &[u8]| bytes.windows(word.len()).any(|found| found == word);
     if says_so(b"PGP PRIVATE KEY BLOCK") || says_so(b"PGP SECRET KEY BLOCK") {
         return true;
