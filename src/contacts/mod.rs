@@ -87,6 +87,13 @@ impl Contact {
         std::iter::once(&self.fingerprint).chain(&self.past)
     }
 
+    /// Tells whether it has all addresses of another one. If not, the two may be people who share a
+    /// mailbox.
+    pub fn has_addresses_of(&self, other: &Contact) -> bool {
+        let mut addresses = other.addresses.iter();
+        addresses.all(|address| self.addresses.contains(address))
+    }
+
     /// Tells whether it is the successor of a contact that can still be used, and keeps its
     /// addresses.
     pub fn is_coming(&self) -> bool {

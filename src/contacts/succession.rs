@@ -137,9 +137,8 @@ impl Book {
             };
             // Of a mailbox that several people read they certify each other's addresses, too: whoever
             // lacks one of the pin's may be somebody else.
-            let mut addresses = pin.addresses.iter();
             if standing(&one.fingerprint) == Standing::InForce
-                && addresses.all(|address| one.addresses.contains(address))
+                && one.has_addresses_of(pin)
                 && ends_in_digits_of(&one.name, &one.fingerprint)
             {
                 due.push((pin.name.clone(), one.name.clone()));

@@ -505,6 +505,8 @@ fn who_shares_only_one_address_of_a_contact_never_takes_its_place() {
     scene.deliver("bob.gpg", &public(&bob));
     let name = second_name("bob", &bob);
     assert_eq!(scene.state(&name), "not verified");
+    scene.assert_told(&[&name, "has an address of alice", "at no time"]);
+    scene.assert_not_told("second key");
     scene.next_second();
     let retired = revoked(&alice, ReasonForRevocation::KeyRetired);
     scene.deliver("alice.gpg", &public(&retired));
