@@ -123,17 +123,16 @@ impl Vault {
                 ),
                 Some(by) if contact.is_coming() => {
                     let former = people.name(by);
-                    let pin = contacts.by_fingerprint(by);
-                    match pin {
+                    match contacts.by_fingerprint(by) {
                         Some(pin) if !contact.has_addresses_of(pin) => format!(
-                            "{name} has an address of {former}, whose key signed this one, and not \
-                             all of them, and so takes the place of {former} at no time: {compare}"
+                            "{name} has an address of {former}, whose key signed the key {key}, and \
+                             not all of them, and so takes its place at no time: {compare}"
                         ),
                         _ => format!(
-                        "{former} has a second key: {key}, which the key of {former} signed, is \
-                         the contact {name}; what is written to {former} is for the former key, as \
-                         long as that can be used, and then for this one: {compare}"
-                    ),
+                            "{former} has a second key: {key}, which the key of {former} signed, is \
+                             the contact {name}; what is written to {former} is for the former \
+                             key, as long as that can be used, and then for this one: {compare}"
+                        ),
                     }
                 }
                 Some(by) => format!(
