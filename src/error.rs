@@ -77,16 +77,6 @@ pub enum Kind {
     Io,
 }
 
-impl Kind {
-    /// The disk or the system failed or refused: the same call may succeed later.
-    pub fn is_of_the_disk(self) -> bool {
-        matches!(
-            self,
-            Kind::NoSpace | Kind::DiskReadOnly | Kind::DiskForbids | Kind::Io
-        )
-    }
-}
-
 /// A kind and a sentence for people: lower case, no full stop.
 #[derive(Debug, thiserror::Error)]
 #[error("{sentence}")]

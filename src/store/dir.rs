@@ -344,7 +344,6 @@ impl Store for DirStore {
             available: found.f_bavail,
             files: found.f_files,
             free_files: found.f_ffree,
-            is_read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
         })
     }
 

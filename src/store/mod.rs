@@ -361,8 +361,6 @@ pub struct Space {
     pub files: u64,
     /// Free inodes.
     pub free_files: u64,
-    /// Mounted read-only.
-    pub is_read_only: bool,
 }
 
 #[cfg(test)]

@@ -179,9 +179,6 @@ impl View {
     /// Tells whether trying is worth the work of sealing.
     fn has_room(&self, body: &Body) -> bool {
         self.space().is_ok_and(|space| {
-            if space.is_read_only {
-                return false;
-            }
             let available = space.available.saturating_mul(space.block_size.into());
             available > body.content().len()
         })
@@ -196,5 +193,5 @@ fn may_retry(body: &Body) -> bool {
             ..
         }
     );
-    is_note && !body.unlinked && body.failed.is_some_and(Kind::is_of_the_disk)
+    is_note && !body.unlinked && matches!(body.failed, Some(Kind::NoSpace | Kind::Io))
 }

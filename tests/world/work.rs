@@ -209,6 +209,13 @@ impl World<'_> {
         to: &str,
     ) -> Result<(), Different> {
         self.make_parent(device, place, to)?;
+        if !self.devices[device]
+            .seen
+            .contains_key(&(group, to.to_owned()))
+        {
+            // A program that never read it replaces what is there, also what is found only now.
+            self.refresh(device)?;
+        }
         let mut replace = self.may_replace(device, group, from);
         replace.extend(self.may_replace(device, group, to));
         let one = &self.devices[device];
