@@ -20,8 +20,11 @@ use super::certificate::{CLOCK_SKEW, PublicKey, revoked};
 use super::vouched::agreement;
 use super::{Certificate, UserId, policy};
 
-/// Signatures that are kept for being checked, of one certificate.
+/// Signatures that are kept for being checked, of one copy of a certificate.
 const MOST: usize = 16;
+/// The same of all copies of it: each look at `keys/` checks them anew. Whoever could bring more could
+/// as well take away the one that counts.
+const MOST_OF_ALL: usize = 512;
 /// Bytes of the largest one.
 const LARGEST: usize = 8 << 10;
 
@@ -78,12 +81,16 @@ impl Endorsements {
         }
     }
 
-    /// Adds those of another copy of the certificate, whose number is bounded by how many copies
-    /// there are.
+    /// Adds those of another copy of the certificate, as long as there is room.
     pub fn extend(&mut self, others: &Endorsements) {
-        let new = others.0.iter().filter(|one| !self.0.contains(one));
-        let new: Vec<Unchecked> = new.cloned().collect();
-        self.0.extend(new);
+        for one in &others.0 {
+            if self.0.len() >= MOST_OF_ALL {
+                break;
+            }
+            if !self.0.contains(one) {
+                self.0.push(one.clone());
+            }
+        }
     }
 
     /// Tells whether there is none.
@@ -224,4 +231,27 @@ fn certifying(by: &Certificate, policy: &StandardPolicy<'_>, at: SystemTime) -> 
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_copies_of_a_certificate_bring_no_more_than_is_checked_at_once() {
+        let mut all = Endorsements::default();
+        for copy in 0..400u16 {
+            let mut one = Endorsements::default();
+            for signature in 0..20u16 {
+                one.add(
+                    b"a@b.c",
+                    &[copy.to_be_bytes(), signature.to_be_bytes()].concat(),
+                );
+            }
+            assert_eq!(one.0.len(), MOST);
+            all.extend(&one);
+            all.extend(&one);
+        }
+        assert_eq!(all.0.len(), MOST_OF_ALL);
+    }
 }
