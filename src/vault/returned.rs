@@ -210,17 +210,22 @@ impl Vault {
         }
         for version in new {
             let lineage = lineage(&version.key);
+            let versions = self.versions(&version.key);
             for name in &version.replaces {
                 let known = self.state_dir.version_called(*name, lineage);
-                if let Some(known) = known.filter(|known| *known != version.id) {
-                    went.push(Went {
-                        version: known,
-                        name: *name,
-                        lineage,
-                        replaced: true,
-                        at: now,
-                    });
-                }
+                let Some(known) = known.filter(|known| *known != version.id) else {
+                    continue;
+                };
+                // It may be there still, and goes after this.
+                let there = versions.iter().filter(|there| there.id == known);
+                let made = there.map(|there| later(there.entry.stamp.ctime)).max();
+                went.push(Went {
+                    version: known,
+                    name: *name,
+                    lineage,
+                    replaced: true,
+                    at: made.map_or(now, |made| made.max(now)),
+                });
             }
         }
         if went.is_empty() {
@@ -250,22 +255,32 @@ impl Vault {
     }
 }
 
-/// Tells whether a file is younger than a moment, by the clock of files, which goes in steps.
+/// How far the clock of files, which goes in steps, may be behind the other one, in nanoseconds.
+const STEP: u32 = 50_000_000;
+
+/// Tells whether a file is younger than a moment, by the clock of files.
 fn is_younger(file: Timestamp, moment: Timestamp) -> bool {
-    const STEP: i128 = 50_000_000;
-    let nanos =
-        |time: Timestamp| i128::from(time.seconds()) * 1_000_000_000 + i128::from(time.nanos());
-    nanos(file) + STEP > nanos(moment)
+    later(file) > moment
 }
 
-/// What is to be remembered of a version that went.
+/// A step of the clock of files later.
+fn later(time: Timestamp) -> Timestamp {
+    let nanos = time.nanos() + STEP;
+    let seconds = time
+        .seconds()
+        .saturating_add((nanos / 1_000_000_000).into());
+    Timestamp::new(seconds, nanos % 1_000_000_000).unwrap_or(time)
+}
+
+/// What is to be remembered of a version that went. If a crash leaves its file, that is not younger
+/// than the moment that is remembered, however soon after it was made it went.
 pub(super) fn went_of(version: &Version, replaced: bool, at: Timestamp) -> Went {
     Went {
         version: version.id,
         name: version.blob,
         lineage: lineage(&version.key),
         replaced,
-        at,
+        at: at.max(later(version.entry.stamp.ctime)),
     }
 }
 
