@@ -14,6 +14,7 @@
 
 use std::io::Read as _;
 
+use hkdf::Hkdf;
 use sequoia_openpgp as pgp;
 
 use pgp::crypto::symmetric::{BlockCipherMode, Decryptor, UnpaddingMode};
@@ -228,25 +229,12 @@ fn by_aead<R: KeyRole>(
         .or_else(|| decrypt(derived, &[], rest?))
 }
 
-/// HKDF with SHA-256 and without salt (RFC 5869), for at most 32 bytes.
+/// HKDF with SHA-256 and without salt (RFC 5869), for 32 bytes.
 fn expand(from: &[u8], info: &[u8]) -> Zeroizing<[u8; 32]> {
-    let secret = hmac(&[0; 32], &[from]);
-    hmac(&secret[..], &[info, &[1]])
-}
-
-/// HMAC with SHA-256 (RFC 2104); a key has at most 64 bytes.
-fn hmac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-    let digest = |pad: u8, parts: &[&[u8]]| {
-        let mut block = Zeroizing::new([pad; 64]);
-        block.iter_mut().zip(key).for_each(|(pad, key)| *pad ^= key);
-        let begun = sha2::Sha256::new().chain_update(&block[..]);
-        let ended = parts
-            .iter()
-            .fold(begun, |so_far, part| so_far.chain_update(part));
-        Zeroizing::new(<[u8; 32]>::from(ended.finalize()))
-    };
-    let inner = digest(0x36, parts);
-    digest(0x5C, &[&inner[..]])
+    let mut key = Zeroizing::new([0; 32]);
+    let expanded = Hkdf::<sha2::Sha256>::new(None, from).expand(info, &mut key[..]);
+    expanded.expect("one digest is no more than 255");
+    key
 }
 
 /// Writes the secret numbers of a key as the standard asks for and the library insists on: without
