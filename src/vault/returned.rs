@@ -210,18 +210,22 @@ impl Vault {
         }
         for version in new {
             let lineage = lineage(&version.key);
+            let known = version.replaces.iter().filter_map(|name| {
+                let known = self.state_dir.version_called(*name, lineage)?;
+                (known != version.id).then_some((*name, known))
+            });
+            let known: Vec<_> = known.collect();
+            if known.is_empty() {
+                continue;
+            }
+            // Some may be there still, and go after this.
             let versions = self.versions(&version.key);
-            for name in &version.replaces {
-                let known = self.state_dir.version_called(*name, lineage);
-                let Some(known) = known.filter(|known| *known != version.id) else {
-                    continue;
-                };
-                // It may be there still, and goes after this.
+            for (name, known) in known {
                 let there = versions.iter().filter(|there| there.id == known);
                 let made = there.map(|there| later(there.entry.stamp.ctime)).max();
                 went.push(Went {
                     version: known,
-                    name: *name,
+                    name,
                     lineage,
                     replaced: true,
                     at: made.map_or(now, |made| made.max(now)),
