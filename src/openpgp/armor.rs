@@ -7,8 +7,6 @@
 //!
 //! The first line must begin a line, as for gpg, which takes neither quoted nor indented ones.
 
-use zeroize::Zeroizing;
-
 /// How far into a file the first line of the armor is looked for, in bytes. Gpg sets no bound, but
 /// a file can be long, and be none.
 const LEADING_TEXT: usize = 4 << 20;
@@ -50,64 +48,6 @@ pub(super) struct Block<'a> {
 /// A byte order mark starts so too, but starts text.
 pub(super) fn is_binary(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first & 0x80 != 0) && !bytes.starts_with(b"\xEF\xBB\xBF")
-}
-
-/// The order of the two bytes of a character.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    LowFirst,
-    HighFirst,
-}
-
-/// Reads text in UTF-16, as some programs write it that were asked for text: characters beyond
-/// ASCII become question marks, which no armor has.
-#[derive(Clone, Copy)]
-pub(super) struct Utf16 {
-    order: Order,
-    /// The first byte of a character whose second is still to come.
-    half: Option<u8>,
-}
-
-impl Utf16 {
-    /// Recognizes UTF-16 by the first bytes of a file: a byte order mark, or two characters of
-    /// ASCII.
-    pub fn of(bytes: &[u8]) -> Option<Utf16> {
-        let order = match *bytes.first_chunk()? {
-            [0xFF, 0xFE, _, 0] => Order::LowFirst,
-            [0xFE, 0xFF, 0, _] => Order::HighFirst,
-            [1..=0x7F, 0, 1..=0x7F, 0] => Order::LowFirst,
-            [0, 1..=0x7F, 0, 1..=0x7F] => Order::HighFirst,
-            _ => return None,
-        };
-        Some(Utf16 { order, half: None })
-    }
-
-    /// Appends the next part of the text.
-    pub fn feed(&mut self, text: &[u8], out: &mut Vec<u8>) {
-        for byte in text {
-            let Some(first) = self.half.take() else {
-                self.half = Some(*byte);
-                continue;
-            };
-            let (low, high) = match self.order {
-                Order::LowFirst => (first, *byte),
-                Order::HighFirst => (*byte, first),
-            };
-            match (high, low) {
-                (0, low @ 0..=0x7F) => out.push(low),
-                (0xFE, 0xFF) => {} // A byte order mark.
-                _ => out.push(b'?'),
-            }
-        }
-    }
-}
-
-/// Returns the text of a file in UTF-16; `None` for all others.
-pub(super) fn from_utf16(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let mut reader = Utf16::of(bytes)?;
-    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len() / 2 + 1));
-    reader.feed(bytes, &mut text);
-    Some(text)
 }
 
 /// Finds and decodes the next armored block, if there is one.

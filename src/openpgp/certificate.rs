@@ -16,7 +16,7 @@ use pgp::types::RevocationStatus;
 
 use super::armor::{self, Label};
 use super::packets::{Step, tag, walk, without_blanks};
-use super::{failed, fingerprint_of, policy};
+use super::{failed, fingerprint_of, policy, utf16};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
 
@@ -172,7 +172,7 @@ impl Certificate {
 /// Errs on the side of yes: the words of a private key's armor anywhere are enough.
 pub fn holds_secret_key(bytes: &[u8]) -> bool {
     // What begins as UTF-16 may go on as anything else.
-    let text = armor::from_utf16(bytes);
+    let text = utf16::text_of(bytes);
     shows_secret_key(bytes) || text.is_some_and(|text| shows_secret_key(&text))
 }
 
@@ -211,7 +211,7 @@ fn has_secret_packet(bytes: &[u8]) -> bool {
 /// # Errors
 /// `Invalid` for armor in UTF-16.
 pub(super) fn bodies(bytes: &[u8]) -> Result<Vec<Option<Vec<u8>>>> {
-    if let Some(text) = armor::from_utf16(bytes) {
+    if let Some(text) = utf16::text_of(bytes) {
         return match armor::next_block(&text) {
             Some(_) => Err(invalid(
                 "text in UTF-16; gpg --armor --output FILE writes ASCII (in PowerShell, > does not)",

@@ -38,6 +38,7 @@ mod session_key;
 mod shortcomings;
 mod signatures;
 mod source;
+mod utf16;
 mod version;
 mod vouched;
 

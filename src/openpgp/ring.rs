@@ -5,8 +5,8 @@
 //! than skipping it, and the library compares every signature that fits nowhere with every part
 //! of a certificate. So only the frames of the packets are read here: signatures that other keys
 //! claim to have made, parts that a certificate does not need, and everything beyond fixed
-//! numbers are left out. What contacts' keys seem to have signed is kept aside. Leaving something out harms nobody: who can flood a file can as well
-//! delete it.
+//! numbers are left out. What contacts' keys seem to have signed is kept aside. Leaving something
+//! out harms nobody: who can flood a file can as well delete it.
 
 use std::collections::HashMap;
 use std::ops::Range;

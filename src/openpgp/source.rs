@@ -8,9 +8,10 @@ use std::io::{self, Read};
 use sha1::Digest as _;
 
 use super::addressees::Addressees;
-use super::armor::{self, Label, Stream, Utf16};
+use super::armor::{self, Label, Stream};
 use super::outline::{Outline, Outside};
 use super::refusal::Refusal;
+use super::utf16::Utf16;
 use crate::error::{Error, Result};
 use crate::ids::{BlobId, BlobName};
 

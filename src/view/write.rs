@@ -402,8 +402,7 @@ impl View {
             let alike = |one: &Version| {
                 one.key == first.key && one.path == first.path && one.digest == Some(digest)
             };
-            let mut alike = base.iter().filter(|one| alike(one));
-            alike.any(|one| self.vault.has(one))
+            base.iter().any(|one| alike(one) && self.vault.has(one))
         })
     }
 
