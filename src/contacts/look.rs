@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::book::{Book, MOST_ADDRESSES, exists};
 use super::names::{self, ContactName};
+use super::pinning::{Book, MOST_ADDRESSES, exists};
 use super::{Claimed, FIRST_SIGHT_LIMIT, Notice, Trust};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;

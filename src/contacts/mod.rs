@@ -7,10 +7,10 @@
 //! Pins lie outside the store, where no peer can reach them: `contacts.toml`, which people may
 //! read and edit, and a copy of each certificate in `certificates/`.
 
-mod book;
 mod look;
 mod names;
 mod notice;
+mod pinning;
 mod pins;
 mod succession;
 
@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
-use book::Book;
 use look::Look;
 pub use names::{ContactName, first_name, is_address};
 pub use notice::Notice;
+use pinning::Book;
 use pins::Pins;
 pub use succession::{Said, Standing};
 

@@ -112,7 +112,7 @@ pub(super) fn addresses(claimed: &Claimed) -> Vec<String> {
         if !found.contains(&email) {
             found.push(email);
         }
-        if found.len() == super::book::MOST_ADDRESSES {
+        if found.len() == super::pinning::MOST_ADDRESSES {
             break;
         }
     }

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Contact;
-use super::book::Book;
 use super::names::{ContactName, is_address};
+use super::pinning::Book;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Fingerprint;
 

@@ -4,8 +4,8 @@
 //! is pinned for that address tells a successor from an impostor, by its signature. What was
 //! decided is kept with the pins: a signature that is taken out of the store later changes nothing.
 
-use super::book::Book;
 use super::names::{ContactName, ends_in_digits_of};
+use super::pinning::Book;
 use super::{Contact, Notice};
 use crate::ids::Fingerprint;
 

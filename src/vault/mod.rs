@@ -6,30 +6,20 @@
 //!
 //! Locks: `refreshing` is taken before `state`; `state` is never held during cryptography or
 //! disk I/O. `contacts` is only taken by whoever holds `refreshing`. Files are opened with neither
-//! held, by threads of their own where there are any (see `openings`).
+//! held, by threads of their own where there are any (see `scan::openings`).
 
 mod audience;
-mod batch;
-mod clock;
-mod copies;
-mod describe;
 mod documents;
+mod durability;
 mod history;
 mod judge;
-mod key_folder;
-mod key_problems;
 mod keys;
-mod my_certificates;
 mod notices;
-mod openings;
-mod past;
 mod publish;
+mod removals;
 mod rescue;
-mod returned;
 mod scan;
-mod settle;
 mod state_key;
-mod succession;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -42,14 +32,13 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 pub use audience::{Audience, Groups, People, Who};
-pub use batch::Batch;
-pub use clock::ThreadClock;
 pub use documents::{DocKey, Document, Head, PRIVATE_RECIPIENTS, Unreadable, Version};
+pub use history::Past;
 pub use judge::{Place, Vouched};
 pub use keys::KEY_FILE_LIMIT;
-pub use past::Past;
-pub use publish::{Publication, Published};
+pub use publish::{Batch, Publication, Published};
 pub use rescue::Rescued;
+pub use scan::ThreadClock;
 pub use state_key::StateKey;
 pub use worker::Worker;
 
@@ -104,24 +93,24 @@ impl Default for Options {
 
 /// An unlocked store.
 pub struct Vault {
-    shared: Arc<settle::Shared>,
+    shared: Arc<durability::Shared>,
     /// What must be remembered outside the store.
     state_dir: Arc<crate::state::State>,
-    past: past::Opened,
+    past: history::find::Opened,
     /// Sentences for `.dds/status` about single blobs, newest first.
     told: Mutex<Vec<notices::Told>>,
     /// The first one signs; all of them decrypt.
     identities: Vec<Identity>,
     options: Options,
     contacts: Mutex<Contacts>,
-    refreshing: Mutex<key_folder::KeyFolder>,
+    refreshing: Mutex<keys::folder::KeyFolder>,
     /// Counts refreshes by their beginnings, so that who waited for a later one need not scan.
     begun: AtomicU64,
     /// Everything in the store was listed once.
     listed: AtomicBool,
     /// Everything in the store was opened once, as far as it can be.
     scanned: AtomicBool,
-    openings: openings::Openings,
+    openings: scan::openings::Openings,
     state: Mutex<State>,
     contents: Mutex<Contents>,
 }
@@ -136,7 +125,7 @@ struct State {
     in_flight: HashMap<DocKey, usize>,
     /// Blobs without a document id that a publication replaced, until they are unlinked.
     retired: HashMap<(Folder, FileName), VersionId>,
-    taken: returned::Taken,
+    taken: removals::Taken,
     /// What must be remembered outside the store; asking it costs no disk.
     memory: Arc<crate::state::State>,
     people: Arc<People>,
@@ -150,7 +139,7 @@ struct State {
     /// Folders that could not be listed at the last look, and why.
     broken: BTreeMap<&'static str, String>,
     /// Rung when a file came or went.
-    bell: Arc<history::Bell>,
+    bell: Arc<history::keep::Bell>,
 }
 
 /// Recently opened contents, least recently used first to go.
@@ -226,11 +215,11 @@ impl Vault {
         let mine = keys::called(&identities);
         let people = Arc::new(People::new(mine, &contacts, options.groups.clone()));
         let state_dir = Arc::new(state_dir);
-        let shared = Arc::new(settle::Shared::new(store, Arc::clone(&state_dir)));
+        let shared = Arc::new(durability::Shared::new(store, Arc::clone(&state_dir)));
         let vault = Vault {
             shared,
             state_dir: Arc::clone(&state_dir),
-            past: past::Opened::default(),
+            past: history::find::Opened::default(),
             told: Mutex::default(),
             identities,
             options,
@@ -239,14 +228,14 @@ impl Vault {
             begun: AtomicU64::new(0),
             listed: AtomicBool::new(false),
             scanned: AtomicBool::new(false),
-            openings: openings::Openings::default(),
+            openings: scan::openings::Openings::default(),
             state: Mutex::new(State {
                 files: HashMap::new(),
                 documents: HashMap::new(),
                 changed: HashSet::new(),
                 in_flight: HashMap::new(),
                 retired: HashMap::new(),
-                taken: returned::Taken::default(),
+                taken: removals::Taken::default(),
                 memory: state_dir,
                 people,
                 certificates: Arc::new(CertIndex::default()),

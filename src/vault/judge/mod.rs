@@ -2,6 +2,8 @@
 //!
 //! Facts are cryptographic and never change; judgements are made anew whenever the pins change.
 
+pub(super) mod describe;
+
 use crate::ids::{BlobKind, Fingerprint, Folder};
 use crate::openpgp::{Facts, SignatureFacts, SignatureStatus};
 use crate::vault::audience::{Audience, People, Who};

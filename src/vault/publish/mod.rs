@@ -1,5 +1,8 @@
 //! Sealing and publishing, and taking away.
 
+pub(super) mod batch;
+pub(super) mod copies;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -10,11 +13,13 @@ use crate::openpgp::{
 };
 use crate::plaintext::Plaintext;
 use crate::vault::audience::Audience;
-use crate::vault::copies::Placed;
-use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Head, Version};
+use crate::vault::judge::describe::describe;
+use crate::vault::publish::copies::Placed;
 use crate::vault::scan::File;
 use crate::vault::{State, Vault, folder_error};
+
+pub use batch::Batch;
 
 /// Superseded blobs that one blob names, direct parents first (DESIGN 3).
 const MAX_REPLACES: usize = 64;

@@ -11,7 +11,7 @@ use crate::ids::{BlobKind, BlobName, Folder};
 use crate::openpgp::{Receipt, SealRequest, Sealed};
 use crate::state::Intent;
 use crate::vault::Vault;
-use crate::vault::copies::Placed;
+use crate::vault::publish::copies::Placed;
 use crate::vault::publish::{Draft, InFlight, Publication, Published, Sent};
 
 /// Versions that wait to be placed together.

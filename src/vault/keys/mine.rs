@@ -5,14 +5,14 @@ use crate::error::printable;
 use crate::openpgp::Certificate;
 use crate::store::FileName;
 use crate::vault::Vault;
-use crate::vault::key_folder::KeyFolder;
+use crate::vault::keys::folder::KeyFolder;
 
 /// Bytes of my own certificate up to which it is published with what others signed in it.
 const LARGEST_PUBLISHED: usize = 256 << 10;
 
 impl Vault {
     /// Takes over what others know of my own certificates: a revocation above all.
-    pub(super) fn learn_mine(
+    pub(in crate::vault) fn learn_mine(
         &self,
         contacts: &mut Contacts,
         arrived: &[Certificate],
@@ -54,7 +54,7 @@ impl Vault {
 
     /// Writes my certificate to `keys/` where the one there is older: others would not know of a
     /// new expiry or key. Once for each state of it, so that nobody makes us do it for ever.
-    pub(super) fn publish_mine(&self, folder: &mut KeyFolder) -> Vec<String> {
+    pub(in crate::vault) fn publish_mine(&self, folder: &mut KeyFolder) -> Vec<String> {
         let mut told = Vec::new();
         if !folder.is_complete() {
             return told;

@@ -13,7 +13,7 @@ const AHEAD: Duration = Duration::from_secs(31 * 24 * 3600);
 
 impl Vault {
     /// Sentences about keys that cannot be used, or soon cannot.
-    pub(super) fn key_problems(&self) -> Vec<String> {
+    pub(in crate::vault) fn key_problems(&self) -> Vec<String> {
         let people = self.people();
         let contacts = people.contacts();
         let mut problems: Vec<String> = self.my_key_problem().into_iter().collect();

@@ -15,8 +15,8 @@ use crate::ids::{BlobId, Folder};
 use crate::state::{Look, Moment, Need, Purpose, copy_unless, stopped};
 use crate::store::{Entry, Stamp};
 use crate::vault::documents::Version;
-use crate::vault::returned::lineage;
-use crate::vault::settle::{Shared, Unsettled};
+use crate::vault::durability::{Shared, Unsettled};
+use crate::vault::removals::lineage;
 use crate::vault::worker::Worker;
 use crate::vault::{Vault, lock};
 
@@ -34,7 +34,7 @@ const SMALL: u64 = 1 << 20;
 
 /// Rung when something in the store came or went.
 #[derive(Default)]
-pub(super) struct Bell {
+pub(in crate::vault) struct Bell {
     state: Mutex<Rung>,
     wake: Condvar,
 }
@@ -48,7 +48,7 @@ struct Rung {
 }
 
 impl Bell {
-    pub(super) fn ring(&self) {
+    pub(in crate::vault) fn ring(&self) {
         lock(&self.state).changed = true;
         self.wake.notify_all();
     }
@@ -83,7 +83,7 @@ fn is_about_room(error: &Error) -> bool {
 
 /// Tells whether a version's file has the name that DDS gives. What gpg users name as they like
 /// they may also write over in place.
-pub(super) fn has_own_name(version: &Version) -> bool {
+pub(in crate::vault) fn has_own_name(version: &Version) -> bool {
     version.entry.name.as_bytes() == version.blob.file_name().as_bytes()
 }
 
@@ -168,7 +168,7 @@ impl Shared {
     }
 
     /// Keeps a note that I remove, durably, if it can be kept.
-    pub(super) fn keep_removed(&self, version: &Version) {
+    pub(in crate::vault) fn keep_removed(&self, version: &Version) {
         let history = self.state_dir.history();
         let kept = self.keep(version, &|| false);
         if let Err(error) = kept.and_then(|()| history.sync()) {
@@ -177,7 +177,7 @@ impl Shared {
     }
 
     /// Keeps what was replaced, and what waits for it, durably.
-    pub(super) fn keep_all(&self, folder: Folder, unsettled: &Unsettled) -> Kept {
+    pub(in crate::vault) fn keep_all(&self, folder: Folder, unsettled: &Unsettled) -> Kept {
         let mut kept = Kept(HashSet::new());
         if folder == Folder::Messages {
             return kept;
@@ -211,13 +211,13 @@ impl Shared {
     }
 
     /// Notes that it is not remembered what went.
-    pub(super) fn not_remembered(&self, why: &Error) {
+    pub(in crate::vault) fn not_remembered(&self, why: &Error) {
         let sentence = format!("what was replaced cannot be remembered: {why}");
         lock(&self.unkept).now = Some(sentence);
     }
 
     /// Notes that versions went without being kept.
-    pub(super) fn lost(&self, count: usize, why: &str) {
+    pub(in crate::vault) fn lost(&self, count: usize, why: &str) {
         if count == 0 {
             return;
         }
@@ -228,7 +228,7 @@ impl Shared {
 }
 
 /// What could not be kept just now.
-pub(super) struct Kept(HashSet<BlobId>);
+pub(in crate::vault) struct Kept(HashSet<BlobId>);
 
 impl Kept {
     fn failed(&mut self, shared: &Shared, version: &Version, why: &Error) {
@@ -236,14 +236,14 @@ impl Kept {
         self.0.insert(version.file_id);
     }
 
-    pub(super) fn must_wait(&self, version: &Version) -> bool {
+    pub(in crate::vault) fn must_wait(&self, version: &Version) -> bool {
         self.0.contains(&version.file_id)
     }
 }
 
 /// Why the history is not what it should be.
 #[derive(Default)]
-pub(super) struct Unkept {
+pub(in crate::vault) struct Unkept {
     /// At the last attempt.
     now: Option<String>,
     /// How many versions went without being kept in this mount, and why the last one did.
@@ -252,7 +252,7 @@ pub(super) struct Unkept {
 
 impl Unkept {
     /// Sentences for `.dds/status`.
-    pub(super) fn notices(&self, held: usize) -> Vec<String> {
+    pub(in crate::vault) fn notices(&self, held: usize) -> Vec<String> {
         let held = (held > 0).then(|| {
             format!("replaced notes that stay in the store until the history can keep them: {held}")
         });

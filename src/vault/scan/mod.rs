@@ -1,6 +1,9 @@
 //! Taking in what lies in the store: one listing compared with what is known, new files queued and
 //! opened, the result applied at once.
 
+mod clock;
+pub(super) mod openings;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,12 +14,14 @@ use crate::ids::{Folder, Timestamp};
 use crate::openpgp::{CertIndex, ChangedKeys, Facts, Limits, Outcome, SessionKey};
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::audience::People;
-use crate::vault::describe::{describe, refused};
 use crate::vault::documents::{Unreadable, Version};
-use crate::vault::key_folder::KeyFolder;
-use crate::vault::openings::Opening;
-use crate::vault::returned::lineage;
+use crate::vault::judge::describe::{describe, refused};
+use crate::vault::keys::folder::KeyFolder;
+use crate::vault::removals::lineage;
+use crate::vault::scan::openings::Opening;
 use crate::vault::{State, Vault, lock, openers};
+
+pub use clock::ThreadClock;
 
 /// Processor time that what is opened for one look at the store may cost while somebody waits for it.
 const COST: Duration = Duration::from_millis(100);

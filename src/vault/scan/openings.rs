@@ -14,9 +14,9 @@ use crate::ids::{Folder, Timestamp};
 use crate::openpgp::CertIndex;
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::audience::People;
-use crate::vault::clock::ThreadClock;
 use crate::vault::lock;
 use crate::vault::scan::File;
+use crate::vault::scan::clock::ThreadClock;
 
 /// Files above this size are opened one at a time, which bounds memory, and leaves the other
 /// threads to the small ones.
@@ -35,19 +35,19 @@ fn slot(entry: &Entry) -> Slot {
 }
 
 /// A file that was opened. `None` if it went away or changed while it was read.
-pub(super) struct Opening {
-    pub(super) entry: Entry,
-    pub(super) file: Option<File>,
+pub(in crate::vault) struct Opening {
+    pub(in crate::vault) entry: Entry,
+    pub(in crate::vault) file: Option<File>,
     /// By what it was judged.
-    pub(super) people: Arc<People>,
-    pub(super) certificates: Arc<CertIndex>,
+    pub(in crate::vault) people: Arc<People>,
+    pub(in crate::vault) certificates: Arc<CertIndex>,
     /// It took longer than anybody waits.
-    pub(super) was_dear: bool,
+    pub(in crate::vault) was_dear: bool,
 }
 
 /// The queue.
 #[derive(Default)]
-pub(super) struct Openings {
+pub(in crate::vault) struct Openings {
     desk: Mutex<Desk>,
     changed: Condvar,
     /// Nothing is opened any more.
@@ -145,7 +145,7 @@ impl Desk {
 
 impl Openings {
     /// Queues files, unless they are queued, or being opened, as they are.
-    pub(super) fn queue(&self, entries: impl IntoIterator<Item = Entry>) {
+    pub(in crate::vault) fn queue(&self, entries: impl IntoIterator<Item = Entry>) {
         let mut desk = lock(&self.desk);
         let done: HashSet<Entry> = desk.done.iter().map(|one| one.entry.clone()).collect();
         for entry in entries {
@@ -158,13 +158,13 @@ impl Openings {
     }
 
     /// Queues a file again that was judged by what is no longer so.
-    pub(super) fn queue_again(&self, entry: Entry) {
+    pub(in crate::vault) fn queue_again(&self, entry: Entry) {
         lock(&self.desk).add(entry);
         self.changed.notify_all();
     }
 
     /// Forgets what waits in a folder and is not there any more.
-    pub(super) fn keep_only(&self, folder: Folder, names: &HashSet<FileName>) {
+    pub(in crate::vault) fn keep_only(&self, folder: Folder, names: &HashSet<FileName>) {
         let there = |entry: &Entry| entry.folder != folder || names.contains(&entry.name);
         let mut desk = lock(&self.desk);
         let desk = &mut *desk;
@@ -174,12 +174,12 @@ impl Openings {
     }
 
     /// Takes the next file to be opened, if there is one.
-    pub(super) fn try_next(&self) -> Option<Entry> {
+    pub(in crate::vault) fn try_next(&self) -> Option<Entry> {
         lock(&self.desk).next()
     }
 
     /// Waits for the next file to be opened. `None` when nothing is opened any more.
-    pub(super) fn next(&self) -> Option<Entry> {
+    pub(in crate::vault) fn next(&self) -> Option<Entry> {
         let mut desk = lock(&self.desk);
         loop {
             if self.is_stopped() {
@@ -196,7 +196,7 @@ impl Openings {
     }
 
     /// Notes what a file was found to be.
-    pub(super) fn finish(&self, mut opening: Opening) {
+    pub(in crate::vault) fn finish(&self, mut opening: Opening) {
         let mut desk = lock(&self.desk);
         if let Some(running) = desk.running.remove(&slot(&opening.entry)) {
             desk.used += running.used().unwrap_or_default();
@@ -208,18 +208,18 @@ impl Openings {
     }
 
     /// Takes what was opened.
-    pub(super) fn take_done(&self) -> Vec<Opening> {
+    pub(in crate::vault) fn take_done(&self) -> Vec<Opening> {
         std::mem::take(&mut lock(&self.desk).done)
     }
 
     /// Tells whether nothing waits, is being opened, or is to be taken in.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::vault) fn is_idle(&self) -> bool {
         let desk = lock(&self.desk);
         desk.waiting.is_empty() && desk.running.is_empty() && desk.done.is_empty()
     }
 
     /// Number of files that are not opened yet.
-    pub(super) fn pending(&self) -> usize {
+    pub(in crate::vault) fn pending(&self) -> usize {
         let desk = lock(&self.desk);
         desk.waiting.len() + desk.running.len()
     }
@@ -227,7 +227,7 @@ impl Openings {
     /// Waits until everything is opened that can be at little cost: a file that costs more is not
     /// waited for, and all together may cost no more than `all`, or what is left of `first`, which
     /// everything since the beginning may cost.
-    pub(super) fn wait_while_cheap(&self, all: Duration, first: Duration) {
+    pub(in crate::vault) fn wait_while_cheap(&self, all: Duration, first: Duration) {
         let mut desk = lock(&self.desk);
         let before = desk.used();
         let all = all.max(first.saturating_sub(before));
@@ -246,41 +246,41 @@ impl Openings {
     }
 
     /// Notes that a thread begins to open what waits, until the guard is dropped.
-    pub(super) fn enter(&self) -> Opener<'_> {
+    pub(in crate::vault) fn enter(&self) -> Opener<'_> {
         lock(&self.desk).openers += 1;
         Opener(self)
     }
 
     /// Leaves the opening to threads that are about to begin.
-    pub(super) fn hand_over(&self) {
+    pub(in crate::vault) fn hand_over(&self) {
         lock(&self.desk).is_served = true;
     }
 
     /// Tells whether threads open what waits.
-    pub(super) fn has_openers(&self) -> bool {
+    pub(in crate::vault) fn has_openers(&self) -> bool {
         lock(&self.desk).is_served
     }
 
     /// Ends the opening of files, also of those that are being opened.
-    pub(super) fn stop(&self) {
+    pub(in crate::vault) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         // Who is about to wait sees it, or is woken.
         drop(lock(&self.desk));
         self.changed.notify_all();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(in crate::vault) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
     /// What tells those who open a file to give up.
-    pub(super) fn stopped(&self) -> Arc<AtomicBool> {
+    pub(in crate::vault) fn stopped(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stopped)
     }
 }
 
 /// A thread that opens what waits.
-pub(super) struct Opener<'a>(&'a Openings);
+pub(in crate::vault) struct Opener<'a>(&'a Openings);
 
 impl Drop for Opener<'_> {
     fn drop(&mut self) {

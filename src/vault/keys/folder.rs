@@ -28,24 +28,24 @@ const MOST_TOLD: usize = 16;
 
 /// What the files of `keys/` held when they were last looked at.
 #[derive(Default)]
-pub(super) struct KeyFolder {
+pub(in crate::vault) struct KeyFolder {
     files: HashMap<FileName, KeyFile>,
     /// It was listed at least once.
-    pub(super) listed: bool,
+    pub(in crate::vault) listed: bool,
     /// What is wrong with the pins' file, if it was damaged while we run.
-    pub(super) damaged_pins: Option<String>,
+    pub(in crate::vault) damaged_pins: Option<String>,
     /// Pins were derived from these files at least once.
-    pub(super) applied: bool,
+    pub(in crate::vault) applied: bool,
     /// There are files that were not read yet.
     unread: usize,
     /// Copies of contacts' certificates as they are kept, read once.
-    pub(super) kept: HashMap<Fingerprint, Certificate>,
+    pub(in crate::vault) kept: HashMap<Fingerprint, Certificate>,
     /// What was already written of my own certificates.
-    pub(super) published: BTreeSet<Vec<u8>>,
+    pub(in crate::vault) published: BTreeSet<Vec<u8>>,
     /// Whose signatures in others' certificates were kept when the files were read.
     endorsers: Endorsers,
     /// What happened at the last look at which files had changed.
-    pub(super) events: Vec<String>,
+    pub(in crate::vault) events: Vec<String>,
 }
 
 struct KeyFile {
@@ -74,19 +74,19 @@ struct Stranger {
 
 /// What new and changed files brought.
 #[derive(Default)]
-pub(super) struct Arrived {
+pub(in crate::vault) struct Arrived {
     /// Certificates of people whom I know, and mine.
-    pub(super) of_known: Vec<Certificate>,
+    pub(in crate::vault) of_known: Vec<Certificate>,
     /// Files came, changed or went.
-    pub(super) changed: bool,
+    pub(in crate::vault) changed: bool,
     /// Files were read, for whatever reason.
-    pub(super) read: bool,
+    pub(in crate::vault) read: bool,
 }
 
 impl KeyFolder {
     /// Reads new and changed files, small ones first. `known` are those whose certificates matter
     /// in any case, `mine` my own.
-    pub(super) fn reread(
+    pub(in crate::vault) fn reread(
         &mut self,
         store: &dyn Store,
         listed: Vec<store::KeyFile>,
@@ -201,14 +201,14 @@ impl KeyFolder {
     }
 
     /// Reads all files again at the next look: other people count as known.
-    pub(super) fn forget_stamps(&mut self) {
+    pub(in crate::vault) fn forget_stamps(&mut self) {
         self.files.clear();
         self.listed = false;
     }
 
     /// Whose signatures in others' certificates are asked for: where there are more than before,
     /// all files are read again.
-    pub(super) fn ask_for(&mut self, endorsers: Endorsers) {
+    pub(in crate::vault) fn ask_for(&mut self, endorsers: Endorsers) {
         if !endorsers.are_among(&self.endorsers) {
             self.files.values_mut().for_each(|file| file.again = true);
         }
@@ -216,7 +216,7 @@ impl KeyFolder {
     }
 
     /// What contacts seem to have signed in a certificate, in whatever file.
-    pub(super) fn endorsements(&self, key: &Fingerprint) -> Endorsements {
+    pub(in crate::vault) fn endorsements(&self, key: &Fingerprint) -> Endorsements {
         let files = self.files.values();
         let mut all = Endorsements::default();
         files
@@ -226,7 +226,7 @@ impl KeyFolder {
     }
 
     /// Certificates of strangers, each once.
-    pub(super) fn strangers(&self, known: &BTreeSet<Fingerprint>) -> Vec<Certificate> {
+    pub(in crate::vault) fn strangers(&self, known: &BTreeSet<Fingerprint>) -> Vec<Certificate> {
         let mut merged: BTreeMap<&Fingerprint, Certificate> = BTreeMap::new();
         let all = self.files.values().flat_map(|file| &file.strangers);
         for (key, Stranger { certificate, .. }) in all.filter(|(key, _)| !known.contains(key)) {
@@ -240,19 +240,22 @@ impl KeyFolder {
     }
 
     /// Tells whether a certificate is in a file that could be read.
-    pub(super) fn has(&self, key: &Fingerprint) -> bool {
+    pub(in crate::vault) fn has(&self, key: &Fingerprint) -> bool {
         let mut files = self.files.values();
         files.any(|file| file.known.contains(key) || file.strangers.contains_key(key))
     }
 
     /// All files were read.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(in crate::vault) fn is_complete(&self) -> bool {
         self.listed && self.unread == 0
     }
 
     /// Joins what the files hold of a certificate of mine, with the name of a file that holds
     /// nothing else.
-    pub(super) fn mine(&self, key: &Fingerprint) -> Option<(Certificate, Option<FileName>)> {
+    pub(in crate::vault) fn mine(
+        &self,
+        key: &Fingerprint,
+    ) -> Option<(Certificate, Option<FileName>)> {
         let mut names: Vec<_> = self.files.iter().collect();
         names.sort_by_key(|(name, _)| *name);
         let mut found: Option<Certificate> = None;
@@ -272,7 +275,7 @@ impl KeyFolder {
     }
 
     /// Sentences about files that hold what they should not, or are too many.
-    pub(super) fn problems(&self) -> Vec<String> {
+    pub(in crate::vault) fn problems(&self) -> Vec<String> {
         let all = self.files.values().flat_map(|file| &file.problems);
         let mut all: Vec<String> = all.cloned().collect();
         // Secret keys above all.

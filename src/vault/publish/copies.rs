@@ -13,18 +13,18 @@ use crate::vault::publish::{Draft, Publication};
 use crate::vault::{Vault, folder_error};
 
 /// A copy that was placed.
-pub(super) struct Placed {
-    pub(super) receipt: Receipt,
-    pub(super) entry: Entry,
+pub(in crate::vault) struct Placed {
+    pub(in crate::vault) receipt: Receipt,
+    pub(in crate::vault) entry: Entry,
     /// Notation `copy@`.
-    pub(super) reader: Option<Fingerprint>,
+    pub(in crate::vault) reader: Option<Fingerprint>,
     /// Number of keys that it is encrypted to.
-    pub(super) recipients: usize,
+    pub(in crate::vault) recipients: usize,
 }
 
 impl Vault {
     /// Places one copy of a message for every reader.
-    pub(super) fn place_copies(
+    pub(in crate::vault) fn place_copies(
         &self,
         publication: &Publication<'_>,
         draft: &Draft<'_>,
@@ -114,7 +114,7 @@ impl Vault {
         Ok(())
     }
 
-    pub(super) fn place_staged(&self, folder: Folder, name: BlobName) -> Result<Entry> {
+    pub(in crate::vault) fn place_staged(&self, folder: Folder, name: BlobName) -> Result<Entry> {
         let mut file = self.state_dir.open_staged(name)?;
         let mut blob = Ciphertext::check(&mut file)?;
         if blob.name() != name {
@@ -132,7 +132,7 @@ impl Vault {
     }
 
     /// Unlinks a file of the store; one that is gone already is no error.
-    pub(super) fn remove_file(&self, folder: Folder, name: &FileName) -> Result<()> {
+    pub(in crate::vault) fn remove_file(&self, folder: Folder, name: &FileName) -> Result<()> {
         match self.store().remove(folder, name) {
             Err(error) if error.kind() != Kind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
@@ -140,7 +140,7 @@ impl Vault {
     }
 
     /// Completes at the start what a crash interrupted.
-    pub(super) fn complete_intents(&self) -> Result<()> {
+    pub(in crate::vault) fn complete_intents(&self) -> Result<()> {
         for (id, intent) in self.state_dir.unfinished() {
             let mut placed = 0;
             for name in &intent.publish {

@@ -9,7 +9,7 @@ use crate::vault::documents::{DocKey, Unreadable, Version};
 use crate::vault::judge::{Judgement, Place, Vouched, judge};
 
 /// Derives a version from facts and pins.
-pub(super) fn describe(
+pub(in crate::vault) fn describe(
     entry: Entry,
     blob: BlobName,
     file_id: BlobId,
@@ -144,7 +144,7 @@ fn doc_key(
 }
 
 /// A whole blob of which nothing may be shown.
-pub(super) fn refused(
+pub(in crate::vault) fn refused(
     entry: Entry,
     blob: BlobName,
     file_id: BlobId,

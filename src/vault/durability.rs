@@ -17,9 +17,9 @@ use crate::ids::{BlobId, Folder, Timestamp, VersionId};
 use crate::state::Moment;
 use crate::store::Store;
 use crate::vault::Version;
-use crate::vault::history::{Unkept, has_own_name};
+use crate::vault::history::keep::{Unkept, has_own_name};
 use crate::vault::lock;
-use crate::vault::returned::went_of;
+use crate::vault::removals::went_of;
 use crate::vault::worker::Worker;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises

@@ -12,9 +12,9 @@ use crate::ids::{BlobId, BlobName, Folder, Timestamp, VersionId};
 use crate::openpgp::{CertIndex, Examined, Facts, Outcome};
 use crate::plaintext::Plaintext;
 use crate::store::{Entry, FileName, Stamp};
-use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Unreadable, Version};
-use crate::vault::returned::lineage;
+use crate::vault::judge::describe::describe;
+use crate::vault::removals::lineage;
 use crate::vault::{Vault, lock, openers, unreadable};
 
 /// Notes that went while nobody looked, of which it is learned at the start what they were.
@@ -37,10 +37,10 @@ pub struct Past {
 
 /// What was found in the history's blobs, for as long as the same certificates are known.
 #[derive(Default)]
-pub(super) struct Opened {
+pub(in crate::vault) struct Opened {
     known: Mutex<Known>,
     /// What went while nobody looked was looked for.
-    pub(super) missed: AtomicBool,
+    pub(in crate::vault) missed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -96,7 +96,7 @@ impl Vault {
     }
 
     /// Opens spares, some of them, to learn what they are.
-    pub(super) fn open_spares(&self, ids: &[BlobId]) -> Vec<Arc<Version>> {
+    pub(in crate::vault) fn open_spares(&self, ids: &[BlobId]) -> Vec<Arc<Version>> {
         let (people, certificates) = {
             let state = self.state();
             (Arc::clone(&state.people), Arc::clone(&state.certificates))

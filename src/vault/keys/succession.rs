@@ -5,11 +5,11 @@ use crate::error::Result;
 use crate::ids::Fingerprint;
 use crate::openpgp::{Condition, Endorsers, Identity};
 use crate::vault::Vault;
-use crate::vault::key_folder::KeyFolder;
+use crate::vault::keys::folder::KeyFolder;
 
 impl Vault {
     /// Acts on what contacts' keys say of others' certificates.
-    pub(super) fn follow_successors(
+    pub(in crate::vault) fn follow_successors(
         &self,
         folder: &KeyFolder,
         contacts: &mut Contacts,
@@ -27,7 +27,7 @@ impl Vault {
 }
 
 /// The contacts whose signatures in others' certificates are looked at.
-pub(super) fn endorsers(folder: &KeyFolder, contacts: &Contacts) -> Endorsers {
+pub(in crate::vault) fn endorsers(folder: &KeyFolder, contacts: &Contacts) -> Endorsers {
     let relied_on = contacts.iter().filter(|contact| !contact.frozen);
     let keys = relied_on.flat_map(Contact::certificates);
     Endorsers::new(keys.filter_map(|key| folder.kept.get(key)))

@@ -1,5 +1,10 @@
 //! `keys/`: certificates in and out of the store, and the pins that follow from them.
 
+pub(super) mod folder;
+mod mine;
+mod problems;
+mod succession;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,8 +14,8 @@ use crate::ids::{Fingerprint, Timestamp};
 use crate::openpgp::{CertIndex, Certificate, Identity, holds_secret_key};
 use crate::store::{self, FileName};
 use crate::vault::audience::{People, Who};
-use crate::vault::key_folder::{Arrived, KeyFolder};
-use crate::vault::succession::endorsers;
+use crate::vault::keys::folder::{Arrived, KeyFolder};
+use crate::vault::keys::succession::endorsers;
 use crate::vault::{Vault, folder_error, lock};
 
 /// Bytes of the largest file in `keys/` that is looked at.

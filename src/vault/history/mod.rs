@@ -1,0 +1,6 @@
+//! Old versions of notes: how they are kept when they leave the store, and how they are found again.
+
+pub(super) mod find;
+pub(super) mod keep;
+
+pub use find::Past;
