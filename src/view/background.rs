@@ -15,7 +15,7 @@ use crate::ids::BlobKind;
 use crate::store::{Change, Watch};
 use crate::vault::Worker;
 use crate::view::View;
-use crate::view::file::{Body, Target};
+use crate::view::draft::state::{Body, Target};
 
 /// Time between two looks at the store when every change is told: it may be on a disk that does not
 /// tell what another machine does.

@@ -8,38 +8,15 @@
 //! handle table, the error log and what processes saw are leaves. None is held during cryptography or disk I/O,
 //! except a file's own content while that file is published.
 
-mod alike;
-mod audiences;
 mod background;
-mod conflict;
-mod directories;
-mod file;
-mod free_names;
+mod draft;
+mod error_log;
 mod history;
-mod links;
-mod local_time;
 mod looking;
-mod made_here;
-mod names;
 mod news;
-mod open;
-mod place;
-mod read;
-mod refused;
-mod remove;
-mod rename;
-mod rename_tree;
-mod report;
-mod rescue;
-mod restore;
-mod scratch;
-mod seen;
+mod ops;
 mod special;
-mod status;
-mod takeover;
 mod tree;
-mod write;
-mod xattr;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -47,20 +24,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use background::Background;
-pub use history::{OldNote, OldState, OldVersion};
+pub use draft::rescue::Unsaved;
+pub use history::list::{OldNote, OldState, OldVersion};
+pub use history::restore::Restored;
 pub use news::{Event, News, Watcher};
-pub use open::Access;
-pub use rename::RenameMode;
-pub use rescue::Unsaved;
-pub use restore::Restored;
-pub use status::{ContactStatus, InService, Status, Surroundings};
+pub use ops::open::Access;
+pub use ops::rename::RenameMode;
+pub use ops::write::SetAttr;
+pub use special::status::{ContactStatus, InService, Status, Surroundings};
 pub use tree::Ino;
-pub use write::SetAttr;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
 use crate::vault::{Audience, Vault};
-use crate::view::open::check_length;
+use crate::view::ops::open::check_length;
 use crate::view::tree::{FileRole, Role, Tree, What};
 
 /// How the view behaves; see `dds-mount(1)` for the configuration that sets it.
@@ -80,17 +57,17 @@ pub struct View {
     vault: Vault,
     options: Options,
     tree: Mutex<Tree>,
-    handles: Mutex<HashMap<u64, Arc<open::Handle>>>,
+    handles: Mutex<HashMap<u64, Arc<ops::open::Handle>>>,
     next_handle: AtomicU64,
-    errors: report::ErrorLog,
+    errors: error_log::ErrorLog,
     /// What each process saw last.
-    seen: Mutex<seen::Seen>,
+    seen: Mutex<draft::read_set::Seen>,
     /// What this mount published: digests of contents, and to whom.
     published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
     /// The documents that this mount made.
-    made_here: Mutex<made_here::MadeHere>,
+    made_here: Mutex<draft::made_here::MadeHere>,
     started: Timestamp,
-    last_use: status::LastUse,
+    last_use: special::status::LastUse,
     looks: looking::Looks,
     /// Everything that was in the store at first is shown.
     was_read: AtomicBool,
@@ -174,12 +151,12 @@ impl View {
             tree: Mutex::new(tree),
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
-            errors: report::ErrorLog::default(),
+            errors: error_log::ErrorLog::default(),
             seen: Mutex::default(),
             published: Mutex::default(),
             made_here: Mutex::default(),
             started: Timestamp::now(),
-            last_use: status::LastUse::now(),
+            last_use: special::status::LastUse::now(),
             looks: looking::Looks::default(),
             was_read: AtomicBool::new(false),
             spelled_keys: Mutex::default(),
@@ -225,7 +202,7 @@ impl View {
         if spelled.starts_with('.') {
             return;
         }
-        let why = audiences::why_unknown(&self.vault.people(), folder, &spelled);
+        let why = tree::audiences::why_unknown(&self.vault.people(), folder, &spelled);
         let path = format!("{}/{spelled}", folder.name());
         self.errors.note_once(&path, &why);
     }
@@ -254,13 +231,14 @@ impl View {
             return Ok(found);
         }
         let spelled = name.to_str();
-        let Some(audience) = spelled.and_then(|name| audiences::resolve(&people, folder, name))
+        let Some(audience) =
+            spelled.and_then(|name| tree::audiences::resolve(&people, folder, name))
         else {
             return Ok(None);
         };
-        let canonical = audiences::canonical_name(&people, &audience);
+        let canonical = tree::audiences::canonical_name(&people, &audience);
         if spelled != Some(canonical.as_str()) {
-            if audiences::resolve(&people, folder, &canonical).is_none() {
+            if tree::audiences::resolve(&people, folder, &canonical).is_none() {
                 // A name that does not spell its members is only found while it is there.
                 let ino = tree.audience_dir(folder, &audience, &people);
                 if let Some(dir) = tree.dir_mut(ino) {
@@ -333,7 +311,7 @@ impl View {
     }
 
     /// Size, time and owner's bits of a file of the tree.
-    fn file_stat(&self, file: &tree::File) -> file::Stat {
+    fn file_stat(&self, file: &tree::File) -> draft::state::Stat {
         if let Some(open) = &file.open {
             return open.stat();
         }
@@ -342,7 +320,7 @@ impl View {
                 head: Some(head), ..
             }) => {
                 let version = &head.version;
-                file::Stat {
+                draft::state::Stat {
                     size: version.size,
                     mtime: version.mtime,
                     mode: document_mode(version),
@@ -355,7 +333,7 @@ impl View {
             | FileRole::Software(_)
             | FileRole::Status
             | FileRole::Errors
-            | FileRole::Rescued(_) => file.stat.unwrap_or(file::Stat {
+            | FileRole::Rescued(_) => file.stat.unwrap_or(draft::state::Stat {
                 size: 0,
                 mtime: self.started,
                 mode: 0o6,
@@ -461,7 +439,7 @@ impl View {
     }
 
     /// Returns the open files with unsaved content; the tree is not held afterwards.
-    fn open_drafts(&self) -> Vec<(Ino, Arc<file::OpenFile>)> {
+    fn open_drafts(&self) -> Vec<(Ino, Arc<draft::state::OpenFile>)> {
         let tree = self.tree();
         let drafts = tree.files().filter(|(_, file)| file.draft);
         drafts
@@ -476,20 +454,25 @@ impl View {
         }
     }
 
-    fn insert_handle(&self, handle: open::Handle) -> HandleId {
+    fn insert_handle(&self, handle: ops::open::Handle) -> HandleId {
         let id = self.next_handle.fetch_add(1, Ordering::Relaxed);
         lock(&self.handles).insert(id, Arc::new(handle));
         HandleId(id)
     }
 
-    fn handle(&self, id: HandleId) -> Result<Arc<open::Handle>> {
+    fn handle(&self, id: HandleId) -> Result<Arc<ops::open::Handle>> {
         let handles = lock(&self.handles);
         let handle = handles.get(&id.0).cloned();
         handle.ok_or_else(|| Error::new(Kind::BadHandle, "not an open file"))
     }
 }
 
-fn file_attr(ino: Ino, stat: file::Stat, [atime, ctime]: [Timestamp; 2], links: u32) -> Attr {
+fn file_attr(
+    ino: Ino,
+    stat: draft::state::Stat,
+    [atime, ctime]: [Timestamp; 2],
+    links: u32,
+) -> Attr {
     Attr {
         ino,
         kind: NodeKind::File,

@@ -1,0 +1,162 @@
+//! `.dds/rescued/`: what could not be saved when a mount ended, and what a mount's end does.
+
+use std::ffi::OsStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::vault::Rescued;
+use crate::view::View;
+use crate::view::draft::scratch::{Hold, is_leftover};
+use crate::view::draft::state::{Body, Stat, Target};
+use crate::view::tree::names::{safe, with_remark};
+use crate::view::tree::{FileRole, Ino, Role, Tree};
+
+/// A file that was not saved where it belongs when the mount ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsaved {
+    /// Its path in the view, or what else is in danger.
+    pub path: String,
+    /// It is kept, and shown in `.dds/rescued/` at the next mount.
+    pub rescued: bool,
+}
+
+impl View {
+    /// Shows what earlier mounts rescued.
+    pub(in crate::view) fn show_rescued(&self) {
+        let rescued = match self.vault.rescued() {
+            Ok(rescued) => rescued,
+            Err(error) => {
+                self.errors.add(".dds/rescued", &error);
+                return;
+            }
+        };
+        let mut tree = self.tree();
+        let dds = tree.dir_named(Ino::ROOT, ".dds", Role::Dds);
+        let parent = tree.dir_named(dds, "rescued", Role::Rescued);
+        for one in rescued {
+            show(&mut tree, parent, &one);
+        }
+    }
+
+    /// Rescues drafts that are still being written, publishes those whose writers have closed them,
+    /// and makes everything durable. Returns what was not saved where it belongs.
+    ///
+    /// What needs the store comes last: its disk may not answer.
+    pub fn close(&self) -> Vec<Unsaved> {
+        self.vault.stop_copying();
+        let mut open: Vec<_> = {
+            let tree = self.tree();
+            let held = tree
+                .files()
+                .filter(|(_, file)| file.draft || file.role.is_scratch());
+            held.filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
+                .collect()
+        };
+        // There is an end to the time for it: many small ones before a large one.
+        open.sort_by_key(|(_, file)| file.stat().size);
+        let mut unsaved = Vec::new();
+        open.retain(|(ino, file)| {
+            let Some(mut body) = file.try_lock() else {
+                return true; // Just being published.
+            };
+            let later = self.may_publish(*ino, &body);
+            if !later {
+                unsaved.extend(self.close_file(*ino, &mut body));
+            }
+            later
+        });
+        for (ino, file) in open {
+            unsaved.extend(self.close_file(ino, &mut file.lock()));
+        }
+        if let Err(error) = self.vault.close() {
+            unsaved.push(Unsaved {
+                path: format!("the last second's saves: {error}"),
+                rescued: false,
+            });
+        }
+        unsaved
+    }
+
+    /// Tells whether a draft may go where it belongs: what is still being written is nobody's
+    /// finished word, and what failed needs its writer's consent to go out, as does a message that
+    /// looks like a temporary file.
+    fn may_publish(&self, ino: Ino, body: &Body) -> bool {
+        matches!(body.target, Target::Document { .. })
+            && body.failed.is_none()
+            && !self.has_writer(ino)
+            && !(body.is_held() && body.is_message())
+    }
+
+    /// All files that anybody may still have open.
+    pub fn files(&self) -> Vec<Ino> {
+        self.tree().files().map(|(ino, _)| ino).collect()
+    }
+
+    fn close_file(&self, ino: Ino, body: &mut Body) -> Option<Unsaved> {
+        if body.unlinked {
+            return None;
+        }
+        match &body.target {
+            // What nobody has renamed or removed may be all that there is of somebody's work.
+            Target::Scratch => {
+                let role = self.tree().file(ino).map(|file| file.role.clone())?;
+                let unchanged = !body.changed_since_published();
+                let comes_back = matches!(role, FileRole::Backup(..)) && unchanged;
+                let wanted = !comes_back && !self.is_nobody_s_work(ino, body);
+                wanted.then(|| self.rescue(ino, body))
+            }
+            Target::Key(_) | Target::Nowhere => None,
+            Target::Document { .. } => {
+                if self.may_publish(ino, body) {
+                    // It was not a temporary file after all.
+                    body.hold = Hold::No;
+                    if self.publish(ino, body).is_ok() {
+                        return None;
+                    }
+                }
+                let nothing = body.is_held() && body.content().is_empty();
+                (body.is_dirty() && !nothing).then(|| self.rescue(ino, body))
+            }
+        }
+    }
+
+    fn is_nobody_s_work(&self, ino: Ino, body: &Body) -> bool {
+        let size = body.content().len();
+        let name = self.tree().get(ino).map(|node| node.name.clone());
+        let name = name.as_deref().and_then(OsStr::to_str).unwrap_or_default();
+        // What cannot be read now is rescued as far as it goes.
+        let start = body.read(0, 16).unwrap_or_default();
+        size == 0 || is_leftover(name, size, &start)
+    }
+
+    fn rescue(&self, ino: Ino, body: &Body) -> Unsaved {
+        let path = self.tree().path(ino);
+        let rescued = self.vault.rescue(&path, body.content(), body.mtime);
+        if let Err(error) = &rescued {
+            tracing::error!("inode {} could not be rescued: {:?}", ino.0, error.kind());
+        }
+        Unsaved {
+            path,
+            rescued: rescued.is_ok(),
+        }
+    }
+}
+
+fn show(tree: &mut Tree, parent: Ino, one: &Rescued) {
+    let base = safe(one.path.rsplit('/').next().unwrap_or_default().as_bytes());
+    let free = |name: &str| tree.child(parent, OsStr::new(name)).is_none();
+    let blob = one.blob.to_string();
+    let mut names = std::iter::once(base.clone())
+        .chain([8, 40].map(|digits| with_remark(&base, &blob[..digits])));
+    let Some(name) = names.find(|name| free(name)) else {
+        return; // The same blob twice.
+    };
+    let ino = tree.attach_file(parent, name, FileRole::Rescued(one.blob));
+    if let Some(file) = tree.file_mut(ino) {
+        file.stat = Some(Stat {
+            size: one.size,
+            mtime: one.mtime,
+            mode: 0o4,
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! `.dds/errors`: what failed, in words, newest last. It lives in RAM like everything else.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::sync::Mutex;
+
+use crate::error::{Error, Kind, Result, printable};
+use crate::ids::Timestamp;
+use crate::view::special::local_time::local;
+use crate::view::tree::Ino;
+use crate::view::{View, lock};
+
+/// Lines that are kept.
+const LINES: usize = 200;
+
+#[derive(Default)]
+pub(super) struct ErrorLog(Mutex<VecDeque<Line>>);
+
+/// When something failed, and what.
+struct Line {
+    when: Timestamp,
+    what: String,
+}
+
+impl ErrorLog {
+    pub(super) fn add(&self, path: &str, error: &Error) {
+        self.note(path, &error.to_string());
+    }
+
+    pub(super) fn note(&self, path: &str, sentence: &str) {
+        self.push(path, sentence, false);
+    }
+
+    /// As [`ErrorLog::note`], in place of an earlier line that says the same: programs look for a
+    /// name several times where a person tried it once.
+    pub(super) fn note_once(&self, path: &str, sentence: &str) {
+        self.push(path, sentence, true);
+    }
+
+    fn push(&self, path: &str, sentence: &str, once: bool) {
+        let when = Timestamp::now();
+        let what = format!("{}: {}", printable(path), printable(sentence));
+        let mut lines = lock(&self.0);
+        if once {
+            lines.retain(|line| line.what != what);
+        }
+        if lines.len() == LINES {
+            lines.pop_front();
+        }
+        lines.push_back(Line { when, what });
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.last(LINES)
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    /// The last lines, the newest last.
+    pub(super) fn last(&self, number: usize) -> Vec<String> {
+        let lines = lock(&self.0);
+        let last = lines.iter().skip(lines.len().saturating_sub(number));
+        last.map(|line| format!("{} {}", local(line.when), line.what))
+            .collect()
+    }
+}
+
+impl View {
+    /// Tells in `.dds/errors` why a call on a file failed, and passes the result on.
+    pub(super) fn reported<T>(&self, ino: Ino, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if is_worth_telling(error.kind()) {
+                let path = self.tree().path(ino);
+                self.errors.add(&path, error);
+            }
+        })
+    }
+
+    /// As [`View::reported`], for a name in a directory.
+    pub(super) fn reported_in<T>(&self, parent: Ino, name: &OsStr, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if is_worth_telling(error.kind()) {
+                let directory = self.tree().path(parent);
+                let path = format!("{directory}/{}", name.to_string_lossy());
+                self.errors.add(path.trim_start_matches('/'), error);
+            }
+        })
+    }
+}
+
+/// Errors whose errno says everything, and which programs provoke all day, are not told.
+fn is_worth_telling(kind: Kind) -> bool {
+    match kind {
+        Kind::NotFound
+        | Kind::Exists
+        | Kind::NotDirectory
+        | Kind::IsDirectory
+        | Kind::NotEmpty
+        | Kind::NoAttribute
+        | Kind::BufferTooSmall
+        | Kind::BadHandle => false,
+        Kind::Forbidden
+        | Kind::ReadOnlyFile
+        | Kind::ReadOnlyTree
+        | Kind::CrossAudience
+        | Kind::Busy
+        | Kind::Invalid
+        | Kind::NameTooLong
+        | Kind::TooLarge
+        | Kind::Unsupported
+        | Kind::NoKey
+        | Kind::KeyExpired
+        | Kind::KeyRevoked
+        | Kind::KeyRejected
+        | Kind::Damaged
+        | Kind::WrongPassphrase
+        | Kind::BadConfig
+        | Kind::NoSpace
+        | Kind::DiskReadOnly
+        | Kind::DiskForbids
+        | Kind::Io => true,
+    }
+}

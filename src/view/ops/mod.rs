@@ -1,0 +1,12 @@
+//! The operations that programs ask for, one kind a file.
+
+pub(in crate::view) mod access;
+pub(in crate::view) mod directories;
+pub(in crate::view) mod link;
+pub(in crate::view) mod open;
+pub(in crate::view) mod read;
+pub(in crate::view) mod remove;
+pub(in crate::view) mod rename;
+pub(in crate::view) mod rename_dir;
+pub(in crate::view) mod write;
+pub(in crate::view) mod xattr;

@@ -1,0 +1,74 @@
+//! Reading files and directories through handles.
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind, Result};
+use crate::view::ops::open::Handle;
+use crate::view::tree::Ino;
+use crate::view::{DirEntry, HandleId, View, lock};
+
+impl View {
+    /// Reads up to `size` bytes from `offset`; fewer at the end of the file.
+    ///
+    /// # Errors
+    /// `BadHandle` unless it was opened for reading; `Io` as the disk says: the store's
+    /// for `software/`, that of the spilled part for large files. Everything else was
+    /// authenticated and is in RAM since it was opened.
+    pub fn read(&self, id: HandleId, offset: u64, size: usize) -> Result<Zeroizing<Vec<u8>>> {
+        let _use = self.last_use.begin();
+        match &*self.handle(id)? {
+            Handle::File {
+                ino,
+                file,
+                access,
+                opener,
+                has_read,
+            } if access.read => {
+                if !has_read.swap(true, Ordering::Relaxed) {
+                    self.saw(*opener, *ino);
+                }
+                file.lock().read(offset, size)
+            }
+            Handle::Software(file) => Ok(Zeroizing::new(file.read_at(offset, size)?)),
+            Handle::File { .. } | Handle::Directory { .. } => {
+                Err(Error::new(Kind::BadHandle, "not open for reading"))
+            }
+        }
+    }
+
+    /// Opens a directory for listing.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotDirectory`.
+    pub fn open_dir(&self, ino: Ino) -> Result<HandleId> {
+        let _use = self.last_use.begin();
+        let tree = self.tree();
+        tree.dir(ino)
+            .ok_or_else(|| self.not_a_directory(&tree, ino))?;
+        drop(tree);
+        let entries = Mutex::default();
+        Ok(self.insert_handle(Handle::Directory { ino, entries }))
+    }
+
+    /// Returns the entries of an open directory from the `offset`th on. Offset 0 takes a new
+    /// listing; the others go on in it.
+    ///
+    /// # Errors
+    /// `BadHandle`; what [`View::list`] gives.
+    pub fn read_dir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>> {
+        let _use = self.last_use.begin();
+        let handle = self.handle(id)?;
+        let Handle::Directory { ino, entries } = &*handle else {
+            return Err(Error::new(Kind::BadHandle, "not an open directory"));
+        };
+        if offset == 0 {
+            let listing = self.list(*ino)?;
+            *lock(entries) = listing;
+        }
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(lock(entries).iter().skip(skip).cloned().collect())
+    }
+}

@@ -1,0 +1,546 @@
+//! Renaming: editors' backups and replacements, files and directory trees within an audience.
+//!
+//! A document keeps its id under its new name. What is renamed over a document takes over that
+//! document's id and place, and one new blob replaces both. A document renamed to a scratch name
+//! is a backup: its blob stays until a replacement is published, and it comes back if none is.
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::{BlobKind, Folder};
+use crate::vault::{Audience, DocKey};
+use crate::view::draft::scratch::{Hold, is_scratch};
+use crate::view::draft::state::{Body, OpenFile, Stat, Target, Unfinished};
+use crate::view::draft::takeover::Takeover;
+use crate::view::ops::open::{
+    check_new_name, check_path, exists, file_kind, no_files_here, writable_version,
+};
+use crate::view::tree::layout::join;
+use crate::view::tree::{FileRole, Ino, Role, Shown, Tree, What};
+use crate::view::{Caller, View, document_mode, not_found};
+
+/// How `renameat2(2)` is asked to treat an existing target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RenameMode {
+    /// It must not exist (RENAME_NOREPLACE).
+    pub no_replace: bool,
+    /// The two change places (RENAME_EXCHANGE), or anything else that is not offered.
+    pub exotic: bool,
+}
+
+/// A name in a directory of an audience.
+#[derive(Clone)]
+pub(in crate::view) struct Spot {
+    pub(in crate::view) parent: Ino,
+    pub(in crate::view) name: String,
+    pub(in crate::view) folder: Folder,
+    pub(in crate::view) audience: Audience,
+    /// Path of the directory below the audience.
+    directory: String,
+}
+
+impl Spot {
+    pub(in crate::view) fn path(&self) -> String {
+        join(&self.directory, &self.name)
+    }
+
+    pub(in crate::view) fn same_audience(&self, other: &Spot) -> bool {
+        (self.folder, &self.audience) == (other.folder, &other.audience)
+    }
+}
+
+impl View {
+    /// Renames a file or directory.
+    ///
+    /// # Errors
+    /// `CrossAudience` between audiences, where copying encrypts anew; `ReadOnlyFile` for
+    /// received messages; `Exists`; `Invalid` for an exchange; what publishing gives.
+    pub fn rename(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        new_parent: Ino,
+        new_name: &OsStr,
+        mode: RenameMode,
+        caller: Caller,
+    ) -> Result<()> {
+        let _use = self.last_use.begin();
+        if parent == new_parent {
+            let respelled = self.respell_key(parent, name, new_name);
+            if self.reported_in(parent, name, respelled)? {
+                return Ok(());
+            }
+        }
+        let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode, caller);
+        self.reported_in(parent, name, renamed)
+    }
+
+    fn rename_quietly(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        new_parent: Ino,
+        new_name: &OsStr,
+        mode: RenameMode,
+        caller: Caller,
+    ) -> Result<()> {
+        if mode.exotic {
+            return Err(Error::new(
+                Kind::Invalid,
+                "two files cannot change places here",
+            ));
+        }
+        let ino = self.tree().child(parent, name).ok_or_else(not_found)?;
+        let from = self.spot(parent, name)?;
+        let to = self.spot(new_parent, new_name)?;
+        if !from.same_audience(&to) {
+            let rule = "another audience: copy and remove instead, which encrypts anew";
+            return Err(Error::new(Kind::CrossAudience, rule));
+        }
+        check_new_name(new_name)?;
+        check_path(&to.path())?;
+        let victim = self.tree().child(new_parent, new_name);
+        if victim == Some(ino) {
+            return Ok(());
+        }
+        if victim.is_none() {
+            self.check_unlike(new_parent, new_name, Some(ino))?;
+        }
+        if victim.is_some() && mode.no_replace {
+            return Err(exists());
+        }
+        let (held_back, renamed_over) = {
+            let tree = self.tree();
+            let both = [Some(ino), victim].into_iter().flatten();
+            let held_back: Vec<DocKey> = both.filter_map(|ino| tree.held_back(ino)).collect();
+            let victim = victim.and_then(|victim| tree.shown(victim));
+            (held_back, victim.map(|shown| shown.key.clone()))
+        };
+        let is_dir = self.tree().dir(ino).is_some();
+        if is_dir {
+            self.tree().note_directory_renamed(true);
+            let renamed = self.rename_directory(ino, &to, victim);
+            self.tree().note_directory_renamed(false);
+            renamed?;
+        } else {
+            self.check_victim(victim)?;
+            let replaced = victim.and_then(|ino| Some((ino, self.tree().file(ino)?.open.clone()?)));
+            if let Some((_, file)) = &replaced {
+                // Who has it open goes on, and nothing of it is published any more.
+                file.lock().unlinked = true;
+            }
+            let renamed = self.rename_file(ino, &from, &to, victim, caller);
+            if let (Err(_), Some((victim, file))) = (&renamed, replaced) {
+                let mut body = file.lock();
+                body.relink();
+                drop(body);
+                self.note_draft(victim, &file);
+            }
+            renamed?;
+            self.made(caller.group, ino);
+        }
+        let people = self.vault.people();
+        let mut tree = self.tree();
+        self.keep_emptied(&mut tree, parent);
+        tree.note_freed();
+        // A document comes back whose backup, coming replacement or place is gone.
+        for key in held_back {
+            let document = self.vault.document(&key);
+            tree.apply(vec![(key, document)], &people);
+        }
+        drop(tree);
+        // Of another document than its writer saw, what is renamed over is not replaced.
+        if let Some(key) = renamed_over {
+            self.vault.show_again(&key);
+        }
+        self.show_changes();
+        Ok(())
+    }
+
+    /// Finds out where a name is, if files may be there at all.
+    pub(in crate::view) fn spot(&self, parent: Ino, name: &OsStr) -> Result<Spot> {
+        let tree = self.tree();
+        let dir = tree.dir(parent).ok_or_else(not_found)?;
+        let (folder, audience, directory) = match &dir.role {
+            Role::Audience(folder, audience) => (*folder, audience, ""),
+            Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
+            other => return Err(no_files_here(other)),
+        };
+        Ok(Spot {
+            parent,
+            name: name.to_string_lossy().into_owned(),
+            folder,
+            audience: audience.clone(),
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// Checks whether a file may be renamed over what is there.
+    fn check_victim(&self, victim: Option<Ino>) -> Result<()> {
+        let Some(victim) = victim else {
+            return Ok(());
+        };
+        let tree = self.tree();
+        if tree.dir(victim).is_some() {
+            return Err(Error::new(Kind::IsDirectory, "a directory has that name"));
+        }
+        match tree.shown(victim) {
+            Some(Shown {
+                head: Some(head), ..
+            }) => writable_version(&head.version),
+            Some(Shown { head: None, .. }) | None => Ok(()),
+        }
+    }
+
+    fn rename_file(
+        &self,
+        ino: Ino,
+        from: &Spot,
+        to: &Spot,
+        victim: Option<Ino>,
+        caller: Caller,
+    ) -> Result<()> {
+        let role = match &self.tree().get(ino).ok_or_else(not_found)?.what {
+            What::File(file) => Some(file.role.clone()),
+            What::Dir(_) | What::Alias(_) => None,
+        };
+        let scratch = is_scratch(&to.name);
+        match role {
+            // An editor's lock, which is in memory only.
+            None if !scratch => {
+                let rule = "only editors' locks may be symbolic links, and they are kept in memory only: \
+                            what is renamed here must be a file";
+                Err(Error::new(Kind::Forbidden, rule))
+            }
+            None => {
+                self.move_node(ino, to, victim);
+                Ok(())
+            }
+            Some(FileRole::Scratch | FileRole::Backup(..)) if scratch => {
+                self.move_node(ino, to, victim);
+                Ok(())
+            }
+            Some(FileRole::Scratch) => self.publish_as(ino, to, victim, caller),
+            Some(FileRole::Backup(shown, origin)) => {
+                let replaced = victim.is_some_and(|v| self.tree().is_published(v));
+                let own = origin.is(to.parent, OsStr::new(&to.name));
+                if own && !replaced && self.is_untouched(ino, &shown)? {
+                    self.restore_backup(ino, shown, to, victim);
+                    Ok(())
+                } else {
+                    self.publish_as(ino, to, victim, caller)
+                }
+            }
+            Some(FileRole::Document(shown)) => {
+                if let Some(head) = &shown.head {
+                    writable_version(&head.version)?;
+                }
+                if !scratch {
+                    self.publish_as(ino, to, victim, caller)
+                } else if shown.head.is_none() && self.make_scratch(ino, to, victim) {
+                    Ok(())
+                } else {
+                    self.make_backup(ino, from, to, victim)
+                }
+            }
+            Some(
+                FileRole::Key(_)
+                | FileRole::Software(_)
+                | FileRole::Status
+                | FileRole::Errors
+                | FileRole::Rescued(_),
+            ) => Err(not_found()),
+        }
+    }
+
+    fn move_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>) {
+        let mut tree = self.tree();
+        if let Some(victim) = victim {
+            tree.drop_draft(victim);
+            tree.detach(victim);
+        }
+        tree.relocate(ino, to.parent, OsStr::new(&to.name));
+    }
+
+    /// A file that was never published becomes scratch. Tells whether it is one: a publication
+    /// under way, as that of a file just closed, ends first.
+    fn make_scratch(&self, ino: Ino, to: &Spot, victim: Option<Ino>) -> bool {
+        let open = self.tree().file(ino).and_then(|file| file.open.clone());
+        if let Some(open) = open {
+            let mut body = open.lock();
+            if self.tree().is_published(ino) {
+                return false;
+            }
+            body.hold = Hold::No;
+            body.target = Target::Scratch;
+            body.saved();
+        }
+        self.move_node(ino, to, victim);
+        let mut tree = self.tree();
+        tree.set_role(ino, FileRole::Scratch);
+        tree.drop_draft(ino);
+        true
+    }
+
+    /// A document is renamed away as a backup: its content stays in RAM under the scratch name,
+    /// its blob in the store until a replacement is published.
+    fn make_backup(&self, ino: Ino, from: &Spot, to: &Spot, victim: Option<Ino>) -> Result<()> {
+        let open = self.hold(ino)?;
+        let kept = open.and_then(|open| {
+            let mut body = open.lock();
+            let shown = self.tree().shown(ino).cloned().ok_or_else(not_found)?;
+            body.target = Target::Scratch;
+            body.saved();
+            Ok(shown)
+        });
+        let done = kept.map(|shown| {
+            self.move_node(ino, to, victim);
+            // What arrived while it was a draft may have replaced it.
+            self.vault.show_again(&shown.key);
+            let mut tree = self.tree();
+            tree.set_backup(ino, shown, from.parent, OsStr::new(&from.name));
+            tree.drop_draft(ino);
+        });
+        self.let_go(ino);
+        done
+    }
+
+    /// Tells whether a backup still holds what was published.
+    fn is_untouched(&self, ino: Ino, shown: &Shown) -> Result<bool> {
+        let open = self.tree().file(ino).and_then(|file| file.open.clone());
+        let Some((open, head)) = open.zip(shown.head.as_ref()) else {
+            return Ok(true);
+        };
+        let body = open.lock();
+        let same_mode =
+            head.version.kind == BlobKind::Message || head.version.mode.unwrap_or(0o6) == body.mode;
+        Ok(same_mode && head.version.digest == Some(body.content().digest()?))
+    }
+
+    /// A backup comes back under its own name: nothing was published in its place.
+    fn restore_backup(&self, ino: Ino, shown: Shown, to: &Spot, victim: Option<Ino>) {
+        self.move_node(ino, to, victim);
+        let open = {
+            let mut tree = self.tree();
+            tree.set_role(ino, FileRole::Document(shown.clone()));
+            tree.file(ino).and_then(|file| file.open.clone())
+        };
+        let target = shown
+            .head
+            .as_ref()
+            .map(|head| self.target(ino, &shown.key, head));
+        if let (Some(open), Some(target)) = (open, target) {
+            let mut body = open.lock();
+            body.saved();
+            body.target = target;
+            drop(body);
+            self.note_draft(ino, &open);
+        }
+        self.drop_if_idle(ino);
+    }
+
+    /// Publishes a file under another name, taking over the document that has it.
+    pub(in crate::view) fn publish_as(
+        &self,
+        ino: Ino,
+        to: &Spot,
+        victim: Option<Ino>,
+        caller: Caller,
+    ) -> Result<()> {
+        let takeover = self.takeover(to, victim, caller);
+        let backup = self.unreplaced(ino);
+        let file = self.hold(ino)?;
+        let published = file.and_then(|file| {
+            let mut body = file.lock();
+            let splits = takeover.is_none() && self.is_one_of_several(ino);
+            self.retarget(&mut body, to, takeover, backup, splits);
+            let hold = Hold::under(&to.name);
+            let held = hold != Hold::No && victim.is_none() && !self.tree().is_published(ino);
+            // The end of a close comes a moment after its program goes on.
+            let closed = body.is_held() && body.left.is_some();
+            if held || (self.has_writer(ino) && self.nothing_to_move(ino) && !closed) {
+                // Still being written, or not under its last name yet: it is published under its
+                // new name when it is closed.
+                body.accept_target();
+                body.hold = hold;
+                body.left = Some(Instant::now());
+                drop(body);
+                self.retarget_node(ino, to, victim, &file);
+                self.note_draft(ino, &file);
+                return Ok(());
+            }
+            let published = self.publish_moved(ino, &mut body, Some((to, victim)));
+            if published.is_ok() {
+                body.hold = Hold::No;
+            }
+            published
+        });
+        self.let_go(ino);
+        published
+    }
+
+    /// Publishes a file whose target was changed. What somebody is still writing to it does not
+    /// go with it: the version that was published moves, and the draft is published when it is
+    /// closed.
+    pub(in crate::view) fn publish_moved(
+        &self,
+        ino: Ino,
+        body: &mut Body,
+        place: Option<(&Spot, Option<Ino>)>,
+    ) -> Result<()> {
+        let unfinished = self.set_aside_unfinished(ino, body);
+        let published = unfinished.and_then(|unfinished| {
+            let published = self.publish_placed(ino, body, place);
+            if let Some(unfinished) = unfinished {
+                body.take_up(unfinished);
+                if let Some(file) = self.tree().file_mut(ino) {
+                    file.draft = true;
+                }
+            }
+            published
+        });
+        match &published {
+            Ok(()) => body.accept_target(),
+            Err(_) => body.revert_target(),
+        }
+        published
+    }
+
+    /// Tells whether there is no version that could move: never published, or gone meanwhile.
+    pub(in crate::view) fn nothing_to_move(&self, ino: Ino) -> bool {
+        let shown = self.tree().shown(ino).cloned();
+        shown.is_some_and(|shown| {
+            let head = shown.head.as_ref();
+            !head.is_some_and(|head| head.blobs().any(|blob| self.vault.has(blob)))
+        })
+    }
+
+    fn set_aside_unfinished(&self, ino: Ino, body: &mut Body) -> Result<Option<Unfinished>> {
+        let head = {
+            let tree = self.tree();
+            tree.shown(ino).and_then(|shown| shown.head.clone())
+        };
+        let unsaved = body.written || body.fresh || body.touched;
+        let Some(head) = head.filter(|_| unsaved && self.has_writer(ino)) else {
+            return Ok(None);
+        };
+        let content = self.vault.content(&head.version)?;
+        let stat = Stat {
+            size: content.len(),
+            mtime: head.version.mtime,
+            mode: document_mode(&head.version),
+        };
+        Ok(Some(body.set_aside(content, stat)))
+    }
+
+    /// Tells whether a file is a conflict copy, and not the only version that is left.
+    fn is_one_of_several(&self, ino: Ino) -> bool {
+        let key = match self.tree().file(ino).map(|file| &file.role) {
+            Some(FileRole::Document(shown) | FileRole::Backup(shown, _)) if shown.is_conflict => {
+                shown.key.clone()
+            }
+            _ => return false,
+        };
+        let document = self.vault.document(&key);
+        document.is_some_and(|document| document.heads().len() > 1)
+    }
+
+    /// Points an open file at its new place; [`crate::view::draft::state::Body::revert_target`] undoes it.
+    fn retarget(
+        &self,
+        body: &mut Body,
+        to: &Spot,
+        takeover: Option<Takeover>,
+        backup: Option<Takeover>,
+        splits: bool,
+    ) {
+        let kind = file_kind(to.folder);
+        let (own_doc, mut base) = match (&body.target, backup) {
+            (Target::Document { doc, base, .. }, _) => (Some(*doc), base.clone()),
+            (_, Some(backup)) => (Some(backup.doc), backup.base),
+            (Target::Scratch | Target::Key(_) | Target::Nowhere, None) => (None, Vec::new()),
+        };
+        // A conflict copy under a name of its own is a document of its own.
+        let own_doc = own_doc.filter(|_| !splits);
+        let mut doc = own_doc.unwrap_or_else(|| self.vault.new_doc_id());
+        let (mut path, mut settles) = (to.path(), Vec::new());
+        if let Some(takeover) = takeover {
+            doc = takeover.doc;
+            // The replaced document first: its bytes decide whether anything changed.
+            base = takeover.base.into_iter().chain(base).collect();
+            path = takeover.path.unwrap_or(path);
+            settles = takeover.settles;
+        }
+        body.set_target(Target::Document {
+            kind,
+            audience: to.audience.clone(),
+            path,
+            doc,
+            base,
+        });
+        body.settles = settles;
+    }
+
+    fn retarget_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>, file: &OpenFile) {
+        let (key, hides) = match &file.lock().target {
+            Target::Document {
+                kind,
+                audience,
+                doc,
+                base,
+                ..
+            } => (
+                self.vault.doc_key(*kind, audience, *doc),
+                base.iter().map(|version| version.id).collect(),
+            ),
+            Target::Scratch | Target::Key(_) | Target::Nowhere => return,
+        };
+        self.move_node(ino, to, victim);
+        let shown = Shown {
+            key,
+            head: None,
+            is_conflict: false,
+            hides,
+        };
+        self.tree().set_role(ino, FileRole::Document(shown));
+    }
+
+    /// Lets go of a document's content when nobody has it open and nothing is unsaved.
+    pub(in crate::view) fn drop_if_idle(&self, ino: Ino) {
+        if let Some(file) = self.tree().file_mut(ino) {
+            if file.handles == 0 && !file.draft && matches!(file.role, FileRole::Document(_)) {
+                file.open = None;
+            }
+        }
+    }
+}
+
+impl Tree {
+    /// Tells whether a node shows a published version.
+    pub(in crate::view) fn is_published(&self, ino: Ino) -> bool {
+        self.shown(ino).is_some_and(|shown| shown.head.is_some())
+    }
+
+    /// Tells whether a node is a document of which there is no version yet.
+    pub(in crate::view) fn is_never_published(&self, ino: Ino) -> bool {
+        self.shown(ino).is_some_and(|shown| shown.head.is_none())
+    }
+
+    /// The document that is not shown because of a file: its backup, or its coming replacement.
+    fn held_back(&self, ino: Ino) -> Option<DocKey> {
+        match &self.file(ino)?.role {
+            FileRole::Backup(shown, _) | FileRole::Document(shown @ Shown { head: None, .. }) => {
+                Some(shown.key.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Forgets that a file holds something unsaved.
+    pub(in crate::view) fn drop_draft(&mut self, ino: Ino) {
+        if let Some(file) = self.file_mut(ino) {
+            file.draft = false;
+        }
+    }
+}

@@ -1,0 +1,593 @@
+//! The tree that is shown: nodes, their inode numbers and names.
+//!
+//! A node stays while it is attached to its directory, or the kernel remembers its number, or a
+//! handle is open on it. The tree makes no rule and does no I/O.
+
+pub(in crate::view) mod alike;
+pub(in crate::view) mod audiences;
+pub(in crate::view) mod free_names;
+pub(in crate::view) mod layout;
+pub(in crate::view) mod names;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+
+use crate::ids::{BlobName, Folder, Timestamp, VersionId};
+use crate::store::FileName;
+use crate::vault::{Audience, DocKey, Head};
+use crate::view::draft::state::{OpenFile, Stat};
+use crate::view::kind_of;
+use crate::view::news::{Event, News};
+use crate::view::tree::alike::Alike;
+use crate::view::tree::free_names::Misnamed;
+
+/// Number of an inode. Never used twice in a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ino(pub u64);
+
+impl Ino {
+    /// The view's root directory.
+    pub const ROOT: Ino = Ino(1);
+}
+
+pub(in crate::view) struct Node {
+    pub(in crate::view) parent: Ino,
+    pub(in crate::view) name: OsString,
+    pub(in crate::view) what: What,
+    /// Listed in its directory. A removed file that is still open is not.
+    attached: bool,
+    /// How often the kernel was told this number and has not forgotten it.
+    lookups: u64,
+    /// When its attributes or its name were changed last in this mount.
+    changed: Option<Timestamp>,
+    /// When it was read last, as a program said in this mount: reads themselves are not noted.
+    read: Option<Timestamp>,
+}
+
+impl Node {
+    /// Last access to a node with this time of modification.
+    pub(in crate::view) fn atime(&self, mtime: Timestamp) -> Timestamp {
+        self.read.unwrap_or(mtime)
+    }
+
+    /// Last change of anything that `stat` shows, of a node with this time of modification.
+    pub(in crate::view) fn ctime(&self, mtime: Timestamp) -> Timestamp {
+        match self.changed {
+            // A time of modification that somebody set ahead is no time of change.
+            Some(changed) if mtime <= changed || mtime > Timestamp::now() => changed,
+            Some(_) | None => mtime,
+        }
+    }
+}
+
+pub(in crate::view) enum What {
+    Dir(Dir),
+    /// Another spelling of an audience: a symbolic link to the canonical name.
+    Alias(String),
+    File(File),
+}
+
+pub(in crate::view) struct Dir {
+    pub(in crate::view) role: Role,
+    pub(in crate::view) children: BTreeMap<OsString, Ino>,
+    pub(in crate::view) alike: Alike,
+    pub(in crate::view) mtime: Timestamp,
+    /// Stays in this mount though it is empty: looked up by name, or emptied through the mount.
+    pub(in crate::view) kept: bool,
+    /// The blobs that keep an empty directory: several if several devices made it.
+    pub(in crate::view) markers: Vec<(DocKey, Head)>,
+}
+
+/// What a directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::view) enum Role {
+    Root,
+    /// `messages/` or `notes/`.
+    Folder(Folder),
+    Audience(Folder, Audience),
+    /// A directory among an audience's notes, with its path below the audience.
+    Sub(Audience, String),
+    Unverified(Folder),
+    Keys,
+    Software(Vec<FileName>),
+    Dds,
+    Rescued,
+}
+
+pub(in crate::view) struct File {
+    pub(in crate::view) role: FileRole,
+    /// Content shared by all handles, and any draft. Kept while there is a handle or a draft.
+    pub(in crate::view) open: Option<Arc<OpenFile>>,
+    pub(in crate::view) handles: usize,
+    /// Holds something unsaved: what arrives meanwhile does not take its place.
+    pub(in crate::view) draft: bool,
+    /// What the store says of a file of `keys/` or `software/`.
+    pub(in crate::view) stat: Option<Stat>,
+}
+
+/// What a file is.
+#[derive(Clone)]
+pub(in crate::view) enum FileRole {
+    Document(Shown),
+    /// An editor's or tool's scratch: in RAM only.
+    Scratch,
+    /// A document that was renamed to a scratch name, and the name that it had. Its blob stays
+    /// until its replacement is published; then it is scratch like any other.
+    Backup(Shown, Origin),
+    Key(FileName),
+    Software(Vec<FileName>),
+    Status,
+    Errors,
+    /// A draft that an earlier mount could not save.
+    Rescued(BlobName),
+}
+
+/// The name that a backup had.
+#[derive(Clone)]
+pub(in crate::view) struct Origin {
+    pub(in crate::view) parent: Ino,
+    pub(in crate::view) name: OsString,
+    /// Of several backups of one name, the last made is continued by a new file.
+    order: u64,
+}
+
+impl Origin {
+    pub(in crate::view) fn is(&self, parent: Ino, name: &OsStr) -> bool {
+        self.parent == parent && self.name == name
+    }
+}
+
+/// A document's place in the view.
+#[derive(Clone)]
+pub(in crate::view) struct Shown {
+    pub(in crate::view) key: DocKey,
+    /// The head that is shown; `None` while it was never published.
+    pub(in crate::view) head: Option<Head>,
+    /// A concurrent version that does not have the document's name.
+    pub(in crate::view) is_conflict: bool,
+    /// The blobs that the first save of a new file will replace. They are not shown meanwhile.
+    pub(in crate::view) hides: Vec<VersionId>,
+}
+
+pub(in crate::view) struct Tree {
+    nodes: HashMap<Ino, Node>,
+    next: u64,
+    /// Nodes that show a document, or a directory that it keeps.
+    pub(in crate::view) by_document: HashMap<DocKey, Vec<Ino>>,
+    /// Aliases that were looked up; they are in no listing.
+    aliases: HashMap<(Ino, OsString), Ino>,
+    /// What others did, while it is taken in.
+    news: Option<Vec<News>>,
+    pub(in crate::view) misnamed: Misnamed,
+}
+
+/// The document that a file shows, or of which it is the backup.
+fn document_of(role: &FileRole) -> Option<&DocKey> {
+    match role {
+        FileRole::Document(shown) | FileRole::Backup(shown, _) => Some(&shown.key),
+        FileRole::Scratch
+        | FileRole::Key(_)
+        | FileRole::Software(_)
+        | FileRole::Status
+        | FileRole::Errors
+        | FileRole::Rescued(_) => None,
+    }
+}
+
+impl FileRole {
+    /// Tells whether the content is in RAM only.
+    pub(in crate::view) fn is_scratch(&self) -> bool {
+        matches!(self, FileRole::Scratch | FileRole::Backup(..))
+    }
+}
+
+impl Dir {
+    /// Owner's permission bits.
+    pub(in crate::view) fn mode(&self) -> u32 {
+        let mut own = self
+            .markers
+            .iter()
+            .filter_map(|(_, head)| head.version.mode);
+        own.next().unwrap_or(0o7)
+    }
+
+    pub(in crate::view) fn new(role: Role) -> Self {
+        Dir {
+            role,
+            children: BTreeMap::new(),
+            alike: Alike::default(),
+            mtime: Timestamp::now(),
+            kept: false,
+            markers: Vec::new(),
+        }
+    }
+}
+
+impl Tree {
+    pub(in crate::view) fn new() -> Self {
+        let root = Node {
+            parent: Ino::ROOT,
+            name: OsString::new(),
+            what: What::Dir(Dir::new(Role::Root)),
+            attached: true,
+            lookups: 1,
+            changed: None,
+            read: None,
+        };
+        Tree {
+            nodes: HashMap::from([(Ino::ROOT, root)]),
+            next: 2,
+            by_document: HashMap::new(),
+            aliases: HashMap::new(),
+            news: None,
+            misnamed: Misnamed::default(),
+        }
+    }
+
+    pub(in crate::view) fn get(&self, ino: Ino) -> Option<&Node> {
+        self.nodes.get(&ino)
+    }
+
+    pub(in crate::view) fn dir(&self, ino: Ino) -> Option<&Dir> {
+        match &self.nodes.get(&ino)?.what {
+            What::Dir(dir) => Some(dir),
+            What::Alias(_) | What::File(_) => None,
+        }
+    }
+
+    pub(in crate::view) fn dir_mut(&mut self, ino: Ino) -> Option<&mut Dir> {
+        match &mut self.nodes.get_mut(&ino)?.what {
+            What::Dir(dir) => Some(dir),
+            What::Alias(_) | What::File(_) => None,
+        }
+    }
+
+    pub(in crate::view) fn file(&self, ino: Ino) -> Option<&File> {
+        match &self.nodes.get(&ino)?.what {
+            What::File(file) => Some(file),
+            What::Alias(_) | What::Dir(_) => None,
+        }
+    }
+
+    pub(in crate::view) fn file_mut(&mut self, ino: Ino) -> Option<&mut File> {
+        match &mut self.nodes.get_mut(&ino)?.what {
+            What::File(file) => Some(file),
+            What::Alias(_) | What::Dir(_) => None,
+        }
+    }
+
+    pub(in crate::view) fn shown(&self, ino: Ino) -> Option<&Shown> {
+        match &self.file(ino)?.role {
+            FileRole::Document(shown) => Some(shown),
+            _ => None,
+        }
+    }
+
+    /// Number of links to a directory: its name, `.`, and `..` in each directory in it.
+    pub(in crate::view) fn links_of(&self, dir: &Dir) -> u32 {
+        let inside = dir
+            .children
+            .values()
+            .filter(|ino| self.dir(**ino).is_some());
+        2 + u32::try_from(inside.count()).unwrap_or(u32::MAX - 2)
+    }
+
+    /// Notes that attributes or the name of a node were changed.
+    pub(in crate::view) fn note_change(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.changed = Some(Timestamp::now());
+        }
+    }
+
+    /// Notes what a program said of when a node was read.
+    pub(in crate::view) fn note_read(&mut self, ino: Ino, time: Timestamp) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.read = Some(time);
+        }
+    }
+
+    pub(in crate::view) fn child(&self, parent: Ino, name: &OsStr) -> Option<Ino> {
+        self.dir(parent)?.children.get(name).copied()
+    }
+
+    pub(in crate::view) fn is_attached(&self, ino: Ino) -> bool {
+        self.nodes.get(&ino).is_some_and(|node| node.attached)
+    }
+
+    pub(in crate::view) fn files(&self) -> impl Iterator<Item = (Ino, &File)> {
+        self.nodes
+            .iter()
+            .filter_map(|(ino, node)| match &node.what {
+                What::File(file) => Some((*ino, file)),
+                What::Alias(_) | What::Dir(_) => None,
+            })
+    }
+
+    /// Adds a node to a directory in which its name is free.
+    pub(in crate::view) fn attach(
+        &mut self,
+        parent: Ino,
+        name: impl Into<OsString>,
+        what: What,
+    ) -> Ino {
+        let name = name.into();
+        let ino = self.insert(parent, name.clone(), what, true);
+        if let Some(dir) = self.dir_mut(parent) {
+            let old = dir.insert_child(name, ino);
+            debug_assert!(old.is_none(), "no file ever hides another");
+            dir.mtime = Timestamp::now();
+        }
+        self.note_news(Event::Appeared, ino);
+        ino
+    }
+
+    /// From now on what happens is others' doing.
+    pub(in crate::view) fn begin_news(&mut self) {
+        self.news = Some(Vec::new());
+    }
+
+    /// Ends what [`Tree::begin_news`] began, and returns what happened.
+    pub(in crate::view) fn take_news(&mut self) -> Vec<News> {
+        self.news.take().unwrap_or_default()
+    }
+
+    /// Notes what happened to a node, if others did it.
+    pub(in crate::view) fn note_news(&mut self, what: Event, ino: Ino) {
+        let (Some(_), Some(node)) = (&self.news, self.nodes.get(&ino)) else {
+            return;
+        };
+        let news = News {
+            what,
+            parent: node.parent,
+            directory: self.path(node.parent).into(),
+            name: node.name.clone(),
+            ino,
+            kind: kind_of(&node.what),
+        };
+        self.news.get_or_insert_default().push(news);
+    }
+
+    pub(in crate::view) fn attach_file(
+        &mut self,
+        parent: Ino,
+        name: impl Into<OsString>,
+        role: FileRole,
+    ) -> Ino {
+        let document = document_of(&role).cloned();
+        let file = File {
+            role,
+            open: None,
+            handles: 0,
+            draft: false,
+            stat: None,
+        };
+        let ino = self.attach(parent, name, What::File(file));
+        if let Some(key) = document {
+            self.by_document.entry(key).or_default().push(ino);
+            self.note_name(ino);
+        }
+        ino
+    }
+
+    fn insert(&mut self, parent: Ino, name: OsString, what: What, attached: bool) -> Ino {
+        let ino = Ino(self.next);
+        self.next += 1;
+        let node = Node {
+            parent,
+            name,
+            what,
+            attached,
+            lookups: 0,
+            changed: None,
+            read: None,
+        };
+        self.nodes.insert(ino, node);
+        ino
+    }
+
+    /// Returns the alias node of a spelling, making it if need be.
+    pub(in crate::view) fn alias(&mut self, parent: Ino, name: &OsStr, target: String) -> Ino {
+        let spot = (parent, name.to_owned());
+        if let Some(ino) = self.aliases.get(&spot) {
+            let ino = *ino;
+            if let Some(node) = self.nodes.get_mut(&ino) {
+                node.what = What::Alias(target);
+                return ino;
+            }
+        }
+        let ino = self.insert(parent, name.to_owned(), What::Alias(target), false);
+        self.aliases.insert(spot, ino);
+        ino
+    }
+
+    /// Takes a node out of its directory. It lives on while the kernel or a handle knows it.
+    pub(in crate::view) fn detach(&mut self, ino: Ino) {
+        if !self.is_attached(ino) {
+            return;
+        }
+        self.note_news(Event::Gone, ino);
+        let Some(node) = self.nodes.get_mut(&ino) else {
+            return;
+        };
+        node.attached = false;
+        node.changed = Some(Timestamp::now());
+        let (parent, name) = (node.parent, node.name.clone());
+        let documents: Vec<DocKey> = match &node.what {
+            What::File(file) => document_of(&file.role).into_iter().cloned().collect(),
+            What::Dir(dir) => dir.markers.iter().map(|(key, _)| key.clone()).collect(),
+            What::Alias(_) => Vec::new(),
+        };
+        for key in documents {
+            self.unindex(&key, ino);
+        }
+        if let Some(dir) = self.dir_mut(parent) {
+            dir.remove_child(&name);
+            dir.mtime = Timestamp::now();
+        }
+        self.collect(ino);
+    }
+
+    /// A directory is kept by a document of its own.
+    pub(in crate::view) fn keep_by_marker(&mut self, ino: Ino, head: Head) {
+        let key = head.version.key.clone();
+        self.by_document.entry(key.clone()).or_default().push(ino);
+        if let Some(dir) = self.dir_mut(ino) {
+            dir.markers.push((key, head));
+            dir.kept = false;
+        }
+    }
+
+    /// A directory is no longer kept by a document of its own.
+    pub(in crate::view) fn forget_marker(&mut self, ino: Ino, key: &DocKey) {
+        if let Some(dir) = self.dir_mut(ino) {
+            dir.markers.retain(|(known, _)| known != key);
+        }
+        self.unindex(key, ino);
+    }
+
+    pub(in crate::view) fn unindex(&mut self, key: &DocKey, ino: Ino) {
+        if let Some(inos) = self.by_document.get_mut(key) {
+            inos.retain(|known| *known != ino);
+            if inos.is_empty() {
+                self.by_document.remove(key);
+            }
+        }
+    }
+
+    /// Makes a file the backup of the document that it was under a name.
+    pub(in crate::view) fn set_backup(
+        &mut self,
+        ino: Ino,
+        shown: Shown,
+        parent: Ino,
+        name: &OsStr,
+    ) {
+        let order = self.next;
+        self.next += 1;
+        let origin = Origin {
+            parent,
+            name: name.to_owned(),
+            order,
+        };
+        self.set_role(ino, FileRole::Backup(shown, origin));
+    }
+
+    /// Finds the document that was renamed away from a name as a backup, last.
+    pub(in crate::view) fn backup_of(&self, parent: Ino, name: &OsStr) -> Option<(Ino, Shown)> {
+        // One that was removed, and is still open, is no backup any more.
+        let files = self.files().filter(|(ino, _)| self.is_attached(*ino));
+        let backups = files.filter_map(|(ino, file)| match &file.role {
+            FileRole::Backup(shown, origin) if origin.is(parent, name) => {
+                Some((ino, shown, origin))
+            }
+            _ => None,
+        });
+        let last = backups.max_by_key(|(_, _, origin)| origin.order);
+        last.map(|(ino, shown, _)| (ino, shown.clone()))
+    }
+
+    /// Changes what a file is, and keeps the index of documents right.
+    pub(in crate::view) fn set_role(&mut self, ino: Ino, role: FileRole) {
+        let attached = self.is_attached(ino);
+        let Some(file) = self.file_mut(ino) else {
+            return;
+        };
+        let new = document_of(&role).cloned();
+        let old = document_of(&file.role).cloned();
+        file.role = role;
+        if let Some(old) = old {
+            self.unindex(&old, ino);
+        }
+        if let Some(new) = new.filter(|_| attached) {
+            self.by_document.entry(new).or_default().push(ino);
+            self.note_name(ino);
+        }
+    }
+
+    /// Moves a node to another name, which must be free.
+    pub(in crate::view) fn relocate(&mut self, ino: Ino, parent: Ino, name: &OsStr) {
+        let now = Timestamp::now();
+        let Some(node) = self.nodes.get_mut(&ino).filter(|node| node.attached) else {
+            return;
+        };
+        node.changed = Some(now);
+        let old_parent = std::mem::replace(&mut node.parent, parent);
+        let old_name = std::mem::replace(&mut node.name, name.to_owned());
+        if let Some(dir) = self.dir_mut(old_parent) {
+            dir.remove_child(&old_name);
+            dir.mtime = now;
+        }
+        if let Some(dir) = self.dir_mut(parent) {
+            let hidden = dir.insert_child(name.to_owned(), ino);
+            debug_assert!(hidden.is_none(), "no file ever hides another");
+            dir.mtime = now;
+        }
+    }
+
+    /// Counts that the kernel was told a number.
+    pub(in crate::view) fn remember(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups += 1;
+        }
+    }
+
+    /// Counts that the kernel forgot a number `times` times.
+    pub(in crate::view) fn forget(&mut self, ino: Ino, times: u64) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups = node.lookups.saturating_sub(times);
+            self.collect(ino);
+        }
+    }
+
+    /// Drops a node that nothing refers to any more.
+    pub(in crate::view) fn collect(&mut self, ino: Ino) {
+        let Some(node) = self.nodes.get(&ino) else {
+            return;
+        };
+        // A draft stays until it is saved, or rescued when the mount ends.
+        let (handles, draft) = match &node.what {
+            What::File(file) => (file.handles, file.draft),
+            What::Alias(_) | What::Dir(_) => (0, false),
+        };
+        if ino == Ino::ROOT || node.attached || node.lookups > 0 || handles > 0 || draft {
+            return;
+        }
+        if let Some(node) = self.nodes.remove(&ino) {
+            if let What::Alias(_) = node.what {
+                self.aliases.remove(&(node.parent, node.name));
+            }
+        }
+    }
+
+    /// Removes a directory that is empty and that nothing keeps, and so its parents.
+    pub(in crate::view) fn prune(&mut self, ino: Ino) {
+        let Some(node) = self.nodes.get(&ino) else {
+            return;
+        };
+        let parent = node.parent;
+        let prunable = match &node.what {
+            What::Dir(dir) => {
+                let fleeting = matches!(dir.role, Role::Sub(..) | Role::Audience(..));
+                fleeting && dir.children.is_empty() && !dir.kept && dir.markers.is_empty()
+            }
+            What::Alias(_) | What::File(_) => false,
+        };
+        if prunable {
+            self.detach(ino);
+            self.prune(parent);
+        }
+    }
+
+    /// Returns the path of a node in the view, for people: `messages/alice/lunch.txt`.
+    pub(in crate::view) fn path(&self, ino: Ino) -> String {
+        let mut parts = Vec::new();
+        let mut at = ino;
+        while let Some(node) = self.nodes.get(&at).filter(|_| at != Ino::ROOT) {
+            parts.push(node.name.to_string_lossy());
+            at = node.parent;
+        }
+        parts.reverse();
+        parts.join("/")
+    }
+}
