@@ -439,3 +439,19 @@ fn regression_a_name_that_is_kept_for_a_backup_is_not_given_to_what_was_a_confli
         Vanish("notes/me/*0"),
     ]);
 }
+
+#[test]
+fn regression_a_change_settles_with_the_heads_that_are_shown_when_it_begins() {
+    let how = How {
+        write: false,
+        append: false,
+        truncate: false,
+    };
+    replay(&[
+        Write("notes/bob/a.md"),
+        Diverge("notes/bob/a.md", Before),
+        Open(0, "notes/bob/*0", how),
+        Touch("notes/bob/a.md"),
+        Write("notes/bob/*0"),
+    ]);
+}

@@ -15,6 +15,9 @@ impl Model {
                     self.may_write(id)?;
                 }
                 self.load(id);
+                if how.write {
+                    self.see_other_heads(id);
+                }
                 let file = self.file_mut(id);
                 if how.truncate && !file.bytes.is_empty() {
                     file.bytes.clear();
@@ -26,6 +29,18 @@ impl Model {
             None => self.create(path),
         };
         Ok(Handle { node: id, how })
+    }
+
+    /// Who begins to write settles with the other heads that are shown then: everything that is
+    /// shown is read after each step.
+    fn see_other_heads(&mut self, id: Id) {
+        let settles = self.other_heads(id);
+        let file = self.file_mut(id);
+        if !file.is_dirty() {
+            if let Some(target) = &mut file.target {
+                target.settles = settles;
+            }
+        }
     }
 
     fn create(&mut self, path: &str) -> Id {

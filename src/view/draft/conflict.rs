@@ -13,8 +13,9 @@ use crate::view::tree::{FileRole, Ino, Shown, Tree};
 use crate::view::{ThreadGroup, View};
 
 impl View {
-    /// Does not let a process settle with heads that arrived after it read a conflict copy, nor at
-    /// all if it did not read it.
+    /// Lets a process that begins to write a conflict copy settle with the document's other heads:
+    /// those that are shown now and that it saw when it last read the copy. Without having read
+    /// it, it settles with none.
     pub(in crate::view) fn settle_only_seen(
         &self,
         group: Option<ThreadGroup>,
@@ -26,9 +27,11 @@ impl View {
         };
         let sight = self.sight(group, parent, &name);
         let saw = |version: &Version| sight.as_ref().is_some_and(|sight| sight.saw(version));
+        let mut others = self.tree().other_heads(ino);
+        others.retain(|version| saw(version));
         let mut body = file.lock();
         if !body.is_dirty() {
-            body.settles.retain(|version| saw(version));
+            body.settles = others;
         }
     }
 
