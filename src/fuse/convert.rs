@@ -66,8 +66,8 @@ pub(super) fn erase(received: &[u8]) {
     // SAFETY: fuser lends its buffer as shared, and so the language forbids this write: a known
     // exception, for want of an interface. The buffer is writable and no other thread has it;
     // nobody reads these bytes again before the kernel overwrites them; and as the write happens
-    // in the C library, the compiler knows nothing that it could build on. `tests/leaks.rs` shows
-    // that it works.
+    // in the C library, the compiler knows nothing that it could build on. `tests/mount/leaks.rs`
+    // shows that it works.
     unsafe { libc::explicit_bzero(received.as_ptr().cast_mut().cast(), received.len()) };
 }
 

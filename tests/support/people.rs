@@ -159,10 +159,12 @@ pub fn zeros(to: &Person, length: usize) -> Vec<u8> {
     use pgp::parse::Parse as _;
     use pgp::serialize::stream::{Compressor, Encryptor, LiteralWriter, Message, Recipient};
     use sequoia_openpgp as pgp;
+    use std::collections::BTreeMap;
     use std::io::Write as _;
-    use std::sync::OnceLock;
-    static COMPRESSED: OnceLock<(usize, Vec<u8>)> = OnceLock::new();
-    let (made, compressed) = COMPRESSED.get_or_init(|| {
+    use std::sync::{Arc, Mutex, PoisonError};
+    static COMPRESSED: Mutex<BTreeMap<usize, Arc<Vec<u8>>>> = Mutex::new(BTreeMap::new());
+    let mut made = COMPRESSED.lock().unwrap_or_else(PoisonError::into_inner);
+    let compressed = made.entry(length).or_insert_with(|| {
         let mut out = Vec::new();
         let message = Compressor::new(Message::new(&mut out))
             .algo(pgp::types::CompressionAlgorithm::Zlib)
@@ -174,9 +176,10 @@ pub fn zeros(to: &Person, length: usize) -> Vec<u8> {
             message.write_all(&zeros).unwrap();
         }
         message.finalize().unwrap();
-        (length, out)
+        Arc::new(out)
     });
-    assert_eq!(*made, length, "one length for each test binary");
+    let compressed = Arc::clone(compressed);
+    drop(made);
     let cert = pgp::Cert::from_bytes(&to.certificate().to_bytes()).unwrap();
     let policy = pgp::policy::StandardPolicy::new();
     let keys = cert
@@ -189,7 +192,7 @@ pub fn zeros(to: &Person, length: usize) -> Vec<u8> {
     let mut message = Encryptor::for_recipients(Message::new(&mut out), recipients)
         .build()
         .unwrap();
-    message.write_all(compressed).unwrap();
+    message.write_all(&compressed).unwrap();
     message.finalize().unwrap();
     out
 }

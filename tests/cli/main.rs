@@ -1,0 +1,11 @@
+//! The programs and their pages: messages, options and exit codes, and the sessions that the pages
+//! show.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod control;
+mod programs;
+mod readme;
+mod relay;
+mod verify;
