@@ -181,7 +181,8 @@ fn the_page_on_testing_names_every_file_and_tests_that_are_there() {
     };
     let mut found = 0;
     let example = "binary::module::test";
-    for word in TESTS.split('`').filter(|word| *word != example) {
+    let quoted = TESTS.split('`').filter(|word| !word.contains('\n'));
+    for word in quoted.filter(|word| *word != example) {
         let Some((subject, test)) = word.rsplit_once("::") else {
             continue;
         };
