@@ -5,8 +5,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::KeyWrap;
-use super::dir::Dir;
-use super::log::{HEADER, LOG};
+use super::private_dir::PrivateDir;
+use super::removals::LOG;
+use super::sealed_log::HEADER;
 use crate::error::{Error, Kind, Result};
 
 /// The file's name.
@@ -38,7 +39,7 @@ impl Key {
     /// # Errors
     /// `NoKey` if it is sealed to a key that is not here; `BadConfig` if it does not open
     /// otherwise, or is gone while there is a log.
-    pub(super) fn read(dir: &Dir, wrap: &dyn KeyWrap) -> Result<Option<Arc<Key>>> {
+    pub(super) fn read(dir: &PrivateDir, wrap: &dyn KeyWrap) -> Result<Option<Arc<Key>>> {
         let path = dir.shown(KEY);
         let unusable = |why: &str| {
             let advice = format!(
@@ -86,7 +87,7 @@ impl Key {
     }
 
     /// Wraps the key, and looks whether it will open again.
-    pub(super) fn wrap(&self, dir: &Dir, wrap: &dyn KeyWrap) -> Result<Vec<u8>> {
+    pub(super) fn wrap(&self, dir: &PrivateDir, wrap: &dyn KeyWrap) -> Result<Vec<u8>> {
         let wrapped = wrap.wrap(&self.0)?;
         if wrapped.len() as u64 > LIMIT || *wrap.unwrap(&wrapped)? != *self.0 {
             let sentence = format!("{} would not open again", dir.shown(KEY));
@@ -97,7 +98,7 @@ impl Key {
 }
 
 /// Writes a wrapped key durably.
-pub(super) fn write(dir: &Dir, wrapped: &[u8]) -> Result<()> {
+pub(super) fn write(dir: &PrivateDir, wrapped: &[u8]) -> Result<()> {
     let temporary = dir.temporary()?;
     std::io::Write::write_all(&mut temporary.file(), wrapped)
         .map_err(|error| Error::io(&format!("cannot write {}", dir.shown(KEY)), error))?;
@@ -105,12 +106,12 @@ pub(super) fn write(dir: &Dir, wrapped: &[u8]) -> Result<()> {
     dir.sync()
 }
 
-fn log_is_empty(dir: &Dir) -> Result<bool> {
-    let Some(log) = dir.open(LOG, false)? else {
+fn log_is_empty(dir: &PrivateDir) -> Result<bool> {
+    let Some(log) = dir.open(LOG.name, false)? else {
         return Ok(true);
     };
     let found = log
         .metadata()
-        .map_err(|error| Error::io(&format!("cannot read {}", dir.shown(LOG)), error))?;
+        .map_err(|error| Error::io(&format!("cannot read {}", dir.shown(LOG.name)), error))?;
     Ok(found.len() <= HEADER as u64)
 }

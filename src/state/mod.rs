@@ -1,101 +1,52 @@
-//! What has to be remembered outside the store, sealed: removals, intents, rescued drafts, old
-//! versions of notes.
+//! The memory outside the store, sealed: removals, intents, rescued drafts, old versions of notes.
 //!
-//! The directory (`$XDG_STATE_HOME/dds/<store>/`, DESIGN 8) is not safe to delete:
+//! The directory (`$XDG_STATE_HOME/dds/<store>/`) holds things that are nowhere else, so it is not
+//! safe to delete:
 //!
 //! | name | what |
 //! |---|---|
 //! | `lock` | locked (flock) by the one process that uses the directory |
 //! | `key.asc` | the random key of the log, wrapped by [`KeyWrap`]: sealed to me, signed by me |
-//! | `log` | the sealed log below: the ledger of removals, and intents |
-//! | `log.damaged-<n>` | logs that could not be read whole; never removed by DDS |
+//! | `log` | a sealed log (`sealed_log`) of removals, departures and intents (`removals::record`) |
+//! | `log.damaged-<n>` | logs that could not be read whole; DDS never removes them |
 //! | `staged/<40 hex>.asc` | blobs that are to be published together, and are not yet |
 //! | `rescued/<40 hex>.asc` | drafts that had nowhere else to go, sealed to me alone |
 //! | `history/` | old versions of notes, as they were in the store: see [`History`] |
 //! | `.tmp-*` | being written; removed at the next start |
 //!
 //! This module knows nothing of OpenPGP: `staged/` and `rescued/` hold whatever their writers
-//! sealed, and only names that are the SHA-1 of the bytes.
-//!
-//! # The log
-//!
-//! Numbers are big-endian. The file is a header and then records, numbered from 0:
+//! sealed, under the SHA-1 of its bytes.
 //!
 //! ```text
-//! header  "dds state log 1\n"   16 bytes
-//!         file id               16 bytes, random, new for each file
-//! record  length                 4 bytes: of the box, 16 to 2^20
-//!         check                  4 bytes: first of SHA-256(header, number, length)
-//!         nonce                 24 bytes, random
-//!         box                   XChaCha20-Poly1305(key, nonce, text; header, number)
+//! State -> removals/   events: journal (disk) -> ledger (the sum of all, in RAM)
+//!       -> history/    old versions of notes: index (what there is), retention (how long)
+//!       -> blob_dir    staged/ and rescued/
+//!          sealed_log  one file of authenticated records; knows none of them
+//!          private_dir the directory itself: lock, atomic files
 //! ```
-//!
-//! `number` takes 8 bytes in both places where it is authenticated. The text is one line of
-//! words separated by single spaces, filled up with line ends to a multiple of 256 bytes:
-//!
-//! ```text
-//! removed  <blob id> <blob name> <seconds.nanoseconds> <lineage> [<blob name>...]
-//! removed-version  <as removed, to the lineage> <version id>... [<blob name>...]
-//! went     (<version id> <blob name> <seconds.nanoseconds> <lineage> replaced|gone)...
-//! restored <blob id>
-//! begin    <intent, 16 hex> <folder> publish [<blob name>...] remove [<blob name>...]
-//! finish   <intent>
-//! ```
-//!
-//! Ids and lineages have 64 hex digits, blob names 40. The names at the end of `removed` are
-//! those of the versions that the removed one replaced. A version id is what is inside a blob,
-//! whatever its bytes are; removals of older versions know the bytes alone. `went` tells what left
-//! the store without being removed here. Other words belong to newer versions
-//! and are kept as they are; a newer format has another digit in the header.
-//!
-//! - A record is appended by one write and one fdatasync. A file that ends within its last
-//!   record was cut by a crash: that record was promised to nobody, and is cut off silently.
-//! - Random nonces, because the file may come back older than it was (backups, snapshots): a
-//!   counter would then seal different records under one nonce.
-//! - Anything else that is not as it was written is damage. A record that does not open is left
-//!   out; at a length that fails its check reading ends, because what follows cannot be placed
-//!   (so also where records were swapped, left out, or came from another file). Then the file
-//!   is set aside, a new one continues with what could be read, and [`State::notices`] tells.
-//! - When more than half of a log of 64 KiB is void (finished intents, replaced and old
-//!   removals) it is rewritten: temporary file, fsync, rename, fsync of the directory. Removals
-//!   of more than two years ago are dropped then.
-//! - **An older copy of the whole file** (or one cut between two records) is a log that was
-//!   valid once. Nothing inside the directory can tell it from the present one; telling needs
-//!   a memory elsewhere. What it does: removals made since are forgotten, so those messages
-//!   show again if a peer brings them back, and intents finished since count as unfinished, so
-//!   who completes them must bear that their staged files are gone.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Mutex;
 
 use zeroize::Zeroizing;
 
-pub use self::bounds::{Limits, Moment, Pruned};
-pub use self::departed::Went;
-pub use self::dir::Look;
-use self::dir::{Dir, Lock};
-pub use self::history::{Gone, History, Need, Purpose};
-use self::journal::Journal;
-pub use self::kept::{copy_unless, stopped};
-use self::ledger::{Ledger, WENT_TOGETHER};
-use self::place::{Place, Writing};
-use self::record::Record;
+use self::blob_dir::{BlobDir, Writing};
+pub use self::history::{
+    Gone, History, Limits, Moment, Need, Pruned, Purpose, copy_unless, stopped,
+};
+pub use self::private_dir::Look;
+use self::private_dir::{Lock, PrivateDir};
+pub use self::removals::Departure;
+use self::removals::Removals;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Folder, Timestamp, VersionId};
 
-mod bounds;
-mod departed;
-mod dir;
+mod blob_dir;
 mod history;
-#[cfg(test)]
-mod history_tests;
-mod journal;
-mod kept;
 mod key;
-mod ledger;
-mod log;
-mod place;
-mod record;
+mod private_dir;
+mod removals;
+mod sealed_log;
 
 /// Wraps the state's key for its owner.
 pub trait KeyWrap {
@@ -121,9 +72,9 @@ pub trait KeyWrap {
 
 /// A digest that all versions of one document have in common, and no others.
 ///
-/// Whoever computes it puts in everything by which a version may replace another (DESIGN 6:
-/// kind, audience, document, and for messages the signer). So a message cannot make others
-/// vanish by naming them as its ancestors.
+/// It is computed from everything by which a version may replace another: kind, audience, document,
+/// and for messages the signer. So a message cannot make others vanish by naming them as its
+/// ancestors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lineage([u8; 32]);
 
@@ -139,8 +90,8 @@ impl Lineage {
 pub struct Removal {
     /// The blob.
     pub id: BlobId,
-    /// What is inside it, by every id that it goes by, so that it is known whatever stands around
-    /// it. Empty in records of older versions.
+    /// Its version's ids, by which it is known whatever armor or encryption stands around it. Empty
+    /// in records of older versions of DDS.
     pub versions: Vec<VersionId>,
     /// Its name in the store.
     pub name: BlobName,
@@ -181,31 +132,19 @@ pub struct Staged {
 /// Its lock is inherited by forked processes and held until all of them are gone: open the state
 /// after forking those that outlive this one.
 pub struct State {
-    /// Taken before `ledger`.
-    records: Mutex<Records>,
-    /// Never locked for writing while the disk is waited for: each blob of a scan asks here.
-    ledger: RwLock<Ledger>,
-    staged: Place,
-    rescued: Place,
+    removals: Removals,
+    staged: BlobDir,
+    rescued: BlobDir,
     history: History,
-    notices: Mutex<Vec<String>>,
+    /// Of the start, for people.
+    notices: Vec<String>,
     _lock: Option<Lock>,
-}
-
-/// Where records go.
-enum Records {
-    /// To the disk.
-    Journal(Journal),
-    /// Nowhere: the first start could not wrap a key, or this one cannot open it, for this reason.
-    Refused(Kind, String),
-    /// Into the ledger only.
-    Memory,
 }
 
 impl State {
     /// Tells whether a process uses a directory at this moment. Changes nothing there.
     pub fn is_in_use(dir: &Path) -> bool {
-        dir::is_locked(dir)
+        private_dir::is_locked(dir)
     }
 
     /// Opens the directory, making it if there is none.
@@ -219,7 +158,7 @@ impl State {
     /// `Busy` if another process uses it; `BadConfig`, naming the file, if the key cannot be
     /// opened or is missing, or if a newer version wrote the log; what the disk says.
     pub fn open(dir: &Path, wrap: &dyn KeyWrap) -> Result<State> {
-        let dir = Dir::make(dir)?;
+        let dir = PrivateDir::make(dir)?;
         let mut notices = Vec::new();
         let lock = dir.lock()?;
         if lock.is_none() {
@@ -233,41 +172,24 @@ impl State {
             dir.clean_temporaries()?;
         }
         let history = History::open(&dir, Moment::now())?;
-        let mut ledger = Ledger::default();
-        let records = match Journal::open(dir, wrap, &mut ledger, &mut notices) {
-            Ok(journal) => Records::Journal(journal),
-            Err(error) if is_about_keys(error.kind()) => {
-                notices.push(format!(
-                    "nothing can be removed or sent to several: {error}"
-                ));
-                Records::Refused(error.kind(), error.to_string())
-            }
-            Err(error) => return Err(error),
-        };
-        let state = State {
-            records: Mutex::new(records),
-            ledger: RwLock::new(ledger),
-            staged: Place::Disk(staged),
-            rescued: Place::Disk(rescued),
+        Ok(State {
+            removals: Removals::open(dir, wrap)?,
+            staged: BlobDir::Disk(staged),
+            rescued: BlobDir::Disk(rescued),
             history,
-            notices: Mutex::new(notices),
+            notices,
             _lock: lock,
-        };
-        if let Records::Journal(journal) = &mut *state.records() {
-            state.compact(journal);
-        }
-        Ok(state)
+        })
     }
 
     /// Makes a state that forgets everything in the end: for tests, and for mounts without one.
     pub fn in_memory() -> State {
         State {
-            records: Mutex::new(Records::Memory),
-            ledger: RwLock::default(),
-            staged: Place::Memory(Mutex::default()),
-            rescued: Place::Memory(Mutex::default()),
+            removals: Removals::default(),
+            staged: BlobDir::Memory(Mutex::default()),
+            rescued: BlobDir::Memory(Mutex::default()),
             history: History::nowhere(),
-            notices: Mutex::default(),
+            notices: Vec::new(),
             _lock: None,
         }
     }
@@ -277,20 +199,18 @@ impl State {
         &self.history
     }
 
-    /// Returns what people should know: damage, and what was lost by it.
+    /// Returns sentences for people: damage, and what it lost.
     pub fn notices(&self) -> Vec<String> {
-        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        notices.clone()
+        [self.notices.clone(), self.removals.notices()].concat()
     }
 
-    /// Remembers, durably, that I removed a blob. Call it before the blob goes.
+    /// Remembers, durably, that I removed a blob. Call it before the blob is unlinked.
     ///
     /// # Errors
     /// What the disk says; `TooLarge` for tens of thousands of ancestors. The removal is not in
     /// force then.
     pub fn note_removed(&self, removed: &Removal) -> Result<()> {
-        let mut records = self.records();
-        self.commit(&mut records, Record::Removed(removed.clone()))
+        self.removals.note_removed(removed)
     }
 
     /// Forgets a removal, durably: the blob could not be removed, or is wanted after all.
@@ -298,68 +218,52 @@ impl State {
     /// # Errors
     /// What the disk says. The removal stays in force then.
     pub fn note_restored(&self, id: BlobId) -> Result<()> {
-        let mut records = self.records();
-        if !self.ledger().is_removed(id) {
-            return Ok(());
-        }
-        self.commit(&mut records, Record::Restored(id))
+        self.removals.note_restored(id)
     }
 
     /// Tells whether I removed these very bytes.
     pub fn is_removed(&self, id: BlobId) -> bool {
-        self.ledger().is_removed(id)
+        self.removals.is_removed(id)
     }
 
     /// Returns a blob that I removed and that is one of these versions.
     pub fn removed_as(&self, versions: &[VersionId]) -> Option<BlobId> {
-        self.ledger().removed_as(versions)
+        self.removals.removed_as(versions)
     }
 
-    /// Remembers, durably, what went from the store without being removed by me. What is known is
-    /// not written again.
+    /// Remembers, durably, versions that left the store without being removed by me. Those that are
+    /// known are not written again.
     ///
     /// # Errors
-    /// What the disk says. What was not written is not remembered then.
-    pub fn note_went(&self, went: &[Went]) -> Result<()> {
-        let mut records = self.records();
-        let new: Vec<Went> = {
-            let ledger = self.ledger();
-            let new = went.iter().filter(|went| !ledger.departed.knows(went));
-            new.copied().collect()
-        };
-        let mut parts = new.chunks(WENT_TOGETHER);
-        parts.try_for_each(|part| self.commit(&mut records, Record::Went(part.to_vec())))
+    /// What the disk says. A departure that was not written is not remembered then.
+    pub fn note_departed(&self, departures: &[Departure]) -> Result<()> {
+        self.removals.note_departed(departures)
     }
 
-    /// When a version went that a newer version of its document had replaced.
+    /// Returns when a version left the store that a newer version of its document had replaced.
     pub fn replaced_at(&self, versions: &[VersionId], lineage: Lineage) -> Option<Timestamp> {
-        let ledger = self.ledger();
-        let mut versions = versions.iter();
-        versions.find_map(|version| ledger.departed.replaced_at(*version, lineage))
+        self.removals.replaced_at(versions, lineage)
     }
 
-    /// What blobs of a version were called that went.
+    /// Returns the names that the blobs of a departed version had.
     pub fn names_of(&self, versions: &[VersionId], lineage: Lineage) -> Vec<BlobName> {
-        let ledger = self.ledger();
-        let names = versions.iter();
-        let names = names.flat_map(|version| ledger.departed.names(*version, lineage));
-        names.collect()
+        self.removals.names_of(versions, lineage)
     }
 
-    /// The version of a document that went and whose blob was called so.
+    /// Returns the departed version of a document whose blob had this name.
     pub fn version_called(&self, name: BlobName, lineage: Lineage) -> Option<VersionId> {
-        self.ledger().departed.called(name, lineage)
+        self.removals.version_called(name, lineage)
     }
 
     /// Tells whether I removed a version of this document that replaced the blob of this name,
     /// whose bytes may never have been seen here.
     pub fn is_removed_ancestor(&self, name: BlobName, lineage: Lineage) -> bool {
-        self.ledger().is_ancestor(name, lineage)
+        self.removals.is_removed_ancestor(name, lineage)
     }
 
     /// Lists the removals in force, in no particular order.
     pub fn removals(&self) -> Vec<Removal> {
-        self.ledger().removals().cloned().collect()
+        self.removals.all()
     }
 
     /// Remembers, durably, that staged blobs are about to be published.
@@ -374,10 +278,7 @@ impl State {
             }
         }
         self.staged.sync()?;
-        let mut records = self.records();
-        let id = self.ledger().next_intent();
-        self.commit(&mut records, Record::Begin(id, intent.clone()))?;
-        Ok(id)
+        self.removals.begin(intent)
     }
 
     /// Remembers, durably, that an intent is carried out or taken back, and lets go of its
@@ -386,15 +287,12 @@ impl State {
     /// # Errors
     /// What the disk says. The intent stays unfinished then, and its blobs stay staged.
     pub fn finish(&self, id: IntentId) -> Result<()> {
-        let mut records = self.records();
-        let Some(intent) = self.ledger().intent(id).cloned() else {
+        let Some(intent) = self.removals.finish(id)? else {
             return Ok(());
         };
-        self.commit(&mut records, Record::Finish(id))?;
-        drop(records);
         for name in intent.publish {
-            if !self.ledger().is_awaited(name) {
-                // What stays is removed by the next `clean_staged`.
+            if !self.removals.is_awaited(name) {
+                // If this fails, the next `clean_staged` removes it.
                 let _ = self.staged.remove(name);
             }
         }
@@ -406,9 +304,7 @@ impl State {
     /// One whose staged blobs are all gone was finished once, and the log that says so was
     /// damaged or replaced by an older copy: finish it again, and do nothing else.
     pub fn unfinished(&self) -> Vec<(IntentId, Intent)> {
-        let ledger = self.ledger();
-        let intents = ledger.intents();
-        intents.map(|(id, intent)| (id, intent.clone())).collect()
+        self.removals.unfinished()
     }
 
     /// Lets `write` write a blob, brings it to the disk, and puts it into `staged/`.
@@ -445,7 +341,7 @@ impl State {
     /// # Errors
     /// `Busy` if an unfinished intent names it; what the disk says.
     pub fn unstage(&self, name: BlobName) -> Result<()> {
-        if self.ledger().is_awaited(name) {
+        if self.removals.is_awaited(name) {
             let sentence = format!("{name} is about to be published");
             return Err(Error::new(Kind::Busy, sentence));
         }
@@ -454,18 +350,18 @@ impl State {
 
     /// Removes the staged blobs that no unfinished intent names, and returns how many.
     ///
-    /// For the start: what is staged and not yet begun goes, too.
+    /// For the start: it also removes blobs that are staged for an intent not yet begun.
     ///
     /// # Errors
     /// What the disk says.
     pub fn clean_staged(&self) -> Result<usize> {
-        if let Records::Refused(..) = &*self.records() {
-            // What is awaited is not known.
+        if self.removals.is_refused() {
+            // Which blobs are awaited is not known.
             return Ok(0);
         }
         let mut cleaned = 0;
         for name in self.staged.names()? {
-            if !self.ledger().is_awaited(name) {
+            if !self.removals.is_awaited(name) {
                 self.staged.remove(name)?;
                 cleaned += 1;
             }
@@ -516,57 +412,6 @@ impl State {
         self.rescued.remove(name)?;
         self.rescued.sync()
     }
-
-    /// Brings a record to the disk, and only then into force.
-    fn commit(&self, records: &mut Records, record: Record) -> Result<()> {
-        match records {
-            Records::Journal(journal) => journal.append(&record, &self.ledger())?,
-            Records::Refused(kind, why) => return Err(Error::new(*kind, why.as_str())),
-            Records::Memory => {}
-        }
-        let void = self.ledger_mut().apply(record);
-        if let Records::Journal(journal) = records {
-            journal.add_void(void);
-            self.compact(journal);
-        }
-        Ok(())
-    }
-
-    /// Rewrites the log if that is worth it. What fails here costs only space.
-    fn compact(&self, journal: &mut Journal) {
-        if !journal.is_worth_rewriting() {
-            return;
-        }
-        self.ledger_mut().forget_old(Timestamp::now());
-        if let Err(error) = journal.rewrite(&self.ledger()) {
-            let notices = self.notices.lock();
-            notices
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(format!(
-                    "the log of removals could not be made smaller: {error}"
-                ));
-        }
-    }
-
-    fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
-        self.ledger.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ledger_mut(&self) -> RwLockWriteGuard<'_, Ledger> {
-        self.ledger.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells whether it is my key that stands in the way, which another day it may not.
-fn is_about_keys(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::NoKey | Kind::KeyExpired | Kind::KeyRevoked | Kind::KeyRejected
-    )
 }
 
 /// Fills `bytes` from the system's cryptographic generator.

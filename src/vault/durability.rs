@@ -182,7 +182,7 @@ impl Shared {
         let now = Timestamp::now();
         let went = going.iter().map(|version| went_of(version, true, now));
         // Whoever brings one of them back later shall not make it look new.
-        if let Err(error) = self.state_dir.note_went(&went.collect::<Vec<_>>()) {
+        if let Err(error) = self.state_dir.note_departed(&went.collect::<Vec<_>>()) {
             self.not_remembered(&error);
         }
         for version in going {
@@ -239,7 +239,7 @@ impl Shared {
                 let _ = self
                     .state_dir
                     .history()
-                    .went(version.file_id, Moment::now());
+                    .note_gone(version.file_id, Moment::now());
                 Ok(true)
             }
         }

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
 use crate::ids::{BlobKind, Folder, Timestamp, VersionId};
-use crate::state::{Lineage, Removal, Went};
+use crate::state::{Departure, Lineage, Removal};
 use crate::store::Entry;
 use crate::vault::Vault;
 use crate::vault::documents::{DocKey, Version};
@@ -223,7 +223,7 @@ impl Vault {
             for (name, known) in known {
                 let there = versions.iter().filter(|there| there.id == known);
                 let made = there.map(|there| later(there.entry.stamp.ctime)).max();
-                went.push(Went {
+                went.push(Departure {
                     version: known,
                     name,
                     lineage,
@@ -235,7 +235,7 @@ impl Vault {
         if went.is_empty() {
             return;
         }
-        match self.state_dir.note_went(&went) {
+        match self.state_dir.note_departed(&went) {
             Ok(()) => self.no_longer(NOT_REMEMBERED),
             Err(error) => self.tell(format!("{NOT_REMEMBERED}: {error}"), Lasting::Mount),
         }
@@ -278,8 +278,8 @@ fn later(time: Timestamp) -> Timestamp {
 
 /// What is to be remembered of a version that went. If a crash leaves its file, that is not younger
 /// than the moment that is remembered, however soon after it was made it went.
-pub(super) fn went_of(version: &Version, replaced: bool, at: Timestamp) -> Went {
-    Went {
+pub(super) fn went_of(version: &Version, replaced: bool, at: Timestamp) -> Departure {
+    Departure {
         version: version.id,
         name: version.blob,
         lineage: lineage(&version.key),

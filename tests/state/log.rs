@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::samples::*;
 use dds::error::{Error, Kind};
 use dds::ids::{BlobName, Folder, Timestamp, VersionId};
-use dds::state::{Intent, KeyWrap, Removal, State, Went};
+use dds::state::{Departure, Intent, KeyWrap, Removal, State};
 use zeroize::Zeroizing;
 
 fn size(dir: &Path) -> u64 {
@@ -119,7 +119,7 @@ fn a_removal_is_known_by_what_is_inside_and_taken_back_with_all_its_files() {
 fn what_went_is_remembered_by_what_is_inside() {
     let dir = tempfile::tempdir().unwrap();
     let version = VersionId::from_digest([1; 32]);
-    let went = |n: u32, replaced| Went {
+    let went = |n: u32, replaced| Departure {
         version,
         name: name(n),
         lineage: lineage(1),
@@ -127,9 +127,11 @@ fn what_went_is_remembered_by_what_is_inside() {
         at: Timestamp::now(),
     };
     let state = open(dir.path());
-    state.note_went(&[went(1, false)]).unwrap();
+    state.note_departed(&[went(1, false)]).unwrap();
     assert!(state.replaced_at(&[version], lineage(1)).is_none());
-    state.note_went(&[went(2, true), went(1, false)]).unwrap();
+    state
+        .note_departed(&[went(2, true), went(1, false)])
+        .unwrap();
     drop(state);
     let length = || fs::metadata(dir.path().join("log")).unwrap().len();
     let before = length();
@@ -139,7 +141,9 @@ fn what_went_is_remembered_by_what_is_inside() {
     assert_eq!(state.names_of(&[version], lineage(1)), [name(1), name(2)]);
     assert_eq!(state.version_called(name(2), lineage(1)), Some(version));
     assert_eq!(state.version_called(name(2), lineage(2)), None);
-    state.note_went(&[went(2, true), went(1, false)]).unwrap();
+    state
+        .note_departed(&[went(2, true), went(1, false)])
+        .unwrap();
     assert_eq!(length(), before, "what is known is not written again");
 }
 

@@ -345,7 +345,7 @@ impl Vault {
         if !missing.is_empty() {
             match self.store().sync(Folder::Notes) {
                 Ok(()) => {
-                    let noted = missing.into_iter().map(|id| history.went(id, now));
+                    let noted = missing.into_iter().map(|id| history.note_gone(id, now));
                     failed = noted.filter_map(Result::err).last();
                 }
                 // As long as the whole folder is missing, nothing went.

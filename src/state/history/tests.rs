@@ -6,13 +6,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Lineage;
-use super::bounds::*;
-use super::dir::{Dir, Look};
-use super::history::*;
-use super::kept::OF_ONE;
+use super::index::OF_ONE;
+use super::retention::*;
+use super::*;
 use crate::error::{Error, Kind};
 use crate::ids::{BlobId, Timestamp};
+use crate::state::Lineage;
+use crate::state::private_dir::{Look, PrivateDir, Room};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -37,7 +37,7 @@ fn open(dir: &Path, limits: Limits) -> History {
 }
 
 fn open_at(dir: &Path, limits: Limits, began: Moment) -> History {
-    let history = History::open(&Dir::make(dir).unwrap(), began).unwrap();
+    let history = History::open(&PrivateDir::make(dir).unwrap(), began).unwrap();
     history.set_limits(limits).unwrap();
     history
 }
@@ -122,8 +122,8 @@ fn what_went_is_there_after_a_restart_until_it_is_old() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path(), Limits::default());
     let (old, new) = (keep(&history, b"old", 1), keep(&history, b"new", 1));
-    history.went(old, at(1_000)).unwrap();
-    history.went(new, at(2_000)).unwrap();
+    history.note_gone(old, at(1_000)).unwrap();
+    history.note_gone(new, at(2_000)).unwrap();
     drop(history);
     let history = open(dir.path(), Limits::default());
     assert_eq!(ids(&history), HashSet::from([old, new]));
@@ -138,7 +138,7 @@ fn a_clock_that_jumps_drops_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path(), Limits::default());
     let before = keep(&history, b"before", 1);
-    history.went(before, at(0)).unwrap();
+    history.note_gone(before, at(0)).unwrap();
     drop(history);
     // A machine without a clock begins somewhere; later somebody sets it.
     let year = 365 * DAY;
@@ -150,7 +150,7 @@ fn a_clock_that_jumps_drops_nothing() {
     let history = open_at(dir.path(), Limits::default(), moment(year, 0));
     let mine = keep(&history, b"mine", 1);
     // Of what went in this mount only the time counts that passed.
-    history.went(mine, moment(5, 0)).unwrap();
+    history.note_gone(mine, moment(5, 0)).unwrap();
     assert_eq!(pruned(&history, moment(year + 3_600, 3_600)), (1, 0));
     assert_eq!(ids(&history), HashSet::from([mine]));
 }
@@ -160,7 +160,7 @@ fn what_went_while_the_clock_was_far_behind_is_not_old_in_the_next_mount() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path(), Limits::default());
     let id = keep(&history, b"bytes", 1);
-    history.went(id, at(100)).unwrap();
+    history.note_gone(id, at(100)).unwrap();
     let year = 365 * DAY;
     assert_eq!(pruned(&history, moment(year, 200)), (0, 0));
     drop(history);
@@ -182,7 +182,7 @@ fn the_oldest_goes_when_there_are_too_many_or_too_large_ones() {
         let history = open(dir.path(), limits);
         let versions = [b"one.", b"two.", b"3..."].map(|bytes| keep(&history, bytes, 1));
         for (id, time) in versions.into_iter().zip([20, 10, 30]) {
-            history.went(id, at(time)).unwrap();
+            history.note_gone(id, at(time)).unwrap();
         }
         // Many that go at once drop nothing at once.
         assert_eq!(pruned(&history, at(DAY)), (0, 0));
@@ -197,9 +197,12 @@ fn what_went_today_drops_nothing_older() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path(), limits(u64::MAX, 2));
     let old = [b"a", b"b"].map(|bytes| keep(&history, bytes, 1));
-    old.iter().for_each(|id| history.went(*id, at(0)).unwrap());
+    old.iter()
+        .for_each(|id| history.note_gone(*id, at(0)).unwrap());
     for bytes in [b"c", b"d", b"e"] {
-        history.went(keep(&history, bytes, 1), at(DAY)).unwrap();
+        history
+            .note_gone(keep(&history, bytes, 1), at(DAY))
+            .unwrap();
     }
     assert_eq!(pruned(&history, at(DAY + 1)), (0, 0));
     assert_eq!(history.gone().len(), 5);
@@ -245,7 +248,7 @@ fn copies_take_no_more_room_than_they_may() {
     assert_eq!(names(dir.path(), ""), names(dir.path(), "spare-"));
     // What is about to go is no spare for long.
     copy(&history, id, b"more", Purpose::Going).unwrap();
-    history.went(id, at(5)).unwrap();
+    history.note_gone(id, at(5)).unwrap();
     assert_eq!(ids(&history), HashSet::from([id]));
 }
 
@@ -273,10 +276,10 @@ fn what_is_back_is_a_spare_again_if_it_has_its_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path(), Limits::default());
     let id = keep(&history, b"bytes", 1);
-    history.went(id, at(5)).unwrap();
+    history.note_gone(id, at(5)).unwrap();
     assert!(history.take_back(id, lineage(1), &|| false).unwrap());
     assert_eq!((history.spares(), history.gone()), (vec![id], vec![]));
-    history.went(id, at(7)).unwrap();
+    history.note_gone(id, at(7)).unwrap();
     let went: Vec<_> = history
         .gone()
         .iter()
@@ -296,11 +299,11 @@ fn two_copies_at_once_leave_no_double() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path(), Limits::default());
     let id = keep(&history, b"bytes", 1);
-    history.went(id, at(5)).unwrap();
+    history.note_gone(id, at(5)).unwrap();
     // Another one began before it went.
     copy(&history, id, b"bytes", Purpose::Going).unwrap();
     assert_eq!((history.spares(), history.gone()), (vec![id], vec![]));
-    history.went(id, at(9)).unwrap();
+    history.note_gone(id, at(9)).unwrap();
     assert_eq!(names(dir.path(), "").len(), 1);
     // Nor does a crash in between.
     let name = format!(
@@ -349,7 +352,7 @@ fn a_link_is_trusted_only_as_long_as_it_is_the_stores_file() {
         (names(dir.path(), "").len(), history.spares()),
         (1, vec![id])
     );
-    history.went(id, at(1)).unwrap();
+    history.note_gone(id, at(1)).unwrap();
     link(&history, id, &file);
     assert_eq!((names(dir.path(), "").len(), history.gone()), (1, vec![]));
 }
@@ -406,12 +409,12 @@ fn one_busy_document_does_not_push_out_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path(), Limits::default());
     let other = keep(&history, b"other", 2);
-    history.went(other, at(0)).unwrap();
+    history.note_gone(other, at(0)).unwrap();
     let mut first = None;
     for n in 0..200_i64 {
         let id = keep(&history, &n.to_be_bytes(), 1);
         first.get_or_insert(id);
-        history.went(id, at(n)).unwrap();
+        history.note_gone(id, at(n)).unwrap();
     }
     let left = ids(&history);
     assert_eq!(left.len(), OF_ONE + 1);
@@ -436,7 +439,7 @@ fn with_no_days_what_there_is_goes() {
     let history = open(dir.path(), Limits::default());
     let id = keep(&history, b"bytes", 1);
     keep(&history, b"more", 1);
-    history.went(id, at(5)).unwrap();
+    history.note_gone(id, at(5)).unwrap();
     drop(history);
     let history = open(dir.path(), Limits::days(0));
     assert!(!history.is_on());

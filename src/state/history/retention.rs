@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::ids::{BlobId, Timestamp};
+use crate::state::private_dir::Room;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Seconds.
 pub(super) const DAY: u64 = 24 * 60 * 60;
-/// Bytes that are left to others on the disk, if that is not more than this part of it.
-const RESERVE: u64 = 64 << 20;
-const PART: u64 = 50;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,26 +80,6 @@ impl Moment {
         let seconds = i64::try_from(mounted.as_secs()).unwrap_or(i64::MAX);
         let walked = self.wall.seconds().saturating_sub(began.wall.seconds());
         mounted >= HOUR && walked.abs_diff(seconds) <= DAY
-    }
-}
-
-/// Bytes of a disk.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    /// Left for its users.
-    pub(super) available: u64,
-    pub(super) total: u64,
-}
-
-impl Room {
-    /// What is left to others.
-    pub(super) fn reserve(self) -> u64 {
-        RESERVE.min(self.total / PART)
-    }
-
-    /// Tells whether so many bytes may be written.
-    pub(super) fn has(self, bytes: u64) -> bool {
-        bytes.saturating_add(self.reserve()) <= self.available
     }
 }
 

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::Lineage;
 use crate::ids::{BlobName, Timestamp, VersionId};
+use crate::state::Lineage;
 
 /// Versions that are remembered; half of them go, the oldest, when there are more.
 const MOST: usize = 1 << 15;
@@ -15,7 +15,7 @@ const NAMES: usize = 4;
 
 /// A version that went from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Went {
+pub struct Departure {
     /// What it is.
     pub version: VersionId,
     /// What its blob was called.
@@ -30,7 +30,7 @@ pub struct Went {
 
 /// What went.
 #[derive(Default)]
-pub(super) struct Departed {
+pub(super) struct Departures {
     versions: HashMap<VersionId, Entry>,
     by_name: HashMap<BlobName, VersionId>,
 }
@@ -42,9 +42,9 @@ struct Entry {
     at: Timestamp,
 }
 
-impl Departed {
+impl Departures {
     /// Takes in what went. Returns how many entries of the log say nothing any more.
-    pub(super) fn add(&mut self, went: Went) -> usize {
+    pub(super) fn add(&mut self, went: Departure) -> usize {
         let mut void = 0;
         let entry = self.versions.entry(went.version).or_insert(Entry {
             names: Vec::new(),
@@ -76,7 +76,7 @@ impl Departed {
     }
 
     /// Tells whether nothing is new in this.
-    pub(super) fn knows(&self, went: &Went) -> bool {
+    pub(super) fn knows(&self, went: &Departure) -> bool {
         self.versions.get(&went.version).is_some_and(|known| {
             let mut names = known.names.iter();
             let same = |(name, replaced): &(BlobName, bool)| {
@@ -113,11 +113,11 @@ impl Departed {
     }
 
     /// All that is remembered, the oldest first.
-    pub(super) fn all(&self) -> Vec<Went> {
+    pub(super) fn all(&self) -> Vec<Departure> {
         let each = |(version, entry): (&VersionId, &Entry)| {
             let (version, lineage, at) = (*version, entry.lineage, entry.at);
             let names = entry.names.clone().into_iter();
-            names.map(move |(name, replaced)| Went {
+            names.map(move |(name, replaced)| Departure {
                 version,
                 name,
                 lineage,
@@ -125,7 +125,7 @@ impl Departed {
                 at,
             })
         };
-        let mut all: Vec<Went> = self.versions.iter().flat_map(each).collect();
+        let mut all: Vec<Departure> = self.versions.iter().flat_map(each).collect();
         all.sort_by_key(|went| went.at);
         all
     }
@@ -157,9 +157,9 @@ impl Departed {
 mod tests {
     use super::*;
 
-    fn went(n: u32, name: u32) -> Went {
+    fn went(n: u32, name: u32) -> Departure {
         let version = sha(n);
-        Went {
+        Departure {
             version: VersionId::from_digest(version),
             name: BlobName::of(&name.to_be_bytes()),
             lineage: Lineage::from_digest([7; 32]),
@@ -174,12 +174,12 @@ mod tests {
 
     #[test]
     fn a_version_is_known_by_its_names_in_its_document_alone() {
-        let mut departed = Departed::default();
+        let mut departed = Departures::default();
         let first = went(1, 1);
         assert_eq!(departed.add(first), 0);
         assert!(departed.knows(&first));
         assert!(departed.replaced_at(first.version, first.lineage).is_none());
-        let replaced = Went {
+        let replaced = Departure {
             replaced: true,
             ..first
         };
@@ -194,12 +194,12 @@ mod tests {
             Some(first.version)
         );
         assert_eq!(departed.called(first.name, other), None);
-        let names = |departed: &Departed| -> Vec<BlobName> {
+        let names = |departed: &Departures| -> Vec<BlobName> {
             departed.names(first.version, first.lineage).collect()
         };
         assert_eq!(names(&departed), [first.name]);
         // Names that anybody gives it do not push out those that newer versions know.
-        let known = Went {
+        let known = Departure {
             replaced: true,
             ..went(1, 2)
         };
@@ -215,9 +215,9 @@ mod tests {
     #[test]
     fn there_is_an_end_to_what_is_remembered() {
         for step in [0, 1] {
-            let mut departed = Departed::default();
+            let mut departed = Departures::default();
             for n in 0..MOST as u32 + 10 {
-                departed.add(Went {
+                departed.add(Departure {
                     at: Timestamp::new(i64::from(n * step), 0).unwrap(),
                     ..went(n, n)
                 });

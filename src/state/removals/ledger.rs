@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::departed::Departed;
-use super::log::sealed_length;
+use super::departures::Departures;
 use super::record::Record;
-use super::{Intent, IntentId, Lineage, Removal};
 use crate::ids::{BlobId, BlobName, Timestamp, VersionId};
+use crate::state::sealed_log::sealed_length;
+use crate::state::{Intent, IntentId, Lineage, Removal};
 
 /// Seconds for which a removal is remembered: two years of 365 days.
 ///
@@ -16,7 +16,7 @@ use crate::ids::{BlobId, BlobName, Timestamp, VersionId};
 pub(super) const REMEMBERED: i64 = 2 * 365 * 24 * 60 * 60;
 
 /// Versions in one record of those that went: it has to be shorter than the longest record.
-pub(super) const WENT_TOGETHER: usize = 1000;
+pub(super) const DEPARTURES_IN_A_RECORD: usize = 1000;
 /// Bytes of the log that tell of one of them.
 const WENT_LENGTH: u64 = 200;
 
@@ -27,7 +27,7 @@ pub(super) struct Ledger {
     /// The removed versions by what they are.
     versions: HashMap<VersionId, BlobId>,
     /// What went without being removed here.
-    pub(super) departed: Departed,
+    pub(super) departures: Departures,
     /// What the removed versions replaced.
     ancestors: HashSet<(Lineage, BlobName)>,
     intents: BTreeMap<IntentId, Intent>,
@@ -75,8 +75,8 @@ impl Ledger {
                 let old = old.into_values().map(Record::Removed);
                 size(&Record::Restored(id)) + old.map(|old| size(&old)).sum::<u64>()
             }
-            Record::Went(all) => {
-                let void = all.into_iter().map(|went| self.departed.add(went));
+            Record::Departed(all) => {
+                let void = all.into_iter().map(|went| self.departures.add(went));
                 void.sum::<usize>() as u64 * WENT_LENGTH
             }
             Record::Begin(id, intent) => {
@@ -104,7 +104,7 @@ impl Ledger {
             self.count();
         }
         let oldest = now.seconds().saturating_sub(REMEMBERED);
-        self.departed
+        self.departures
             .forget_before(Timestamp::new(oldest, 0).unwrap_or_default());
     }
 
@@ -122,15 +122,15 @@ impl Ledger {
         removals
             .map(|removal| Record::Removed(removal.clone()).encode())
             .chain(intents.map(|(id, intent)| Record::Begin(*id, intent.clone()).encode()))
-            .chain(self.departed_records())
+            .chain(self.departure_records())
             .chain(self.unknown.iter().cloned())
     }
 
-    fn departed_records(&self) -> Vec<Vec<u8>> {
-        let all = self.departed.all();
-        let records = all.chunks(WENT_TOGETHER);
+    fn departure_records(&self) -> Vec<Vec<u8>> {
+        let all = self.departures.all();
+        let records = all.chunks(DEPARTURES_IN_A_RECORD);
         records
-            .map(|some| Record::Went(some.to_vec()).encode())
+            .map(|some| Record::Departed(some.to_vec()).encode())
             .collect()
     }
 

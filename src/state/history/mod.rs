@@ -12,7 +12,7 @@
 //! kernels let nobody who is confined rename between two. A file that was overwritten in place has
 //! other bytes than its name says, which whoever opens it sees: its id is computed anew.
 //!
-//! What is gone is dropped as [`super::bounds`] says. Of one document that is saved all the time, a
+//! What is gone is dropped as `retention` says. Of one document that is saved all the time, a
 //! few versions are kept, of every age.
 
 use std::fs::File;
@@ -23,14 +23,23 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Lineage;
-use super::bounds::{Aged, DAY, Limits, Moment, Pruned, surplus};
-use super::dir::{Dir, Look};
-use super::kept::{
-    Counting, Index, Past, Spare, copy_unless, gone_name, parse_gone, parse_spare, spare_name,
-};
+use crate::state::Lineage;
+use crate::state::private_dir::{Look, PrivateDir};
+
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Timestamp};
+
+mod index;
+mod retention;
+#[cfg(test)]
+mod tests;
+
+use self::index::{
+    Counting, GoneFile, Index, Spare, gone_name, parse_gone, parse_spare, spare_name,
+};
+pub use self::index::{copy_unless, stopped};
+use self::retention::{Aged, DAY, surplus};
+pub use self::retention::{Limits, Moment, Pruned};
 
 /// A version that went from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +77,7 @@ pub enum Purpose {
 /// What is kept of notes that were replaced or removed. See the module's documentation.
 pub struct History {
     /// `None` without a state directory: then nothing is kept.
-    home: Option<Dir>,
+    home: Option<PrivateDir>,
     began: Moment,
     index: Mutex<Index>,
     /// Held by whoever makes names durable: nobody returns while another one does it for him.
@@ -87,7 +96,7 @@ impl History {
     }
 
     /// Opens the history in the state directory, making it if there is none.
-    pub(super) fn open(state: &Dir, began: Moment) -> Result<History> {
+    pub(super) fn open(state: &PrivateDir, began: Moment) -> Result<History> {
         let home = state.child("history")?;
         home.clean_temporaries()?;
         let mut index = Index::default();
@@ -106,7 +115,7 @@ impl History {
                 index.spares.insert(id, Spare::found(look, linked));
             } else if let Some((at, id)) = parse_gone(&name) {
                 let (since, bytes, lineage) = (None, look.size, None);
-                let past = Past {
+                let past = GoneFile {
                     at,
                     since,
                     bytes,
@@ -146,7 +155,7 @@ impl History {
         self.open_home().is_some()
     }
 
-    fn open_home(&self) -> Option<(&Dir, Limits)> {
+    fn open_home(&self) -> Option<(&PrivateDir, Limits)> {
         let limits = self.index().limits.filter(|limits| limits.seconds > 0);
         self.home.as_ref().zip(limits)
     }
@@ -193,7 +202,7 @@ impl History {
         // Held, so that nobody else makes the same spare meanwhile: no byte is written here.
         let mut index = self.index();
         let linked = if index.spares.contains_key(&id) {
-            let temporary = Dir::temporary_name()?;
+            let temporary = PrivateDir::temporary_name()?;
             let linked = link(home.handle(), &temporary)?;
             let renamed = home.rename(&temporary, &name);
             // Two names of one file are left as they are by a rename.
@@ -362,7 +371,7 @@ impl History {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn went(&self, id: BlobId, now: Moment) -> Result<()> {
+    pub fn note_gone(&self, id: BlobId, now: Moment) -> Result<()> {
         let Some((home, _)) = self.open_home() else {
             return Ok(());
         };
@@ -380,7 +389,7 @@ impl History {
             renamed => renamed?,
         }
         index.spares.remove(&id);
-        let past = Past {
+        let past = GoneFile {
             at,
             since: Some(now.running),
             bytes,
@@ -478,7 +487,7 @@ impl History {
 
     /// Gives what went in this mount, by a clock that was far behind, the time when it went: the
     /// next mount knows nothing else.
-    fn correct_times(&self, home: &Dir, now: Moment) -> Result<()> {
+    fn correct_times(&self, home: &PrivateDir, now: Moment) -> Result<()> {
         let mut index = self.index();
         let mut result = Ok(());
         for (id, past) in &mut index.gone {
@@ -498,7 +507,7 @@ impl History {
     /// What went and how long ago, the oldest first.
     fn aged(&self, now: Moment) -> Vec<Aged> {
         let index = self.index();
-        let age = |past: &Past| match past.since {
+        let age = |past: &GoneFile| match past.since {
             Some(since) => now.running.saturating_sub(since).as_secs(),
             None => {
                 let age = now.wall.seconds().saturating_sub(past.at.seconds());

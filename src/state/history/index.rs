@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Lineage;
-use super::bounds::Limits;
-use super::dir::{Dir, Look};
+use super::retention::Limits;
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, Timestamp};
+use crate::ids::{BlobId, Timestamp, hex_digits, unhex};
+use crate::state::Lineage;
+use crate::state::private_dir::{Look, PrivateDir};
 
 /// Versions of one document that are kept of those that went in one mount.
 pub(super) const OF_ONE: usize = 64;
@@ -21,7 +21,7 @@ pub(super) struct Index {
     /// `None` until it is known how much shall be kept.
     pub(super) limits: Option<Limits>,
     pub(super) spares: HashMap<BlobId, Spare>,
-    pub(super) gone: HashMap<BlobId, Past>,
+    pub(super) gone: HashMap<BlobId, GoneFile>,
     /// Spares were made whose names a power cut may take away.
     pub(super) unsynced: bool,
 }
@@ -35,7 +35,7 @@ pub(super) struct Spare {
     pub(super) lineage: Option<Lineage>,
 }
 
-pub(super) struct Past {
+pub(super) struct GoneFile {
     pub(super) at: Timestamp,
     /// The same by [`Moment::running`], if it went in this mount.
     pub(super) since: Option<Duration>,
@@ -62,21 +62,21 @@ impl Index {
         copied.map(|spare| spare.bytes).sum()
     }
 
-    pub(super) fn add_spare(&mut self, home: &Dir, id: BlobId, spare: Spare) {
+    pub(super) fn add_spare(&mut self, home: &PrivateDir, id: BlobId, spare: Spare) {
         self.spares.insert(id, spare);
         self.unsynced = true;
         self.drop_gone(home, id);
     }
 
     /// What is there again did not go. Should this fail, the next start tries it again.
-    pub(super) fn drop_gone(&mut self, home: &Dir, id: BlobId) {
+    pub(super) fn drop_gone(&mut self, home: &PrivateDir, id: BlobId) {
         if let Some(past) = self.gone.remove(&id) {
             let _ = home.remove(&gone_name(past.at, id));
         }
     }
 
     /// Adds what went, of which one file is enough: that which `past` names.
-    pub(super) fn add_gone(&mut self, home: &Dir, id: BlobId, past: Past) {
+    pub(super) fn add_gone(&mut self, home: &PrivateDir, id: BlobId, past: GoneFile) {
         let at = past.at;
         let twice = self.gone.insert(id, past);
         if let Some(twice) = twice.filter(|twice| twice.at != at) {
@@ -88,7 +88,7 @@ impl Index {
     /// Of a document with too many versions, the one that can best be done without: what is left
     /// is spread over the time.
     pub(super) fn surplus(&self, lineage: Lineage) -> Option<BlobId> {
-        let of_it = |past: &&Past| past.lineage == Some(lineage);
+        let of_it = |past: &&GoneFile| past.lineage == Some(lineage);
         if self.gone.values().filter(of_it).count() <= OF_ONE {
             return None;
         }
@@ -102,21 +102,16 @@ impl Index {
     }
 }
 
-fn hex(id: BlobId) -> String {
-    let bytes = id.as_bytes().iter();
-    bytes.map(|byte| format!("{byte:02x}")).collect()
-}
-
 pub(super) fn spare_name(id: BlobId) -> String {
-    format!("spare-{}", hex(id))
+    format!("spare-{}", hex_digits(id.as_bytes()))
 }
 
 pub(super) fn gone_name(at: Timestamp, id: BlobId) -> String {
-    format!("gone-{}-{}", at.seconds(), hex(id))
+    format!("gone-{}-{}", at.seconds(), hex_digits(id.as_bytes()))
 }
 
 fn parse_id(hex: &str) -> Option<BlobId> {
-    Some(BlobId::from_digest(super::record::unhex(hex)?))
+    Some(BlobId::from_digest(unhex(hex)?))
 }
 
 pub(super) fn parse_spare(name: &str) -> Option<BlobId> {

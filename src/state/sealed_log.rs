@@ -1,6 +1,31 @@
-//! The sealed log: one file of records, each bound to its file and its place in it.
+//! A sealed log: one file of records, each bound to its file and its place in it.
 //!
-//! The module documentation of [`super`] describes the format and what it withstands.
+//! [`Format`] says how the file is called and begins; the records are their owner's.
+//!
+//! Numbers are big-endian. The file is a header and then records, numbered from 0:
+//!
+//! ```text
+//! header  words                 16 bytes, the last two a digit (the version) and a line end
+//!         file id               16 bytes, random, new for each file
+//! record  length                 4 bytes: of the box, 16 to 2^20
+//!         check                  4 bytes: first of SHA-256(header, number, length)
+//!         nonce                 24 bytes, random
+//!         box                   XChaCha20-Poly1305(key, nonce, text; header, number)
+//! ```
+//!
+//! `number` takes 8 bytes in both places where it is authenticated.
+//!
+//! - A record is appended by one write and one fdatasync. A file that ends within its last
+//!   record was cut by a crash: nobody was told that this record is kept, and it is cut off
+//!   silently.
+//! - Random nonces, because the file may come back older than it was (backups, snapshots): a
+//!   counter would then seal different records under one nonce.
+//! - Any other difference is damage. A record that does not open is left out; at a length that
+//!   fails its check reading ends, because the rest cannot be placed (so also where records were
+//!   swapped, left out, or came from another file).
+//! - **An older copy of the whole file** (or one cut between two records) is a log that was
+//!   valid once. Nothing inside the directory can tell it from the present one; telling needs
+//!   a memory elsewhere.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read as _, Write as _};
@@ -12,15 +37,23 @@ use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use sha2::Digest as _;
 use zeroize::Zeroizing;
 
-use super::dir::Dir;
 use super::key::Key;
+use super::private_dir::PrivateDir;
 use crate::error::{Error, Kind, Result};
 
-/// The file's name.
-pub(super) const LOG: &str = "log";
-/// Bytes of the header: these words and the file's id.
+/// Which log a file is.
+#[derive(Clone, Copy)]
+pub(super) struct Format {
+    /// The file's name.
+    pub(super) name: &'static str,
+    /// Its first bytes, which end with a digit, the version, and a line end.
+    pub(super) words: &'static [u8; 16],
+}
+
+/// Bytes of the header: the words and the file's id.
 pub(super) const HEADER: usize = 32;
-const WORDS: &[u8; 16] = b"dds state log 1\n";
+/// Bytes of the words.
+const WORDS: usize = 16;
 /// Where in the header the version is.
 const VERSION: usize = 14;
 /// Bytes before a record's box: length, check, nonce.
@@ -30,29 +63,35 @@ const TAG: usize = 16;
 /// Bytes in the largest box.
 const LARGEST: u32 = 1 << 20;
 
-/// An open log. Not all of its methods keep it usable: see [`Log::is_doubtful`].
-pub(super) struct Log {
+/// An open log. Not all of its methods keep it usable: see [`SealedLog::is_doubtful`].
+pub(super) struct SealedLog {
+    format: Format,
     seal: Seal,
     file: File,
     /// Number of the next record.
     sequence: u64,
     /// Bytes that are known to be whole and on disk.
     length: u64,
-    /// What is on disk may differ from what callers were told.
+    /// The file on disk may differ from the one that callers were told of.
     doubtful: bool,
 }
 
 /// A log to be continued, or what is damaged in it, for people.
-pub(super) type Found = std::result::Result<Log, String>;
+pub(super) type Found = std::result::Result<SealedLog, String>;
 
-impl Log {
+impl SealedLog {
     /// Writes a new log that holds `records`, replacing the one that is there at once or not at
     /// all. The directory is not synced.
-    fn write(dir: &Dir, key: &Arc<Key>, records: &[Vec<u8>]) -> Result<Log> {
-        let seal = Seal::new(key)?;
+    fn write(
+        format: Format,
+        dir: &PrivateDir,
+        key: &Arc<Key>,
+        records: &[Vec<u8>],
+    ) -> Result<SealedLog> {
+        let seal = Seal::new(format, key)?;
         let temporary = dir.temporary()?;
         let mut out = BufWriter::new(temporary.file());
-        let failed = |error| Error::io(&format!("cannot write {}", dir.shown(LOG)), error);
+        let failed = |error| Error::io(&format!("cannot write {}", dir.shown(format.name)), error);
         out.write_all(&seal.header).map_err(failed)?;
         let (mut sequence, mut length) = (0, HEADER as u64);
         for record in records {
@@ -63,8 +102,9 @@ impl Log {
         }
         out.flush().map_err(failed)?;
         drop(out);
-        let file = temporary.place(LOG, length)?;
-        Ok(Log {
+        let file = temporary.place(format.name, length)?;
+        Ok(SealedLog {
+            format,
             seal,
             file,
             sequence,
@@ -74,8 +114,13 @@ impl Log {
     }
 
     /// Makes a log of `records`, durably.
-    pub(super) fn create(dir: &Dir, key: &Arc<Key>, records: &[Vec<u8>]) -> Result<Log> {
-        let log = Log::write(dir, key, records)?;
+    pub(super) fn create(
+        format: Format,
+        dir: &PrivateDir,
+        key: &Arc<Key>,
+        records: &[Vec<u8>],
+    ) -> Result<SealedLog> {
+        let log = SealedLog::write(format, dir, key, records)?;
         dir.sync()?;
         Ok(log)
     }
@@ -84,8 +129,13 @@ impl Log {
     ///
     /// # Errors
     /// What the disk says; then either log is the one on disk, and this one is doubtful.
-    pub(super) fn rewrite(&mut self, dir: &Dir, key: &Arc<Key>, records: &[Vec<u8>]) -> Result<()> {
-        *self = Log::write(dir, key, records)?;
+    pub(super) fn rewrite(
+        &mut self,
+        dir: &PrivateDir,
+        key: &Arc<Key>,
+        records: &[Vec<u8>],
+    ) -> Result<()> {
+        *self = SealedLog::write(self.format, dir, key, records)?;
         // Until then a power cut may bring the old one back.
         self.doubtful = true;
         dir.sync()?;
@@ -93,19 +143,20 @@ impl Log {
         Ok(())
     }
 
-    /// Reads a log, calling `each` with every record that is what was written.
+    /// Reads a log, calling `each` with every record that is as it was written.
     ///
     /// A last record that was not written to its end is cut off.
     ///
     /// # Errors
     /// `BadConfig` if a newer version wrote it; what the disk says.
     pub(super) fn read(
-        dir: &Dir,
+        format: Format,
+        dir: &PrivateDir,
         key: &Arc<Key>,
         file: File,
         mut each: impl FnMut(&[u8]),
     ) -> Result<Found> {
-        let failed = |error| Error::io(&format!("cannot read {}", dir.shown(LOG)), error);
+        let failed = |error| Error::io(&format!("cannot read {}", dir.shown(format.name)), error);
         let size = file.metadata().map_err(failed)?.len();
         let mut reader = BufReader::with_capacity(1 << 16, &file);
         let mut header = [0; HEADER];
@@ -113,9 +164,9 @@ impl Log {
             return Ok(Err("its beginning is missing".to_owned()));
         }
         reader.read_exact(&mut header).map_err(failed)?;
-        if header[..WORDS.len()] != *WORDS {
-            if is_newer(&header) {
-                let path = dir.shown(LOG);
+        if header[..WORDS] != *format.words {
+            if is_newer(format, &header) {
+                let path = dir.shown(format.name);
                 let sentence = format!("{path} was written by a newer version of dds");
                 return Err(Error::new(Kind::BadConfig, sentence));
             }
@@ -158,9 +209,12 @@ impl Log {
         if length < size {
             // A crash while it was written: nobody was told that it is kept.
             let cut = file.set_len(length).and_then(|()| file.sync_all());
-            cut.map_err(|error| Error::io(&format!("cannot cut {}", dir.shown(LOG)), error))?;
+            cut.map_err(|error| {
+                Error::io(&format!("cannot cut {}", dir.shown(format.name)), error)
+            })?;
         }
-        Ok(Ok(Log {
+        Ok(Ok(SealedLog {
+            format,
             seal,
             file,
             sequence,
@@ -173,15 +227,16 @@ impl Log {
     ///
     /// # Errors
     /// `TooLarge`; what the disk says. Then the record is not in the log, or the log is doubtful.
-    pub(super) fn append(&mut self, dir: &Dir, record: &[u8]) -> Result<()> {
+    pub(super) fn append(&mut self, dir: &PrivateDir, record: &[u8]) -> Result<()> {
+        let name = self.format.name;
         let sealed = self.seal.seal(self.sequence, record)?;
-        let failed = |error| Error::io(&format!("cannot write {}", dir.shown(LOG)), error);
+        let failed = |error| Error::io(&format!("cannot write {}", dir.shown(name)), error);
         if let Err(error) = self.file.write_all_at(&sealed, self.length) {
             self.doubtful = self.file.set_len(self.length).is_err();
             return Err(failed(error));
         }
         if let Err(error) = self.file.sync_data() {
-            // What the disk holds now is unknown, and a second fsync would not tell.
+            // The disk's content is unknown now, and a second fsync would not tell.
             self.doubtful = true;
             let _ = self.file.set_len(self.length);
             return Err(failed(error));
@@ -193,8 +248,8 @@ impl Log {
 
     /// Tells whether the log has to be rewritten before anything is appended: an error left the
     /// disk in doubt, or somebody removed or replaced the file.
-    pub(super) fn is_doubtful(&self, dir: &Dir) -> bool {
-        self.doubtful || !dir.is_named(LOG, &self.file)
+    pub(super) fn is_doubtful(&self, dir: &PrivateDir) -> bool {
+        self.doubtful || !dir.is_named(self.format.name, &self.file)
     }
 
     /// Length of the file in bytes.
@@ -215,10 +270,10 @@ struct Seal {
 }
 
 impl Seal {
-    fn new(key: &Arc<Key>) -> Result<Seal> {
+    fn new(format: Format, key: &Arc<Key>) -> Result<Seal> {
         let mut header = [0; HEADER];
-        header[..WORDS.len()].copy_from_slice(WORDS);
-        super::fill_random(&mut header[WORDS.len()..])?;
+        header[..WORDS].copy_from_slice(format.words);
+        super::fill_random(&mut header[WORDS..])?;
         Ok(Seal::with_header(key, header))
     }
 
@@ -233,7 +288,7 @@ impl Seal {
     }
 
     fn seal(&self, sequence: u64, record: &[u8]) -> Result<Vec<u8>> {
-        let too_large = || Error::new(Kind::TooLarge, "too many blobs for one record of the log");
+        let too_large = || Error::new(Kind::TooLarge, "larger than a record of a log can be");
         let length = u32::try_from(record.len() + TAG).map_err(|_| too_large())?;
         if length > LARGEST {
             return Err(too_large());
@@ -294,8 +349,8 @@ impl Seal {
     }
 }
 
-fn is_newer(header: &[u8; HEADER]) -> bool {
-    let mut expected = *WORDS;
+fn is_newer(format: Format, header: &[u8; HEADER]) -> bool {
+    let mut expected = *format.words;
     expected[VERSION] = header[VERSION];
-    header[..WORDS.len()] == expected && (b'2'..=b'9').contains(&header[VERSION])
+    header[..WORDS] == expected && (b'2'..=b'9').contains(&header[VERSION])
 }

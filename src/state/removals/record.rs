@@ -1,11 +1,27 @@
-//! What one record of the log says, and how it is spelled.
+//! One record of the log: its meaning and its spelling.
 //!
-//! The module documentation of [`super`] describes the format.
+//! A record is one line of words separated by single spaces, filled up with line ends to a multiple
+//! of 256 bytes:
+//!
+//! ```text
+//! removed  <blob id> <blob name> <seconds.nanoseconds> <lineage> [<blob name>...]
+//! removed-version  <as removed, to the lineage> <version id>... [<blob name>...]
+//! went     (<version id> <blob name> <seconds.nanoseconds> <lineage> replaced|gone)...
+//! restored <blob id>
+//! begin    <intent, 16 hex> <folder> publish [<blob name>...] remove [<blob name>...]
+//! finish   <intent>
+//! ```
+//!
+//! Ids and lineages have 64 hex digits, blob names 40. The names at the end of `removed` are
+//! those of the versions that the removed one replaced. A version id stands for the content of a
+//! blob, whatever its bytes are; removals of older versions of DDS know the bytes alone. `went`
+//! records versions that left the store without being removed here. Other words belong to newer
+//! versions of DDS and are kept as they are; a newer format has another digit in the header.
 
 use std::fmt::Write as _;
 
-use super::{Intent, IntentId, Lineage, Removal, Went};
-use crate::ids::{BlobId, BlobName, Folder, VersionId};
+use crate::ids::{BlobId, BlobName, Folder, VersionId, hex_digits, unhex};
+use crate::state::{Departure, Intent, IntentId, Lineage, Removal};
 
 /// Records are filled up to a multiple of this, so that their sizes tell less.
 const PADDING: usize = 256;
@@ -22,7 +38,7 @@ pub(super) enum Record {
     /// They are all in place, or all taken back.
     Finish(IntentId),
     /// These went from the store.
-    Went(Vec<Went>),
+    Departed(Vec<Departure>),
     /// Something that a newer version wrote: kept as it is.
     Unknown(Vec<u8>),
 }
@@ -40,7 +56,7 @@ impl Record {
                     replaces,
                     at,
                 } = removal;
-                let (id, lineage) = (hex(id.as_bytes()), hex(&lineage.0));
+                let (id, lineage) = (hex_digits(id.as_bytes()), hex_digits(&lineage.0));
                 let word = if versions.is_empty() {
                     "removed"
                 } else {
@@ -48,30 +64,31 @@ impl Record {
                 };
                 let mut text = format!("{word} {id} {name} {at} {lineage}");
                 for version in versions {
-                    write!(text, " {}", hex(version.as_bytes()))
+                    write!(text, " {}", hex_digits(version.as_bytes()))
                         .expect("a String takes everything");
                 }
                 names(&mut text, replaces);
                 text
             }
-            Record::Went(all) => {
+            Record::Departed(all) => {
                 let mut text = "went".to_owned();
                 for went in all {
-                    let Went {
+                    let Departure {
                         version,
                         name,
                         lineage,
                         replaced,
                         at,
                     } = went;
-                    let (version, lineage) = (hex(version.as_bytes()), hex(&lineage.0));
+                    let (version, lineage) =
+                        (hex_digits(version.as_bytes()), hex_digits(&lineage.0));
                     let how = if *replaced { "replaced" } else { "gone" };
                     write!(text, " {version} {name} {at} {lineage} {how}")
                         .expect("a String takes everything");
                 }
                 text
             }
-            Record::Restored(id) => format!("restored {}", hex(id.as_bytes())),
+            Record::Restored(id) => format!("restored {}", hex_digits(id.as_bytes())),
             Record::Begin(id, intent) => {
                 let mut text = format!("begin {:016x} {} publish", id.0, intent.folder.name());
                 names(&mut text, &intent.publish);
@@ -120,7 +137,7 @@ fn parse(text: &str) -> Option<Record> {
         "went" => {
             let mut all = Vec::new();
             while let Some(version) = words.next() {
-                all.push(Went {
+                all.push(Departure {
                     version: version_id(version)?,
                     name: words.next()?.parse().ok()?,
                     at: words.next()?.parse().ok()?,
@@ -132,7 +149,7 @@ fn parse(text: &str) -> Option<Record> {
                     },
                 });
             }
-            Record::Went(all)
+            Record::Departed(all)
         }
         "restored" => Record::Restored(BlobId::from_digest(unhex(words.next()?)?)),
         "begin" => {
@@ -176,25 +193,6 @@ fn intent_id(word: &str) -> Option<IntentId> {
     Some(IntentId(id))
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-    }
-    text
-}
-
-pub(super) fn unhex(word: &str) -> Option<[u8; 32]> {
-    if word.len() != 64 || !word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&word[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,9 +229,9 @@ mod tests {
             intent(vec![], vec![name(3)]),
             intent(vec![name(1)], vec![name(2), name(3)]),
             Record::Finish(IntentId(0)),
-            Record::Went(
+            Record::Departed(
                 [true, false]
-                    .map(|replaced| Went {
+                    .map(|replaced| Departure {
                         version: version(3),
                         name: name(4),
                         lineage: Lineage::from_digest([7; 32]),

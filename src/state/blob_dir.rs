@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::MemfdFlags;
 use sha1::Digest as _;
 
-use super::dir::Dir;
+use super::private_dir::PrivateDir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobName;
 
@@ -16,27 +16,27 @@ use crate::ids::BlobName;
 pub(super) type Writing<'a> = dyn FnMut(&mut (dyn Write + Send + Sync)) -> Result<BlobName> + 'a;
 
 /// Blobs by name.
-pub(super) enum Place {
+pub(super) enum BlobDir {
     /// Files `<40 hex>.asc`, readable by their owner only.
-    Disk(Dir),
+    Disk(PrivateDir),
     /// For a mount without state.
     Memory(Mutex<HashMap<BlobName, Vec<u8>>>),
 }
 
-impl Place {
+impl BlobDir {
     /// Lets `write` make a blob, and keeps it once it is whole.
     ///
-    /// On disk its bytes are durable then; its name is, after [`Place::sync`].
+    /// On disk its bytes are durable then; its name is, after [`BlobDir::sync`].
     pub(super) fn add(&self, write: &mut Writing<'_>) -> Result<(BlobName, u64)> {
         match self {
-            Place::Disk(dir) => {
+            BlobDir::Disk(dir) => {
                 let temporary = dir.temporary()?;
                 let mut file = temporary.file();
                 let (name, length) = fill(&mut file, write)?;
                 temporary.place(&name.file_name(), length)?;
                 Ok((name, length))
             }
-            Place::Memory(blobs) => {
+            BlobDir::Memory(blobs) => {
                 let mut bytes = Vec::new();
                 let added = fill(&mut bytes, write)?;
                 lock(blobs).insert(added.0, bytes);
@@ -48,25 +48,25 @@ impl Place {
     /// Makes the names survive a power cut.
     pub(super) fn sync(&self) -> Result<()> {
         match self {
-            Place::Disk(dir) => dir.sync(),
-            Place::Memory(_) => Ok(()),
+            BlobDir::Disk(dir) => dir.sync(),
+            BlobDir::Memory(_) => Ok(()),
         }
     }
 
     pub(super) fn has(&self, name: BlobName) -> Result<bool> {
         match self {
-            Place::Disk(dir) => dir.has(&name.file_name()),
-            Place::Memory(blobs) => Ok(lock(blobs).contains_key(&name)),
+            BlobDir::Disk(dir) => dir.has(&name.file_name()),
+            BlobDir::Memory(blobs) => Ok(lock(blobs).contains_key(&name)),
         }
     }
 
     /// Opens a blob for reading, at its beginning.
     pub(super) fn open(&self, name: BlobName) -> Result<File> {
         match self {
-            Place::Disk(dir) => dir
+            BlobDir::Disk(dir) => dir
                 .open(&name.file_name(), false)?
                 .ok_or_else(|| missing(name)),
-            Place::Memory(blobs) => {
+            BlobDir::Memory(blobs) => {
                 let blobs = lock(blobs);
                 let bytes = blobs.get(&name).ok_or_else(|| missing(name))?;
                 let failed = |error| Error::io("cannot make a file in RAM", error);
@@ -84,10 +84,10 @@ impl Place {
     /// Reads a blob whole.
     pub(super) fn read(&self, name: BlobName, limit: u64) -> Result<Vec<u8>> {
         let bytes = match self {
-            Place::Disk(dir) => dir
+            BlobDir::Disk(dir) => dir
                 .read(&name.file_name(), limit)?
                 .ok_or_else(|| missing(name))?,
-            Place::Memory(blobs) => lock(blobs)
+            BlobDir::Memory(blobs) => lock(blobs)
                 .get(&name)
                 .cloned()
                 .ok_or_else(|| missing(name))?,
@@ -106,8 +106,8 @@ impl Place {
     /// Removes a blob; one that is not there is no error.
     pub(super) fn remove(&self, name: BlobName) -> Result<()> {
         match self {
-            Place::Disk(dir) => dir.remove(&name.file_name()).map(drop),
-            Place::Memory(blobs) => {
+            BlobDir::Disk(dir) => dir.remove(&name.file_name()).map(drop),
+            BlobDir::Memory(blobs) => {
                 lock(blobs).remove(&name);
                 Ok(())
             }
@@ -117,7 +117,7 @@ impl Place {
     /// Lists the blobs in the order of their names.
     pub(super) fn names(&self) -> Result<Vec<BlobName>> {
         let mut names: Vec<BlobName> = match self {
-            Place::Disk(dir) => {
+            BlobDir::Disk(dir) => {
                 let names = dir.names()?.into_iter();
                 let blob = |name: String| {
                     let blob: BlobName = name.strip_suffix(".asc")?.parse().ok()?;
@@ -125,7 +125,7 @@ impl Place {
                 };
                 names.filter_map(blob).collect()
             }
-            Place::Memory(blobs) => lock(blobs).keys().copied().collect(),
+            BlobDir::Memory(blobs) => lock(blobs).keys().copied().collect(),
         };
         names.sort_unstable();
         Ok(names)

@@ -1,24 +1,39 @@
 //! The log in use: found or made at the start, appended to, rewritten when much of it is void.
+//!
+//! - A damaged log is set aside, a new one continues with the records that could be read, and
+//!   [`crate::state::State::notices`] tells.
+//! - When more than half of a log of 64 KiB is void (finished intents, replaced and old removals)
+//!   it is rewritten: temporary file, fsync, rename, fsync of the directory. Removals of more than
+//!   two years ago are dropped then.
+//! - An older copy of the whole file cannot be told from the present one. Removals made since are
+//!   forgotten, so those messages show again if a peer brings them back, and intents finished since
+//!   count as unfinished: whoever completes them must bear that their staged files are gone.
 
 use std::sync::Arc;
 
-use super::KeyWrap;
-use super::dir::Dir;
-use super::key::{self, KEY, Key};
 use super::ledger::Ledger;
-use super::log::{LOG, Log};
 use super::record::Record;
 use crate::error::Result;
 use crate::ids::Timestamp;
+use crate::state::KeyWrap;
+use crate::state::key::{self, KEY, Key};
+use crate::state::private_dir::PrivateDir;
+use crate::state::sealed_log::{Format, SealedLog};
+
+/// The log of removals, departures and intents.
+pub(in crate::state) const LOG: Format = Format {
+    name: "log",
+    words: b"dds state log 1\n",
+};
 
 /// Bytes of the smallest log that is worth rewriting.
 const SMALLEST: u64 = 64 << 10;
 
 /// The log, its key, and the directory of both.
 pub(super) struct Journal {
-    dir: Dir,
+    dir: PrivateDir,
     key: Arc<Key>,
-    log: Log,
+    log: SealedLog,
     /// Bytes of the log that say nothing any more.
     void: u64,
     /// Length from which rewriting is tried again after it failed.
@@ -29,9 +44,9 @@ impl Journal {
     /// Reads what there is into an empty ledger, or starts anew if nothing was ever there.
     ///
     /// # Errors
-    /// Those of [`super::State::open`]; what wrapping a new key says, and then nothing was made.
+    /// Those of [`crate::state::State::open`]; what wrapping a new key says, and then nothing was made.
     pub(super) fn open(
-        dir: Dir,
+        dir: PrivateDir,
         wrap: &dyn KeyWrap,
         ledger: &mut Ledger,
         notices: &mut Vec<String>,
@@ -40,20 +55,20 @@ impl Journal {
             let key = Key::new()?;
             let wrapped = key.wrap(&dir, wrap)?;
             // In this order a log that is missing beside a key was there once.
-            let log = Log::create(&dir, &key, &[])?;
+            let log = SealedLog::create(LOG, &dir, &key, &[])?;
             key::write(&dir, &wrapped)?;
             return Ok(Journal::new(dir, key, log, 0));
         };
-        let Some(file) = dir.open(LOG, true)? else {
+        let Some(file) = dir.open(LOG.name, true)? else {
             notices.push(format!(
                 "{} is missing though {KEY} is there: what was removed is forgotten",
-                dir.shown(LOG)
+                dir.shown(LOG.name)
             ));
-            let log = Log::create(&dir, &key, &[])?;
+            let log = SealedLog::create(LOG, &dir, &key, &[])?;
             return Ok(Journal::new(dir, key, log, 0));
         };
         let mut void = 0;
-        let found = Log::read(&dir, &key, file, |record| {
+        let found = SealedLog::read(LOG, &dir, &key, file, |record| {
             void += ledger.apply(Record::decode(record));
         })?;
         let log = match found {
@@ -69,7 +84,7 @@ impl Journal {
         Ok(Journal::new(dir, key, log, void))
     }
 
-    fn new(dir: Dir, key: Arc<Key>, log: Log, void: u64) -> Journal {
+    fn new(dir: PrivateDir, key: Arc<Key>, log: SealedLog, void: u64) -> Journal {
         Journal {
             dir,
             key,
@@ -114,20 +129,25 @@ impl Journal {
 }
 
 /// Sets a damaged log aside and starts a new one with what could be read.
-fn replace(dir: &Dir, key: &Arc<Key>, ledger: &Ledger, damage: &str) -> Result<(Log, String)> {
+fn replace(
+    dir: &PrivateDir,
+    key: &Arc<Key>,
+    ledger: &Ledger,
+    damage: &str,
+) -> Result<(SealedLog, String)> {
     let mut number = 1_u32;
-    let mut aside = format!("{LOG}.damaged-{number}");
+    let mut aside = format!("{}.damaged-{number}", LOG.name);
     while dir.has(&aside)? {
         number += 1;
-        aside = format!("{LOG}.damaged-{number}");
+        aside = format!("{}.damaged-{number}", LOG.name);
     }
-    dir.set_aside(LOG, &aside)?;
+    dir.set_aside(LOG.name, &aside)?;
     let records: Vec<_> = ledger.records().collect();
-    let log = Log::create(dir, key, &records)?;
+    let log = SealedLog::create(LOG, dir, key, &records)?;
     let notice = format!(
         "{} was damaged ({damage}): {} removals and {} unfinished sendings could be read, others \
          are forgotten; the damaged file is now {}",
-        dir.shown(LOG),
+        dir.shown(LOG.name),
         ledger.removals().count(),
         ledger.intents().count(),
         dir.shown(&aside)

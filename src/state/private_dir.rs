@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::bounds::Room;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Timestamp;
 
@@ -21,6 +20,10 @@ const TEMPORARY: &str = ".tmp-";
 const LOCK: &str = "lock";
 /// How long the lock of somebody who is just ending is waited for.
 const LINGERING: Duration = Duration::from_millis(200);
+
+/// Bytes that are left to others on the disk, if that is not more than this part of it.
+const RESERVE: u64 = 64 << 20;
+const PART: u64 = 50;
 
 /// What tells a file from another one, and its bytes from those that it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +38,36 @@ pub struct Look {
     pub mtime: Timestamp,
 }
 
+/// Bytes of a disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Left for its users.
+    pub(super) available: u64,
+    pub(super) total: u64,
+}
+
+impl Room {
+    /// What is left to others.
+    pub(super) fn reserve(self) -> u64 {
+        RESERVE.min(self.total / PART)
+    }
+
+    /// Tells whether so many bytes may be written.
+    pub(super) fn has(self, bytes: u64) -> bool {
+        bytes.saturating_add(self.reserve()) <= self.available
+    }
+}
+
 /// An open directory. Keeps meaning the same one if it is renamed.
-pub(super) struct Dir {
+pub(super) struct PrivateDir {
     fd: OwnedFd,
     /// For sentences only.
     path: PathBuf,
 }
 
-impl Dir {
+impl PrivateDir {
     /// Opens a directory that only its owner may enter, making it and its parents if missing.
-    pub(super) fn make(path: &Path) -> Result<Dir> {
+    pub(super) fn make(path: &Path) -> Result<PrivateDir> {
         let mut missing = Vec::new();
         let mut base = path;
         while !base.as_os_str().is_empty() && !base.exists() {
@@ -63,22 +86,22 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|errno| failed("open", path, errno))?;
-        Dir::private(fd, path.to_owned())
+        PrivateDir::private(fd, path.to_owned())
     }
 
     /// Opens a directory in this one, making it if missing.
-    pub(super) fn child(&self, name: &str) -> Result<Dir> {
+    pub(super) fn child(&self, name: &str) -> Result<PrivateDir> {
         let path = self.path.join(name);
         make_one(&self.fd, name).map_err(|errno| failed("make", &path, errno))?;
         sync(&self.fd).map_err(|errno| failed("sync", &self.path, errno))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())
             .map_err(|errno| failed("open", &path, errno))?;
-        Dir::private(fd, path)
+        PrivateDir::private(fd, path)
     }
 
     /// Refuses what belongs to others, and shuts out everybody else.
-    fn private(fd: OwnedFd, path: PathBuf) -> Result<Dir> {
+    fn private(fd: OwnedFd, path: PathBuf) -> Result<PrivateDir> {
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("look at", &path, errno))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             let sentence = format!("{} belongs to another user", shown(&path));
@@ -91,7 +114,7 @@ impl Dir {
                 Err(errno) => return Err(failed("make private", &path, errno)),
             }
         }
-        Ok(Dir { fd, path })
+        Ok(PrivateDir { fd, path })
     }
 
     /// Path of a file here, for sentences.
@@ -294,7 +317,7 @@ impl Dir {
 
     /// Makes an empty file that vanishes unless it is placed.
     pub(super) fn temporary(&self) -> Result<Temporary<'_>> {
-        let name = Dir::temporary_name()?;
+        let name = PrivateDir::temporary_name()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&self.fd, name.as_str(), flags, mode)
@@ -327,7 +350,7 @@ pub(super) fn is_locked(dir: &Path) -> bool {
 
 /// A file without its name yet, unlinked when dropped.
 pub(super) struct Temporary<'a> {
-    dir: &'a Dir,
+    dir: &'a PrivateDir,
     /// `None` once it was placed.
     name: Option<String>,
     file: File,
