@@ -22,17 +22,25 @@ pub(super) fn unlock(
     let mut given = None;
     if keys.is_empty() {
         let files = configured(config)?.into_iter();
-        return files
-            .map(|file| {
-                must_be_private(&file)?;
-                unlock_one(&file, passphrase, &mut given)
-            })
-            .collect();
+        let unlocked = files.map(|file| {
+            must_be_private(&file)?;
+            unlock_one(&file, passphrase, &mut given)
+        });
+        return unlocked.collect::<Outcome<_>>().map(with_roles);
     }
     let files = keys.iter();
-    files
-        .map(|file| unlock_one(file, passphrase, &mut given))
-        .collect()
+    let unlocked = files.map(|file| unlock_one(file, passphrase, &mut given));
+    unlocked.collect::<Outcome<_>>().map(with_roles)
+}
+
+/// The first identity writes; the others are those of former times, and only read.
+fn with_roles(identities: Vec<Identity>) -> Vec<Identity> {
+    let identities = identities.into_iter().enumerate();
+    let with_role = |(place, identity): (usize, Identity)| match place {
+        0 => identity,
+        _ => identity.into_former(),
+    };
+    identities.map(with_role).collect()
 }
 
 /// The key files without `--key`: those of the configuration, else `identity.asc` beside it.

@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::open::Stop;
 use super::refusal::Refusal;
 use super::{Identity, SessionKey};
+use crate::ids::Fingerprint;
 
 /// Private-key operations on the session key packets of one blob.
 const MOST_ATTEMPTS: usize = 256;
@@ -34,11 +35,15 @@ impl KeySearch<'_> {
             Option<SymmetricAlgorithm>,
             &pgp::crypto::SessionKey,
         ) -> Result<SymmetricAlgorithm, Misfit>,
-    ) -> Result<(SymmetricAlgorithm, pgp::crypto::SessionKey), Stop> {
+    ) -> Result<Found, Stop> {
         if let Some(known) = self.known {
             let key = known.key();
             if let Ok(used) = attempt(known.cipher, &key) {
-                return Ok((used, key));
+                return Ok(Found {
+                    cipher: used,
+                    key,
+                    opened_by: None,
+                });
             }
         }
         self.try_keys(keys, cipher, budget, attempt)
@@ -54,21 +59,23 @@ impl KeySearch<'_> {
             Option<SymmetricAlgorithm>,
             &pgp::crypto::SessionKey,
         ) -> Result<SymmetricAlgorithm, Misfit>,
-    ) -> Result<(SymmetricAlgorithm, pgp::crypto::SessionKey), Stop> {
-        let mut failure = Stop::NotMine;
+    ) -> Result<Found, Stop> {
+        let (mut failure, mut unasked) = (Stop::NotMine, None);
         let named = keys.iter().filter(|key| key.recipient().is_some());
         let hidden = keys.iter().filter(|key| key.recipient().is_none());
         let (mut tried, mut attempts) = (0, 0);
         for packet in named.chain(hidden) {
             let mut counted = false;
             let identities = self.identities.iter();
-            for pair in identities.flat_map(Identity::decryption_keys) {
-                let handle = pgp::KeyHandle::from(pair.public().fingerprint());
+            let keys =
+                identities.flat_map(|mine| mine.decryption_keys().map(move |key| (mine, key)));
+            for (mine, secret) in keys {
+                let handle = pgp::KeyHandle::from(secret.public().fingerprint());
                 let for_me = packet.recipient().is_none_or(|to| to.aliases(&handle));
-                if !for_me || packet.pk_algo() != pair.public().pk_algo() {
+                if !for_me || packet.pk_algo() != secret.public().pk_algo() {
                     continue;
                 }
-                if let Some(refusal) = Refusal::of_key(pair.public()) {
+                if let Some(refusal) = Refusal::of_key(secret.public()) {
                     // Only its name tells whether it is for this key.
                     if packet.recipient().is_some() {
                         failure = Stop::Refused(refusal);
@@ -82,20 +89,40 @@ impl KeySearch<'_> {
                     return Err(failure);
                 }
                 budget.time()?;
-                let Some((found, key)) = packet.decrypt(&mut pair.clone(), cipher) else {
-                    continue;
+                let (found, key) = match secret.decrypt(packet, cipher) {
+                    Ok(Some(session)) => session,
+                    Ok(None) => continue,
+                    // Another key may open it, so this counts only if none does.
+                    Err(why) => {
+                        unasked = unasked.or(Some(Stop::Failed(why)));
+                        continue;
+                    }
                 };
                 // The session key was meant for me, so if it does not fit the container is
                 // broken.
                 failure = match attempt(found, &key) {
-                    Ok(used) => return Ok((used, key)),
+                    Ok(used) => {
+                        return Ok(Found {
+                            cipher: used,
+                            key,
+                            opened_by: Some(mine.fingerprint()),
+                        });
+                    }
                     Err(Misfit::Wrong) => Stop::Damaged,
                     Err(Misfit::Refused(refusal)) => Stop::Refused(refusal),
                 };
             }
         }
-        Err(failure)
+        Err(unasked.unwrap_or(failure))
     }
+}
+
+/// A session key that opens a container.
+pub(super) struct Found {
+    pub cipher: SymmetricAlgorithm,
+    pub key: pgp::crypto::SessionKey,
+    /// The identity whose key opened its packet; `None` if it was known.
+    pub opened_by: Option<Fingerprint>,
 }
 
 /// Why a session key does not open the container.

@@ -48,7 +48,7 @@ pub use ciphertext::{Ciphertext, Rereadable};
 pub use condition::Condition;
 pub use endorsement::{Endorsement, Endorsements, Endorsers};
 pub use generate::{NewIdentity, Profile, email_of, generate};
-pub use identity::Identity;
+pub use identity::{Identity, Role};
 pub use notations::{Notations, RESERVED};
 pub use open::{Examined, Facts, Keyring, Limits, Opened, Outcome, examine, open};
 pub use outline::{Inspected, Outline, inspect, outline};

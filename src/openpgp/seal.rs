@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
 
-use pgp::crypto::{KeyPair, mpi};
+use pgp::crypto::hash::Context;
+use pgp::crypto::mpi;
 use pgp::packet::one_pass_sig::{OnePassSig3, OnePassSig6};
 use pgp::packet::signature::SignatureBuilder;
 use pgp::packet::{Packet, Signature};
@@ -16,6 +17,7 @@ use sha1::Digest as _;
 use zeroize::Zeroizing;
 
 use super::certificate::PublicKey;
+use super::identity::SecretKey;
 use super::packets::tag;
 use super::padding::{StoredBlocks, padded, stored};
 use super::parts::{Cut, Frame, HEADER};
@@ -326,9 +328,8 @@ fn sign(request: &SealRequest<'_, '_>, created: SystemTime) -> Result<(Packets, 
     let mut before = Zeroizing::new(Vec::new());
     let mut signatures = Vec::new();
     let last = signers.len() - 1;
-    for (i, signer) in signers.iter_mut().enumerate() {
-        let cannot = |why| failed(Kind::Invalid, "signing", why);
-        let (one_pass, signature) = sign_by(signer, request, created, i == last).map_err(cannot)?;
+    for (i, signer) in signers.into_iter().enumerate() {
+        let (one_pass, signature) = sign_by(signer, request, created, i == last)?;
         before.extend_from_slice(&one_pass);
         signatures.push(signature);
     }
@@ -358,16 +359,29 @@ fn hash_for(key: &PublicKey) -> HashAlgorithm {
 
 /// Returns one signature's two packets.
 fn sign_by(
-    signer: &mut KeyPair,
+    signer: &dyn SecretKey,
     request: &SealRequest<'_, '_>,
     created: SystemTime,
     last: bool,
-) -> pgp::Result<(Packets, Signature)> {
-    let algorithm = hash_for(signer.public());
-    let version = signer.public().version();
+) -> Result<(Packets, Signature)> {
+    let prepared = prepare_signature(signer.public(), request, created, last);
+    let prepared = prepared.map_err(|why| failed(Kind::Invalid, "signing", why));
+    let (one_pass, signature, digested) = prepared?;
+    Ok((one_pass, signer.sign(signature, digested)?))
+}
+
+/// Returns the packet that announces a signature, the signature's fields, and the digest of the
+/// content.
+fn prepare_signature(
+    key: &PublicKey,
+    request: &SealRequest<'_, '_>,
+    created: SystemTime,
+    last: bool,
+) -> pgp::Result<(Packets, SignatureBuilder, Context)> {
+    let algorithm = hash_for(key);
+    let version = key.version();
     let mut hash = algorithm.context()?.for_signature(version);
     let mut signature = SignatureBuilder::new(SignatureType::Binary).set_hash_algo(algorithm);
-    let key = signer.public();
     let one_pass = if version == 6 {
         let mut salt = vec![0; algorithm.salt_size()?];
         pgp::crypto::random(&mut salt)?;
@@ -396,8 +410,7 @@ fn sign_by(
         hash.update(piece);
         Ok::<(), pgp::anyhow::Error>(())
     })?;
-    let signature = signature.sign_hash(signer, hash)?;
-    Ok((Zeroizing::new(one_pass.to_vec()?), signature))
+    Ok((Zeroizing::new(one_pass.to_vec()?), signature, hash))
 }
 
 /// Returns what a literal data packet has before the content (RFC 9580, 5.9).

@@ -1,34 +1,72 @@
 //! My own keys, unlocked.
+//!
+//! An [`Identity`] is one certificate of mine and the [`SecretKey`]s that belong to it. Nobody above
+//! knows where the secrets are: [`file`] takes them from a key file into this process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
 
-use pgp::cert::prelude::*;
-use pgp::crypto::{KeyPair, Password};
-use pgp::packet::Key;
-use pgp::packet::key::{KeyParts, KeyRole};
+use pgp::crypto::hash::Context;
+use pgp::packet::signature::SignatureBuilder;
+use pgp::packet::{PKESK, Signature};
 use pgp::parse::Parse as _;
-use pgp::types::{KeyFlags, RevocationStatus};
+use pgp::types::{RevocationStatus, SymmetricAlgorithm};
 use pgp::{Packet, PacketPile};
 
-use super::certificate::{PublicKey, bodies, certs};
+use super::certificate::PublicKey;
 use super::condition::may_sign;
-use super::protection::{self, Locked};
-use super::shortcomings::{
-    Whereabouts, all_elsewhere, encryption_keys_here, missing_signer, shortcomings,
-};
+use super::shortcomings::encryption_keys_here;
 use super::{Certificate, failed, policy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
-use crate::plaintext::Passphrase;
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+/// One secret key that can be used now, wherever its secret is.
+pub(super) trait SecretKey: Send + Sync {
+    /// Returns the public part.
+    fn public(&self) -> &PublicKey;
+
+    /// Opens a session key packet; `None` if it is for another key. `cipher` is that of the
+    /// container, where the container names it.
+    ///
+    /// # Errors
+    /// If the key cannot be asked at this moment, so that nobody knows whether it is its packet.
+    fn decrypt(
+        &self,
+        packet: &PKESK,
+        cipher: Option<SymmetricAlgorithm>,
+    ) -> Result<Option<Session>>;
+
+    /// Finishes a signature over the data that was digested.
+    ///
+    /// # Errors
+    /// `Invalid` if the signature cannot be put together; others if the key cannot be asked.
+    fn sign(&self, signature: SignatureBuilder, digested: Context) -> Result<Signature>;
+}
+
+/// A decrypted session key, and its cipher where the packet names it.
+pub(super) type Session = (Option<SymmetricAlgorithm>, pgp::crypto::SessionKey);
+
+/// What an identity is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// I write as this one, and read by it.
+    Signer,
+    /// I wrote as this one in the past, and read by it.
+    Former,
+}
 
 /// The unlocked secret keys of one certificate. Zeroed when dropped; neither shown nor copied.
 pub struct Identity {
+    role: Role,
     /// Grows by what others know of it, a revocation above all.
     certificate: Mutex<Certificate>,
-    keys: Vec<KeyPair>,
+    keys: Vec<Box<dyn SecretKey>>,
     /// Fingerprints of those of `keys` that may decrypt, expired and revoked ones included.
     decrypting: Vec<pgp::Fingerprint>,
     /// What it cannot do.
@@ -38,108 +76,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Tells whether a secret key needs a passphrase.
-    ///
-    /// # Errors
-    /// `Invalid` if the file cannot be read, `NoKey` if it holds no secret key, `Unsupported` if
-    /// one is protected in a way that no passphrase opens here.
-    pub fn is_locked(bytes: &[u8]) -> Result<bool> {
-        let cert = secret_cert(bytes)?;
-        check_protection(&cert)?;
-        let mut keys = cert.keys().secret();
-        Ok(keys.any(|key| is_here(key.key()) && key.key().secret().is_encrypted()))
+    /// Makes it one that only reads: I wrote as it in the past.
+    #[must_use]
+    pub fn into_former(self) -> Identity {
+        let role = Role::Former;
+        Identity { role, ..self }
     }
 
-    /// Reads a secret key, armored or binary, and unlocks all of its subkeys.
-    ///
-    /// Secret keys that are elsewhere (on a card, or kept offline) are left out.
-    ///
-    /// # Errors
-    /// `WrongPassphrase` if one is needed and it opens no key; `NoKey` if there is no secret key;
-    /// `Unsupported` if one is protected in a way that is not known; `Invalid` if the file cannot
-    /// be read or holds several certificates, or if its keys have several passphrases.
-    pub fn unlock(bytes: &[u8], passphrase: Option<&Passphrase>) -> Result<Identity> {
-        let cert = secret_cert(bytes)?;
-        let password = passphrase.map(|passphrase| Password::from(passphrase.expose()));
-        let (mut keys, mut decrypting) = (Vec::new(), Vec::new());
-        let (mut opened, mut closed) = (None, None);
-        for amalgamation in cert.keys().secret() {
-            if !is_here(amalgamation.key()) {
-                continue;
-            }
-            let mut key = amalgamation.key().clone();
-            if key.secret().is_encrypted() {
-                let needed = || Error::new(Kind::WrongPassphrase, "a passphrase is needed");
-                let password = password.as_ref().ok_or_else(needed)?;
-                let id = key.keyid();
-                key = match protection::unlock(key, amalgamation.primary(), password) {
-                    Ok(key) => key,
-                    Err(Locked::Form(why)) => return Err(Error::new(Kind::Unsupported, why)),
-                    Err(Locked::Wrong) => {
-                        closed = closed.or(Some(id));
-                        continue;
-                    }
-                };
-                opened = opened.or(Some(id));
-            }
-            if may_decrypt(&amalgamation.into()) {
-                decrypting.push(key.fingerprint());
-            }
-            let unreadable = |why| failed(Kind::Invalid, "cannot use the secret key", why);
-            keys.push(
-                key.role_into_unspecified()
-                    .into_keypair()
-                    .map_err(unreadable)?,
-            );
-        }
-        match (opened, closed) {
-            (Some(opened), Some(closed)) => {
-                let why = format!(
-                    "the passphrase opens the key {opened} and not the key {closed}, which has \
-                     another one: gpg --edit-key {} passwd gives all of them the same, then \
-                     export it again",
-                    cert.fingerprint()
-                );
-                return Err(Error::new(Kind::Invalid, why));
-            }
-            (None, Some(_)) => {
-                let why = "the passphrase is wrong";
-                return Err(Error::new(Kind::WrongPassphrase, why));
-            }
-            (_, None) => {}
-        }
-        if keys.is_empty() {
-            return Err(none_here(&cert));
-        }
-        Ok(Identity {
-            shortcomings: shortcomings(&cert),
-            missing_signer: missing_signer(&cert),
-            certificate: Mutex::new(Certificate::new(cert)?),
-            keys,
-            decrypting,
-        })
-    }
-
-    /// Reads the public part of a secret key file, which need not be unlocked for that.
-    ///
-    /// # Errors
-    /// `NoKey` if there is no secret key; `Invalid` if the file cannot be read; `Unsupported` if
-    /// it is protected in a way that no passphrase opens here.
-    pub fn certificate_of(bytes: &[u8]) -> Result<Certificate> {
-        let cert = secret_cert(bytes)?;
-        if !cert.keys().secret().any(|key| is_here(key.key())) {
-            return Err(none_here(&cert));
-        }
-        check_protection(&cert)?;
-        Certificate::new(cert)
-    }
-
-    /// Tells what a secret key file, which need not be unlocked, cannot do.
-    ///
-    /// # Errors
-    /// As [`Identity::certificate_of`].
-    pub fn shortcomings_of(bytes: &[u8]) -> Result<Vec<String>> {
-        Ok(shortcomings(&secret_cert(bytes)?))
+    /// Returns what it is for.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Tells what it cannot do, a sentence each: what is wrong and what helps.
@@ -165,17 +111,17 @@ impl Identity {
                 _ => None,
             })
             .collect();
-        let opens = |key: &KeyPair| {
+        let opens = |key: &dyn SecretKey| {
             let mut same = packets
                 .iter()
                 .filter(|packet| packet.pk_algo() == key.public().pk_algo());
-            same.any(|packet| packet.decrypt(&mut key.clone(), None).is_some())
+            same.any(|packet| matches!(key.decrypt(packet, None), Ok(Some(_))))
         };
         let wanted = self.encryption_keys();
         let mut wanted = wanted.iter().map(|key| key.fingerprint());
-        wanted.all(|key| {
-            let mut pairs = self.decryption_keys();
-            pairs.any(|pair| pair.public().fingerprint() == key && opens(pair))
+        wanted.all(|wanted| {
+            let mut keys = self.decryption_keys();
+            keys.any(|key| key.public().fingerprint() == wanted && opens(key))
         })
     }
 
@@ -219,8 +165,8 @@ impl Identity {
     }
 
     /// Returns the keys that may open blobs.
-    pub(super) fn decryption_keys(&self) -> impl Iterator<Item = &KeyPair> {
-        let keys = self.keys.iter();
+    pub(super) fn decryption_keys(&self) -> impl Iterator<Item = &dyn SecretKey> {
+        let keys = self.keys.iter().map(|key| &**key);
         keys.filter(|key| self.decrypting.contains(&key.public().fingerprint()))
     }
 
@@ -233,7 +179,10 @@ impl Identity {
     }
 
     /// Returns the newest key that may sign at a time.
-    pub(super) fn signing_key(&self, at: SystemTime) -> Result<KeyPair> {
+    pub(super) fn signing_key(&self, at: SystemTime) -> Result<&dyn SecretKey> {
+        if self.role == Role::Former {
+            return Err(Error::new(Kind::NoKey, "my former key no longer signs"));
+        }
         let policy = policy();
         let unusable = |why| failed(Kind::NoKey, "my key cannot be used", why);
         let certificate = self.certificate();
@@ -251,82 +200,13 @@ impl Identity {
         keys.sort_by_key(|key| key.key().creation_time());
         let mut secrets = keys.iter().rev().filter_map(|key| {
             let wanted = key.key().fingerprint();
-            self.keys
-                .iter()
-                .find(|key| key.public().fingerprint() == wanted)
+            let mut secrets = self.keys.iter();
+            secrets.find(|secret| secret.public().fingerprint() == wanted)
         });
         let none = || match &self.missing_signer {
             Some(why) => Error::new(Kind::NoKey, format!("my key cannot sign: {why}")),
             None => Error::new(Kind::NoKey, "my key cannot sign"),
         };
-        secrets.next().cloned().ok_or_else(none)
+        secrets.next().map(|secret| &**secret).ok_or_else(none)
     }
-}
-
-/// Reads the one certificate with secret keys of a file.
-fn secret_cert(bytes: &[u8]) -> Result<Cert> {
-    let mut all = Vec::new();
-    for body in bodies(bytes)? {
-        let body = body.ok_or_else(|| Error::new(Kind::Invalid, "not a whole key"))?;
-        // A copy of the secret key, locked or not, is not left behind in memory.
-        let body = zeroize::Zeroizing::new(body);
-        let body = protection::with_canonical_numbers(&body);
-        all.extend(certs(&body)?);
-    }
-    if all.is_empty() {
-        return Err(Error::new(Kind::Invalid, "not a secret key"));
-    }
-    let mut secret = all.into_iter().filter(Cert::is_tsk);
-    match (secret.next(), secret.next()) {
-        (Some(cert), None) => Ok(cert),
-        (None, _) => Err(no_secret()),
-        (Some(_), Some(_)) => {
-            let why = "the file holds several secret keys; give each its own file";
-            Err(Error::new(Kind::Invalid, why))
-        }
-    }
-}
-
-/// Refuses secret keys that no passphrase opens here, so that nobody is asked for one in vain.
-fn check_protection(cert: &Cert) -> Result<()> {
-    let mut keys = cert.keys().secret().filter(|key| is_here(key.key()));
-    match keys.find_map(|key| protection::obstacle(key.key())) {
-        Some(why) => Err(Error::new(Kind::Unsupported, why)),
-        None => Ok(()),
-    }
-}
-
-/// Says where the secret keys of a certificate are, none of which is here.
-fn none_here(cert: &Cert) -> Error {
-    let mut places = cert.keys().map(|key| Whereabouts::of(key.key()));
-    let kind = match places.any(|place| place == Whereabouts::Unknown) {
-        true => Kind::Unsupported,
-        false => Kind::NoKey,
-    };
-    Error::new(kind, all_elsewhere(cert))
-}
-
-/// Tells whether the secret is here, not just a note that it is on a card or offline.
-fn is_here<P: KeyParts, R: KeyRole>(key: &Key<P, R>) -> bool {
-    Whereabouts::of(key) == Whereabouts::Here
-}
-
-/// Tells whether a key was ever meant to decrypt, whatever became of it since.
-fn may_decrypt(key: &ErasedKeyAmalgamation<'_, pgp::packet::key::PublicParts>) -> bool {
-    if !key.key().pk_algo().for_encryption() {
-        return false;
-    }
-    let ids = key.cert().userids().filter(|_| key.primary());
-    let ids = ids.flat_map(|id| id.self_signatures().collect::<Vec<_>>());
-    let signatures = key.self_signatures().chain(ids);
-    let flags: Vec<_> = signatures
-        .filter_map(|signature| signature.key_flags())
-        .collect();
-    let meant =
-        |flags: &KeyFlags| flags.for_storage_encryption() || flags.for_transport_encryption();
-    flags.is_empty() || flags.iter().any(meant)
-}
-
-fn no_secret() -> Error {
-    Error::new(Kind::NoKey, "no secret key in it")
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::budget::Budget;
 use super::chunks::{self, Header};
-use super::key_search::{KeySearch, Misfit};
+use super::key_search::{Found, KeySearch, Misfit};
 use super::outline::Outline;
 use super::packets::is_passed_over;
 use super::refusal::Refusal;
@@ -25,7 +25,7 @@ use super::signatures::{Judge, SignatureFacts};
 use super::source::Source;
 use super::{CertIndex, Identity, SessionKey, version};
 use crate::error::{Error, Kind, Result as Fallible};
-use crate::ids::{BlobId, BlobName, VersionId};
+use crate::ids::{BlobId, BlobName, Fingerprint, VersionId};
 use crate::plaintext::{Plaintext, SpillArea};
 
 /// Bytes read at once from the content.
@@ -115,6 +115,9 @@ pub struct Facts {
     pub signatures: Vec<SignatureFacts>,
     /// Opens the blob again without a public-key operation.
     pub session_key: SessionKey,
+    /// The identity of mine whose key opened it, by its primary key; `None` if a session key was
+    /// given.
+    pub opened_by: Option<Fingerprint>,
     /// A good signature is more than a minute ahead of our clock (and at most 48 hours).
     pub clock_ahead: bool,
 }
@@ -163,7 +166,7 @@ pub fn open(
 ///
 /// # Errors
 /// What reading `from` gives; `NoSpace` or `Io` if the content cannot be spilled; `Busy` if the work
-/// was to be given up.
+/// was to be given up; what a key of mine says that cannot be asked, if no other opens the blob.
 pub fn examine(
     from: &mut (dyn Read + Send + Sync),
     length: u64,
@@ -274,6 +277,7 @@ fn finish(
         clock_ahead: signatures.iter().any(|signature| signature.ahead_of(now)),
         signatures,
         session_key,
+        opened_by: inside.opened_by,
     };
     Ok(Outcome::Opened(Box::new(Opened { content, facts })))
 }
@@ -340,6 +344,7 @@ struct Inside {
     /// `None` for a signature that cannot be read.
     signatures: Vec<Option<Signature>>,
     session_key: Option<SessionKey>,
+    opened_by: Option<Fingerprint>,
 }
 
 struct Reader<'a> {
@@ -552,11 +557,18 @@ impl Reader<'_> {
                 .map_err(|_| Misfit::Wrong)
                 .map(|()| cipher)
         };
-        let (used, key) = self.search.find(keys, cipher, &self.budget, attempt)?;
+        let found = self.search.find(keys, cipher, &self.budget, attempt)?;
         self.inside.needs_digest = version_1;
-        self.inside.stage = Stage::Container;
-        self.inside.session_key = Some(SessionKey::new(version_1.then_some(used), &key));
+        self.enter(found, version_1);
         Ok(())
+    }
+
+    /// Notes that the container is open. Only version 1 leaves its cipher to the session key.
+    fn enter(&mut self, found: Found, version_1: bool) {
+        let cipher = version_1.then_some(found.cipher);
+        self.inside.stage = Stage::Container;
+        self.inside.session_key = Some(SessionKey::new(cipher, &found.key));
+        self.inside.opened_by = found.opened_by;
     }
 
     /// Decrypts and reads GnuPG's own container, which the parser does not know.
@@ -580,11 +592,10 @@ impl Reader<'_> {
             true => Ok(cipher),
             false => Err(Misfit::Wrong),
         };
-        let (_, key) = self
+        let found = self
             .search
             .find(keys, Some(cipher), &self.budget, attempt)?;
-        self.inside.stage = Stage::Container;
-        self.inside.session_key = Some(SessionKey::new(None, &key));
+        self.enter(found, false);
         self.walk(&mut chunks, 1, &mut Vec::new())?;
         match chunks.is_at_its_end() {
             true => Ok(()),

@@ -171,6 +171,8 @@ impl Vault {
                     version: receipt.signed.first().copied(),
                 }],
                 session_key: receipt.session_key,
+                // Nobody opened it: it was written here.
+                opened_by: None,
                 clock_ahead: false,
             });
             let version = describe(entry.clone(), receipt.name, receipt.id, &facts, &people);
