@@ -38,7 +38,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
 use crate::vault::{Audience, Vault};
 use crate::view::ops::open::check_length;
-use crate::view::tree::{FileRole, Role, Tree, What};
+use crate::view::tree::{FileRole, NodeData, Role, Tree};
 
 /// How the view behaves; see `dds-mount(1)` for the configuration that sets it.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,7 @@ pub struct View {
     next_handle: AtomicU64,
     errors: error_log::ErrorLog,
     /// What each process saw last.
-    seen: Mutex<draft::read_set::Seen>,
+    read_set: Mutex<draft::read_set::ReadSet>,
     /// What this mount published: digests of contents, and to whom.
     published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
     /// The documents that this mount made.
@@ -152,7 +152,7 @@ impl View {
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
             errors: error_log::ErrorLog::default(),
-            seen: Mutex::default(),
+            read_set: Mutex::default(),
             published: Mutex::default(),
             made_here: Mutex::default(),
             started: Timestamp::now(),
@@ -226,7 +226,7 @@ impl View {
         if let Some(ino) = found {
             // Looked up by its canonical name: it stays listed in this mount.
             if let Some(dir) = tree.dir_mut(ino) {
-                dir.kept = true;
+                dir.listed_while_empty = true;
             }
             return Ok(found);
         }
@@ -242,14 +242,14 @@ impl View {
                 // A name that does not spell its members is only found while it is there.
                 let ino = tree.audience_dir(folder, &audience, &people);
                 if let Some(dir) = tree.dir_mut(ino) {
-                    dir.kept = true;
+                    dir.listed_while_empty = true;
                 }
             }
             return Ok(Some(tree.alias(parent, name, canonical)));
         }
         let ino = tree.audience_dir(folder, &audience, &people);
         if let Some(dir) = tree.dir_mut(ino) {
-            dir.kept = true;
+            dir.listed_while_empty = true;
         }
         Ok(Some(ino))
     }
@@ -271,8 +271,8 @@ impl View {
     pub fn getattr(&self, ino: Ino) -> Result<Attr> {
         let tree = self.tree();
         let node = tree.get(ino).ok_or_else(not_found)?;
-        let attr = match &node.what {
-            What::Dir(dir) => Attr {
+        let attr = match &node.data {
+            NodeData::Dir(dir) => Attr {
                 ino,
                 kind: NodeKind::Directory,
                 size: 0,
@@ -282,7 +282,7 @@ impl View {
                 mode: dir.mode() << 6,
                 links: tree.links_of(dir),
             },
-            What::Alias(target) => Attr {
+            NodeData::Alias(target) => Attr {
                 ino,
                 kind: NodeKind::Symlink,
                 size: target.len() as u64,
@@ -292,7 +292,7 @@ impl View {
                 mode: 0o777,
                 links: 1,
             },
-            What::File(file) => {
+            NodeData::File(file) => {
                 let stat = match (&file.role, &file.open) {
                     (FileRole::Status | FileRole::Errors, None) => {
                         let role = file.role.clone();
@@ -311,7 +311,7 @@ impl View {
     }
 
     /// Size, time and owner's bits of a file of the tree.
-    fn file_stat(&self, file: &tree::File) -> draft::state::Stat {
+    fn file_stat(&self, file: &tree::FileNode) -> draft::state::Stat {
         if let Some(open) = &file.open {
             return open.stat();
         }
@@ -346,9 +346,11 @@ impl View {
     /// # Errors
     /// `NotFound`; `Invalid` for anything but a link.
     pub fn readlink(&self, ino: Ino) -> Result<String> {
-        match &self.tree().get(ino).ok_or_else(not_found)?.what {
-            What::Alias(target) => Ok(target.clone()),
-            What::Dir(_) | What::File(_) => Err(Error::new(Kind::Invalid, "not a symbolic link")),
+        match &self.tree().get(ino).ok_or_else(not_found)?.data {
+            NodeData::Alias(target) => Ok(target.clone()),
+            NodeData::Dir(_) | NodeData::File(_) => {
+                Err(Error::new(Kind::Invalid, "not a symbolic link"))
+            }
         }
     }
 
@@ -373,7 +375,7 @@ impl View {
         let children = dir.children.iter().filter_map(|(name, ino)| {
             Some(DirEntry {
                 ino: *ino,
-                kind: kind_of(&tree.get(*ino)?.what),
+                kind: kind_of(&tree.get(*ino)?.data),
                 name: name.clone(),
             })
         });
@@ -495,11 +497,11 @@ fn document_mode(version: &crate::vault::Version) -> u32 {
     }
 }
 
-fn kind_of(what: &What) -> NodeKind {
+fn kind_of(what: &NodeData) -> NodeKind {
     match what {
-        What::Dir(_) => NodeKind::Directory,
-        What::Alias(_) => NodeKind::Symlink,
-        What::File(_) => NodeKind::File,
+        NodeData::Dir(_) => NodeKind::Directory,
+        NodeData::Alias(_) => NodeKind::Symlink,
+        NodeData::File(_) => NodeKind::File,
     }
 }
 

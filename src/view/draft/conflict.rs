@@ -25,7 +25,7 @@ impl View {
         let Some((parent, name, _)) = self.shown_there(ino) else {
             return;
         };
-        let sight = self.sight(group, parent, &name);
+        let sight = self.last_read(group, parent, &name);
         let saw = |version: &Version| sight.as_ref().is_some_and(|sight| sight.saw(version));
         let mut others = self.tree().other_heads(ino);
         others.retain(|version| saw(version));
@@ -43,7 +43,7 @@ impl View {
         spot: &Spot,
         group: Option<ThreadGroup>,
     ) -> Option<Takeover> {
-        let sight = self.sight(group, spot.parent, OsStr::new(&spot.name))?;
+        let sight = self.last_read(group, spot.parent, OsStr::new(&spot.name))?;
         let key = &sight.head.version.key;
         let heads = self.vault.document(key).filter(|_| sight.is_conflict)?;
         let [head] = &heads.heads()[..] else {
@@ -52,7 +52,7 @@ impl View {
         let is_shown_elsewhere = head
             .blobs()
             .any(|blob| sight.head.blobs().any(|seen| seen.id == blob.id));
-        if !is_shown_elsewhere && !self.made_of(&sight.head, head) {
+        if !is_shown_elsewhere && !self.descends_from(&sight.head, head) {
             return None;
         }
         Some(Takeover {

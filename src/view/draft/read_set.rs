@@ -23,11 +23,11 @@ use crate::view::{ThreadGroup, View, lock};
 /// never read the file.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-type Place = (ThreadGroup, Ino, OsString);
+type ReadName = (ThreadGroup, Ino, OsString);
 
 /// What a process saw under a name.
 #[derive(Clone)]
-pub(in crate::view) struct Sight {
+pub(in crate::view) struct LastRead {
     pub(in crate::view) head: Head,
     /// It was a conflict copy.
     pub(in crate::view) is_conflict: bool,
@@ -43,7 +43,7 @@ pub(in crate::view) enum Instead {
     New,
 }
 
-impl Sight {
+impl LastRead {
     /// Tells whether another head of a document was shown beside its conflict copy.
     pub(in crate::view) fn saw(&self, version: &Version) -> bool {
         self.others.iter().any(|other| other.id == version.id)
@@ -51,22 +51,22 @@ impl Sight {
 }
 
 /// What processes saw, and what was published on top of what.
-pub(in crate::view) struct Seen {
-    opened: LruCache<Place, Sight>,
+pub(in crate::view) struct ReadSet {
+    opened: LruCache<ReadName, LastRead>,
     /// Blobs that this mount published, with those that they replaced.
     published: LruCache<VersionId, Vec<VersionId>>,
 }
 
-impl Default for Seen {
+impl Default for ReadSet {
     fn default() -> Self {
-        Seen {
+        ReadSet {
             opened: LruCache::new(REMEMBERED),
             published: LruCache::new(REMEMBERED),
         }
     }
 }
 
-impl Seen {
+impl ReadSet {
     /// Tells whether a version was made from another one by programs here, or by them alone.
     fn led_to(&self, seen: &Head, current: &Head) -> bool {
         self.trace(seen, current) != Trace::Arrived
@@ -109,24 +109,24 @@ enum Trace {
 
 impl View {
     /// Remembers that a process saw what a file shows now.
-    pub(in crate::view) fn saw(&self, group: Option<ThreadGroup>, ino: Ino) {
+    pub(in crate::view) fn note_read(&self, group: Option<ThreadGroup>, ino: Ino) {
         let others = self.tree().other_heads(ino);
-        self.remember_sight(group, ino, |_| others);
+        self.remember_read(group, ino, |_| others);
     }
 
     /// Remembers that a process made what a file shows now. What arrived beside it meanwhile it has
     /// not seen.
-    pub(in crate::view) fn made(&self, group: Option<ThreadGroup>, ino: Ino) {
-        self.remember_sight(group, ino, |before| {
+    pub(in crate::view) fn note_written(&self, group: Option<ThreadGroup>, ino: Ino) {
+        self.remember_read(group, ino, |before| {
             before.map(|sight| sight.others.clone()).unwrap_or_default()
         });
     }
 
-    fn remember_sight(
+    fn remember_read(
         &self,
         group: Option<ThreadGroup>,
         ino: Ino,
-        others: impl FnOnce(Option<&Sight>) -> Vec<Arc<Version>>,
+        others: impl FnOnce(Option<&LastRead>) -> Vec<Arc<Version>>,
     ) {
         let (Some(group), Some((parent, name, head))) = (group, self.shown_there(ino)) else {
             return;
@@ -136,9 +136,9 @@ impl View {
             tree.shown(ino).is_some_and(|shown| shown.is_conflict)
         };
         let place = (group, parent, name);
-        let mut seen = lock(&self.seen);
+        let mut seen = lock(&self.read_set);
         let others = others(seen.opened.get(&place));
-        let sight = Sight {
+        let sight = LastRead {
             head,
             is_conflict,
             others,
@@ -147,19 +147,19 @@ impl View {
     }
 
     /// Returns what a process saw last under a name.
-    pub(in crate::view) fn sight(
+    pub(in crate::view) fn last_read(
         &self,
         group: Option<ThreadGroup>,
         parent: Ino,
         name: &OsStr,
-    ) -> Option<Sight> {
-        let mut seen = lock(&self.seen);
+    ) -> Option<LastRead> {
+        let mut seen = lock(&self.read_set);
         seen.opened.get(&(group?, parent, name.to_owned())).cloned()
     }
 
     /// Tells whether programs here made one version from another one.
-    pub(in crate::view) fn made_of(&self, before: &Head, now: &Head) -> bool {
-        lock(&self.seen).trace(before, now) == Trace::Reached
+    pub(in crate::view) fn descends_from(&self, before: &Head, now: &Head) -> bool {
+        lock(&self.read_set).trace(before, now) == Trace::Reached
     }
 
     /// Returns where a file is, and what it shows of a document.
@@ -179,11 +179,11 @@ impl View {
         name: &OsStr,
         current: &Head,
     ) -> Option<Instead> {
-        let sight = self.sight(group, parent, name)?;
+        let sight = self.last_read(group, parent, name)?;
         let before = sight.head;
         let same_place = before.version.place == current.version.place
             && before.version.kind == current.version.kind;
-        if !same_place || lock(&self.seen).led_to(&before, current) {
+        if !same_place || lock(&self.read_set).led_to(&before, current) {
             return None;
         }
         // A conflict copy never had its document's name.
@@ -227,7 +227,7 @@ impl View {
     }
 
     /// Remembers a publication: everybody who writes the file has seen it.
-    pub(in crate::view) fn published_on(
+    pub(in crate::view) fn note_publication(
         &self,
         ino: Ino,
         new: &[Arc<Version>],
@@ -235,7 +235,7 @@ impl View {
     ) {
         let parents: Vec<VersionId> = base.iter().map(|version| version.id).collect();
         {
-            let mut seen = lock(&self.seen);
+            let mut seen = lock(&self.read_set);
             for version in new {
                 seen.published.put(version.id, parents.clone());
             }
@@ -254,7 +254,7 @@ impl View {
             writers.collect()
         };
         for writer in writers {
-            self.made(writer, ino);
+            self.note_written(writer, ino);
         }
     }
 }

@@ -46,7 +46,7 @@ impl View {
         let Some((ino, shown, open, mut settles)) = found else {
             return self.settled_before(spot, caller.group);
         };
-        let sight = self.sight(caller.group, spot.parent, OsStr::new(&spot.name));
+        let sight = self.last_read(caller.group, spot.parent, OsStr::new(&spot.name));
         settles.retain(|version| sight.as_ref().is_some_and(|sight| sight.saw(version)));
         let head = shown.head.as_ref().filter(|_| shown.is_conflict);
         let path = head.map(|head| self.saved_path(ino, &head.version));

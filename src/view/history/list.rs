@@ -68,17 +68,17 @@ pub enum OldState {
 }
 
 /// A document as the store and the history know it.
-pub(in crate::view) struct Found {
+pub(in crate::view) struct NoteHistory {
     pub(in crate::view) key: DocKey,
     /// Its node, if it is shown.
     pub(in crate::view) shown: Option<(Ino, Head)>,
     /// Where it is shown, or was last.
     pub(in crate::view) at: String,
     /// Newest first.
-    pub(in crate::view) versions: Vec<One>,
+    pub(in crate::view) versions: Vec<NoteVersion>,
 }
 
-pub(in crate::view) struct One {
+pub(in crate::view) struct NoteVersion {
     pub(in crate::view) version: Arc<Version>,
     /// `None` if it is in the store.
     pub(in crate::view) past: Option<Past>,
@@ -135,7 +135,7 @@ impl View {
         &self,
         path: &str,
         people: &People,
-    ) -> Result<(String, Vec<Found>)> {
+    ) -> Result<(String, Vec<NoteHistory>)> {
         let path = canonical(path, people)?;
         self.look()?;
         self.vault.note_gone();
@@ -158,7 +158,7 @@ impl View {
         Ok((path, found))
     }
 
-    fn find_below(&self, path: &str, people: &People) -> (String, Vec<Found>) {
+    fn find_below(&self, path: &str, people: &People) -> (String, Vec<NoteHistory>) {
         let prefix = match path {
             "" => "notes/".to_owned(),
             path => format!("{path}/"),
@@ -173,7 +173,7 @@ impl View {
     }
 
     /// All documents of which old versions are kept, the one that changed last first.
-    fn documents(&self, people: &People) -> Vec<Found> {
+    fn documents(&self, people: &People) -> Vec<NoteHistory> {
         let mut documents: HashMap<DocKey, Vec<Past>> = HashMap::new();
         for past in self.vault.past() {
             let key = past.version.key.clone();
@@ -190,10 +190,10 @@ impl View {
         found
     }
 
-    fn document_with(&self, key: DocKey, past: Vec<Past>, people: &People) -> Found {
+    fn document_with(&self, key: DocKey, past: Vec<Past>, people: &People) -> NoteHistory {
         let stored = self.vault.versions(&key).into_iter();
         let ids: HashSet<VersionId> = past.iter().map(|past| past.version.id).collect();
-        let one = |version: Arc<Version>, past: Option<Past>| One {
+        let one = |version: Arc<Version>, past: Option<Past>| NoteVersion {
             path: old_path(&version, people),
             names: match &past {
                 Some(past) => past.names.clone(),
@@ -216,7 +216,7 @@ impl View {
             (Some((ino, _)), _) => self.tree().path(*ino),
             (None, last) => last.map_or_else(String::new, |last| last.path.clone()),
         };
-        Found {
+        NoteHistory {
             key,
             shown,
             at,
@@ -249,7 +249,7 @@ impl View {
         tree.at(path).is_some_and(|at| tree.dir(at).is_some())
     }
 
-    fn tell_old(&self, found: &[Found], people: &People, numbered: bool) -> Vec<OldNote> {
+    fn tell_old(&self, found: &[NoteHistory], people: &People, numbered: bool) -> Vec<OldNote> {
         let replaced: HashSet<BlobName> = found
             .iter()
             .flat_map(|found| &found.versions)
@@ -260,7 +260,7 @@ impl View {
         let documents = documents.filter_map(|found| self.vault.document(&found.key));
         let hidden: HashSet<VersionId> = documents.flat_map(|known| known.replaced()).collect();
         let mut number = 0;
-        let mut tell = |one: &One| {
+        let mut tell = |one: &NoteVersion| {
             number += 1;
             let version = &one.version;
             let signer = version.signer.as_ref();
@@ -302,7 +302,7 @@ impl Tree {
     }
 }
 
-impl Found {
+impl NoteHistory {
     fn has(&self, path: &str, here: Option<&(Ino, DocKey, Head)>) -> bool {
         let is_here = here.is_some_and(|(_, key, _)| *key == self.key);
         is_here || self.versions.iter().any(|one| one.path == path)
@@ -316,11 +316,11 @@ impl Found {
 
 /// Puts versions into order: each before those that it replaces, whatever the clocks of their
 /// writers said; else the later signature first.
-fn newest_first(versions: Vec<One>) -> Vec<One> {
+fn newest_first(versions: Vec<NoteVersion>) -> Vec<NoteVersion> {
     let names = versions.iter().enumerate();
     let names = names.flat_map(|(at, one)| one.names.iter().map(move |name| (*name, at)));
     let names: HashMap<BlobName, usize> = names.collect();
-    let older = |one: &One| -> HashSet<usize> {
+    let older = |one: &NoteVersion| -> HashSet<usize> {
         let replaced = one.version.replaces.iter();
         let own = names.get(&one.version.blob).copied();
         replaced

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::BlobKind;
 use crate::plaintext::Plaintext;
 use crate::vault::{Audience, Publication, Version};
-use crate::view::history::list::{Found, One, old_path, own_path, unknown};
+use crate::view::history::list::{NoteHistory, NoteVersion, old_path, own_path, unknown};
 use crate::view::{View, lock};
 
 /// What restoring did.
@@ -62,7 +62,12 @@ impl View {
         }
     }
 
-    fn restore_one(&self, found: &[Found], document: &Found, one: &One) -> Result<Restored> {
+    fn restore_one(
+        &self,
+        found: &[NoteHistory],
+        document: &NoteHistory,
+        one: &NoteVersion,
+    ) -> Result<Restored> {
         let version = &one.version;
         let Some(audience) = version.audience().cloned() else {
             let nobody = "nobody known vouches for this version, so there is nobody to restore it \
@@ -99,7 +104,7 @@ impl View {
     /// Publishes an old version anew and returns where it is shown.
     fn publish_old(
         &self,
-        target: &Found,
+        target: &NoteHistory,
         version: &Version,
         audience: &Audience,
         content: &Plaintext,
@@ -148,8 +153,12 @@ impl View {
 
 /// The document that a version is restored into: its own, unless it is gone and another one was
 /// made from it, as when a note by gpg was saved here.
-fn target_of<'a>(found: &'a [Found], document: &'a Found, version: &Version) -> &'a Found {
-    let made_from_it = |found: &&Found| {
+fn target_of<'a>(
+    found: &'a [NoteHistory],
+    document: &'a NoteHistory,
+    version: &Version,
+) -> &'a NoteHistory {
+    let made_from_it = |found: &&NoteHistory| {
         let shown = found.shown.as_ref();
         shown.is_some_and(|(_, head)| {
             let mut blobs = head.blobs();
@@ -164,15 +173,15 @@ fn target_of<'a>(found: &'a [Found], document: &'a Found, version: &Version) -> 
 }
 
 /// All versions of all documents, in the order of the list.
-fn all(found: &[Found]) -> impl Iterator<Item = (&Found, &One)> {
-    fn versions(document: &Found) -> impl Iterator<Item = (&Found, &One)> {
+fn all(found: &[NoteHistory]) -> impl Iterator<Item = (&NoteHistory, &NoteVersion)> {
+    fn versions(document: &NoteHistory) -> impl Iterator<Item = (&NoteHistory, &NoteVersion)> {
         document.versions.iter().map(move |one| (document, one))
     }
     found.iter().flat_map(versions)
 }
 
 /// Finds the version of a number or a name.
-fn choose<'a>(found: &'a [Found], which: &str) -> Result<(&'a Found, &'a One)> {
+fn choose<'a>(found: &'a [NoteHistory], which: &str) -> Result<(&'a NoteHistory, &'a NoteVersion)> {
     let missing = || {
         let sentence = format!("no version {which} of it is kept");
         Error::new(Kind::NotFound, sentence)
@@ -198,7 +207,10 @@ fn choose<'a>(found: &'a [Found], which: &str) -> Result<(&'a Found, &'a One)> {
 }
 
 /// Finds the version before the present one, or the last one of a note that is gone.
-fn choose_last<'a>(found: &'a [Found], path: &str) -> Result<(&'a Found, &'a One)> {
+fn choose_last<'a>(
+    found: &'a [NoteHistory],
+    path: &str,
+) -> Result<(&'a NoteHistory, &'a NoteVersion)> {
     let first = found.first().ok_or_else(|| unknown(path))?;
     if let Some((_, head)) = first.shown.as_ref().filter(|_| first.at == path) {
         let blobs = || head.blobs().flat_map(|blob| &blob.replaces);

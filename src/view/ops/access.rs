@@ -8,7 +8,7 @@ use crate::store::Space;
 use crate::view::draft::scratch::Hold;
 use crate::view::draft::state::Target;
 use crate::view::ops::open::{Access, Handle, exists, no_files_here};
-use crate::view::tree::{FileRole, Ino, Role, What};
+use crate::view::tree::{FileRole, Ino, NodeData, Role};
 use crate::view::{Attr, Caller, View, not_found};
 
 impl View {
@@ -80,13 +80,13 @@ impl View {
     pub fn may_access(&self, ino: Ino, write: bool, execute: bool, caller: Caller) -> Result<()> {
         let (role, bits) = {
             let tree = self.tree();
-            match &tree.get(ino).ok_or_else(not_found)?.what {
-                What::File(file) => (file.role.clone(), self.file_stat(file).mode),
-                What::Dir(dir) => match dir.role {
+            match &tree.get(ino).ok_or_else(not_found)?.data {
+                NodeData::File(file) => (file.role.clone(), self.file_stat(file).mode),
+                NodeData::Dir(dir) => match dir.role {
                     Role::Software(_) if write => return Err(no_files_here(&dir.role)),
                     _ => return Ok(()),
                 },
-                What::Alias(_) => return Ok(()),
+                NodeData::Alias(_) => return Ok(()),
             }
         };
         if execute && bits & 0o1 == 0 {

@@ -8,7 +8,7 @@ use crate::plaintext::Plaintext;
 use crate::vault::{Audience, Publication, Published};
 use crate::view::ops::open::{check_new_name, check_path, exists, no_files_here};
 use crate::view::tree::layout::join;
-use crate::view::tree::{Dir, Ino, Role, What};
+use crate::view::tree::{DirNode, Ino, NodeData, Role};
 use crate::view::{Attr, SetAttr, View, not_found};
 
 impl View {
@@ -93,9 +93,9 @@ impl View {
             if tree.child(parent, OsStr::new(name)).is_some() {
                 return Err(exists());
             }
-            let mut dir = Dir::new(Role::Sub(audience.clone(), path.clone()));
-            dir.kept = true;
-            tree.attach(parent, name, What::Dir(dir))
+            let mut dir = DirNode::new(Role::Sub(audience.clone(), path.clone()));
+            dir.listed_while_empty = true;
+            tree.attach(parent, name, NodeData::Dir(dir))
         };
         match self.publish_directory(audience, &path, mode) {
             Ok(published) => {

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::view::draft::scratch::is_scratch;
 use crate::view::draft::state::{OpenFile, Target};
 use crate::view::ops::open::{check_new_name, check_path, exists};
-use crate::view::tree::{FileRole, Ino, What};
+use crate::view::tree::{FileRole, Ino, NodeData};
 use crate::view::{Attr, Caller, View, not_found};
 
 impl View {
@@ -104,7 +104,7 @@ impl View {
             if tree.child(parent, OsStr::new(name)).is_some() {
                 return Err(exists());
             }
-            tree.attach(parent, name, What::Alias(target.to_owned()))
+            tree.attach(parent, name, NodeData::Alias(target.to_owned()))
         };
         self.getattr(ino)
     }

@@ -398,7 +398,7 @@ impl View {
                 body.left = Some(Instant::now());
                 let published = self.publish(*ino, &mut body);
                 drop(body);
-                self.made(*opener, *ino);
+                self.note_written(*opener, *ino);
                 // Nobody hears a RELEASE: the log does.
                 let _ = self.reported(*ino, published);
             }

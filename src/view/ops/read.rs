@@ -28,7 +28,7 @@ impl View {
                 has_read,
             } if access.read => {
                 if !has_read.swap(true, Ordering::Relaxed) {
-                    self.saw(*opener, *ino);
+                    self.note_read(*opener, *ino);
                 }
                 file.lock().read(offset, size)
             }

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{BlobKind, Folder};
 use crate::vault::{Audience, Head, PRIVATE_RECIPIENTS, Version};
 use crate::view::ops::open::no_files_here;
-use crate::view::tree::{FileRole, Ino, Role, Shown, What};
+use crate::view::tree::{FileRole, Ino, NodeData, Role, Shown};
 use crate::view::{View, lock, not_found};
 
 impl View {
@@ -46,11 +46,11 @@ impl View {
         let open = self.tree().file(ino).and_then(|file| file.open.clone());
         // A publication under way ends first, as that of a file just closed: it is removed, too.
         let mut body = open.as_ref().map(|open| open.lock());
-        let role = match &self.tree().get(ino).ok_or_else(not_found)?.what {
-            What::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
+        let role = match &self.tree().get(ino).ok_or_else(not_found)?.data {
+            NodeData::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
             // An editor's lock: other spellings of directories are no children.
-            What::Alias(_) => FileRole::Scratch,
-            What::File(file) => file.role.clone(),
+            NodeData::Alias(_) => FileRole::Scratch,
+            NodeData::File(file) => file.role.clone(),
         };
         // What a draft would have replaced comes back.
         let hidden = match &role {
@@ -69,7 +69,7 @@ impl View {
             }) => {
                 self.check_removable(&head, is_conflict)?;
                 let (hidden, removed): (Vec<_>, Vec<_>) = self
-                    .lineage(&head)
+                    .with_superseded(&head)
                     .into_iter()
                     .partition(|version| version.has_other_readers());
                 self.vault.hide(&hidden)?;
@@ -83,7 +83,7 @@ impl View {
             ) => {
                 // Nothing was published in its place: removing it removes the document.
                 self.check_removable(&head, false)?;
-                self.vault.remove(&self.lineage(&head))?;
+                self.vault.remove(&self.with_superseded(&head))?;
             }
             FileRole::Document(Shown { head: None, .. })
             | FileRole::Backup(Shown { head: None, .. }, _)
@@ -121,7 +121,7 @@ impl View {
     /// A directory that a program empties is there until the program removes it.
     pub(in crate::view) fn keep_emptied(&self, tree: &mut crate::view::tree::Tree, parent: Ino) {
         if let Some(dir) = tree.dir_mut(parent) {
-            dir.kept |= matches!(dir.role, Role::Sub(..));
+            dir.listed_while_empty |= matches!(dir.role, Role::Sub(..));
         }
     }
 
@@ -133,7 +133,7 @@ impl View {
     }
 
     /// The head's blobs, and the blobs that they replaced and that are still there.
-    fn lineage(&self, head: &Head) -> Vec<Arc<Version>> {
+    fn with_superseded(&self, head: &Head) -> Vec<Arc<Version>> {
         let mut lineage = self.vault.superseded_by(head);
         // The oldest first: after a crash in between, what is left is the newest.
         lineage.extend(head.blobs().cloned());
@@ -215,7 +215,7 @@ impl View {
             }
         };
         for (_, head) in &markers {
-            self.vault.remove(&self.lineage(head))?;
+            self.vault.remove(&self.with_superseded(head))?;
         }
         let mut tree = self.tree();
         if tree.dir(ino).is_some_and(|dir| !dir.children.is_empty()) {

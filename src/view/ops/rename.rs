@@ -17,7 +17,7 @@ use crate::view::ops::open::{
     check_new_name, check_path, exists, file_kind, no_files_here, writable_version,
 };
 use crate::view::tree::layout::join;
-use crate::view::tree::{FileRole, Ino, Role, Shown, Tree, What};
+use crate::view::tree::{FileRole, Ino, NodeData, Role, Shown, Tree};
 use crate::view::{Caller, View, document_mode, not_found};
 
 /// How `renameat2(2)` is asked to treat an existing target.
@@ -138,7 +138,7 @@ impl View {
                 self.note_draft(victim, &file);
             }
             renamed?;
-            self.made(caller.group, ino);
+            self.note_written(caller.group, ino);
         }
         let people = self.vault.people();
         let mut tree = self.tree();
@@ -201,9 +201,9 @@ impl View {
         victim: Option<Ino>,
         caller: Caller,
     ) -> Result<()> {
-        let role = match &self.tree().get(ino).ok_or_else(not_found)?.what {
-            What::File(file) => Some(file.role.clone()),
-            What::Dir(_) | What::Alias(_) => None,
+        let role = match &self.tree().get(ino).ok_or_else(not_found)?.data {
+            NodeData::File(file) => Some(file.role.clone()),
+            NodeData::Dir(_) | NodeData::Alias(_) => None,
         };
         let scratch = is_scratch(&to.name);
         match role {

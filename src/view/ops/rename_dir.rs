@@ -279,7 +279,7 @@ impl View {
                 .push(change.audience.clone());
         }
         let again = self.show_published(one.ino, head, None, false);
-        self.published_on(one.ino, published.versions(), &replaced);
+        self.note_publication(one.ino, published.versions(), &replaced);
         self.note_made_here(published.versions(), &replaced);
         if let Some(body) = body {
             let settled = std::mem::take(&mut body.settles);

@@ -10,7 +10,7 @@ use crate::vault::{DocKey, Head, KEY_FILE_LIMIT, Publication, Version};
 use crate::view::draft::state::{Body, OpenFile, Target};
 use crate::view::ops::open::{Handle, no_files_here};
 use crate::view::ops::rename::Spot;
-use crate::view::tree::{FileRole, Ino, Role, Shown, What};
+use crate::view::tree::{FileRole, Ino, NodeData, Role, Shown};
 use crate::view::{Attr, Caller, HandleId, View, lock, not_found};
 
 /// What `chmod`, `truncate`, `utimens` and `chown` ask for.
@@ -93,7 +93,7 @@ impl View {
         let mut tree = self.tree();
         tree.note_change(ino);
         if let Some(time) = set.atime {
-            tree.note_read(ino, time);
+            tree.set_read_time(ino, time);
         }
         drop(tree);
         self.getattr(ino)
@@ -114,14 +114,14 @@ impl View {
         }
         let role = {
             let tree = self.tree();
-            match &tree.get(ino).ok_or_else(not_found)?.what {
-                What::Alias(_) => return Ok(()),
-                What::Dir(dir) => {
+            match &tree.get(ino).ok_or_else(not_found)?.data {
+                NodeData::Alias(_) => return Ok(()),
+                NodeData::Dir(dir) => {
                     let role = dir.role.clone();
                     drop(tree);
                     return self.set_on_directory(ino, &role, set);
                 }
-                What::File(file) => file.role.clone(),
+                NodeData::File(file) => file.role.clone(),
             }
         };
         match role {
@@ -386,7 +386,7 @@ impl View {
         for key in before {
             self.vault.show_again(&key);
         }
-        self.published_on(ino, published.versions(), &replaces);
+        self.note_publication(ino, published.versions(), &replaces);
         self.note_made_here(published.versions(), &replaces);
         body.settles.clear();
         if let Target::Document { base, .. } = &mut body.target {

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Folder;
 use crate::vault::{Head, Version};
-use crate::view::tree::{Ino, Shown, What};
+use crate::view::tree::{Ino, NodeData, Shown};
 use crate::view::{View, not_found};
 
 const PREFIX: &str = "user.dds.";
@@ -39,9 +39,9 @@ impl View {
     fn attributes(&self, ino: Ino) -> Result<Vec<(&'static str, String)>> {
         let shown = {
             let tree = self.tree();
-            match &tree.get(ino).ok_or_else(not_found)?.what {
-                What::File(_) => tree.shown(ino).cloned(),
-                What::Dir(_) | What::Alias(_) => None,
+            match &tree.get(ino).ok_or_else(not_found)?.data {
+                NodeData::File(_) => tree.shown(ino).cloned(),
+                NodeData::Dir(_) | NodeData::Alias(_) => None,
             }
         };
         let Some(Shown {

@@ -14,7 +14,7 @@ use crate::vault::KEY_FILE_LIMIT;
 use crate::view::draft::state::{OpenFile, Stat, Target};
 use crate::view::ops::open::{Access, Handle, no_files_here};
 use crate::view::tree::names::safe;
-use crate::view::tree::{Dir, FileRole, Ino, Role, Tree, What};
+use crate::view::tree::{DirNode, FileRole, Ino, NodeData, Role, Tree};
 use crate::view::{View, lock, not_found};
 
 /// Makes the directories and files that every view has.
@@ -28,7 +28,7 @@ pub(in crate::view) fn plant(tree: &mut Tree) {
 }
 
 /// A file or directory that the store has and the tree must show.
-struct Found {
+struct StoredEntry {
     name: FileName,
     /// The name made safe.
     shown: OsString,
@@ -85,11 +85,11 @@ impl View {
         Ok(())
     }
 
-    fn find_keys(&self) -> Result<Vec<Found>> {
+    fn find_keys(&self) -> Result<Vec<StoredEntry>> {
         let keys = self.vault.store().keys()?.into_iter();
         let small = keys.filter(|key| key.stamp.size <= KEY_FILE_LIMIT);
         Ok(small
-            .map(|key| Found {
+            .map(|key| StoredEntry {
                 stat: Stat {
                     size: key.stamp.size,
                     mtime: key.stamp.mtime,
@@ -102,9 +102,9 @@ impl View {
             .collect())
     }
 
-    fn find_software(&self, path: &[FileName]) -> Result<Vec<Found>> {
+    fn find_software(&self, path: &[FileName]) -> Result<Vec<StoredEntry>> {
         let listed = self.vault.store().software_list(path)?.into_iter();
-        let found = |(name, entry): (FileName, SoftwareEntry)| Found {
+        let found = |(name, entry): (FileName, SoftwareEntry)| StoredEntry {
             shown: shown_name(&name),
             name,
             what: match entry.kind {
@@ -247,10 +247,10 @@ impl View {
     pub(in crate::view) fn open_special(&self, ino: Ino, access: Access) -> Result<Option<Handle>> {
         let role = {
             let tree = self.tree();
-            match &tree.get(ino).ok_or_else(not_found)?.what {
-                What::File(file) => file.role.clone(),
-                What::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
-                What::Alias(_) => return Err(not_found()),
+            match &tree.get(ino).ok_or_else(not_found)?.data {
+                NodeData::File(file) => file.role.clone(),
+                NodeData::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
+                NodeData::Alias(_) => return Err(not_found()),
             }
         };
         match role {
@@ -295,7 +295,7 @@ fn shown_name(name: &FileName) -> OsString {
 }
 
 /// Makes the children of a directory what was found.
-fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<Found>) {
+fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<StoredEntry>) {
     let children: Vec<_> = match tree.dir(parent) {
         Some(dir) => dir
             .children
@@ -306,13 +306,13 @@ fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<Found>) {
     };
     for (name, ino) in children {
         let what = kind_shown(tree, ino);
-        let still = |f: &Found| f.shown == name && Some(f.what) == what;
+        let still = |f: &StoredEntry| f.shown == name && Some(f.what) == what;
         let unsaved = tree.file(ino).is_some_and(|file| file.draft);
         if !unsaved && !found.iter().any(still) {
             tree.detach(ino);
         }
     }
-    for Found {
+    for StoredEntry {
         name,
         shown,
         what,
@@ -333,7 +333,7 @@ fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<Found>) {
             }
             (None, Special::SoftwareDir) => {
                 let role = Role::Software(below(&name));
-                tree.attach(parent, shown, What::Dir(Dir::new(role)))
+                tree.attach(parent, shown, NodeData::Dir(DirNode::new(role)))
             }
         };
         if let Some(file) = tree.file_mut(ino) {
@@ -345,13 +345,13 @@ fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<Found>) {
 }
 
 fn kind_shown(tree: &Tree, ino: Ino) -> Option<Special> {
-    match &tree.get(ino)?.what {
-        What::Dir(_) => Some(Special::SoftwareDir),
-        What::File(tree_file) => match tree_file.role {
+    match &tree.get(ino)?.data {
+        NodeData::Dir(_) => Some(Special::SoftwareDir),
+        NodeData::File(tree_file) => match tree_file.role {
             FileRole::Key(_) => Some(Special::Key),
             FileRole::Software(_) => Some(Special::SoftwareFile),
             _ => None,
         },
-        What::Alias(_) => None,
+        NodeData::Alias(_) => None,
     }
 }

@@ -91,7 +91,7 @@ impl View {
             surroundings.locked_memory.push(beyond);
         }
         let tree = self.tree();
-        let paths = |wanted: fn(&crate::view::tree::File) -> bool| {
+        let paths = |wanted: fn(&crate::view::tree::FileNode) -> bool| {
             let found = tree.files().filter(|(_, file)| wanted(file));
             let mut paths: Vec<_> = found.map(|(ino, _): (Ino, _)| tree.path(ino)).collect();
             paths.sort();

@@ -8,13 +8,13 @@ use std::ffi::{OsStr, OsString};
 
 use crate::error::{Error, Kind, Result, skeleton};
 use crate::view::View;
-use crate::view::tree::{Dir, Ino, Tree};
+use crate::view::tree::{DirNode, Ino, Tree};
 
 /// The children of a directory that have such characters in their names, by what is seen of them.
 #[derive(Default)]
 pub(in crate::view) struct Alike(BTreeMap<String, OsString>);
 
-impl Dir {
+impl DirNode {
     /// Adds a child. Returns the one that had its name.
     pub(in crate::view) fn insert_child(&mut self, name: OsString, ino: Ino) -> Option<Ino> {
         if let Some(seen) = seen(&name) {

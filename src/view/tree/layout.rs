@@ -12,7 +12,7 @@ use crate::view::news::Event;
 use crate::view::ops::open::PATH_LIMIT;
 use crate::view::tree::audiences::{UNVERIFIED, canonical_name};
 use crate::view::tree::names::{conflict_remark, safe, safe_path, with_remark};
-use crate::view::tree::{Dir, File, FileRole, Ino, Role, Shown, Tree, What};
+use crate::view::tree::{DirNode, FileNode, FileRole, Ino, NodeData, Role, Shown, Tree};
 
 /// Directories in the longest path that is shown as it is.
 const DEPTH_LIMIT: usize = 256;
@@ -125,7 +125,7 @@ impl Tree {
             });
             if matches!(
                 self.file(ino),
-                Some(File {
+                Some(FileNode {
                     role: FileRole::Backup(..),
                     ..
                 })
@@ -196,23 +196,23 @@ impl Tree {
     }
 
     fn head_of(&self, ino: Ino, key: &DocKey) -> Option<Head> {
-        match &self.get(ino)?.what {
-            What::File(file) => match &file.role {
+        match &self.get(ino)?.data {
+            NodeData::File(file) => match &file.role {
                 FileRole::Document(shown) | FileRole::Backup(shown, _) => shown.head.clone(),
                 _ => None,
             },
-            What::Dir(dir) => {
+            NodeData::Dir(dir) => {
                 let mut markers = dir.markers.iter();
                 markers
                     .find(|(known, _)| known == key)
                     .map(|(_, head)| head.clone())
             }
-            What::Alias(_) => None,
+            NodeData::Alias(_) => None,
         }
     }
 
     fn set_head(&mut self, ino: Ino, head: Head) {
-        if let Some(File {
+        if let Some(FileNode {
             role: FileRole::Document(shown) | FileRole::Backup(shown, _),
             ..
         }) = self.file_mut(ino)
@@ -323,7 +323,7 @@ impl Tree {
     pub(in crate::view) fn dir_named(&mut self, parent: Ino, name: &str, role: Role) -> Ino {
         match self.child(parent, OsStr::new(name)) {
             Some(ino) => ino,
-            None => self.attach(parent, name, What::Dir(Dir::new(role))),
+            None => self.attach(parent, name, NodeData::Dir(DirNode::new(role))),
         }
     }
 
@@ -339,7 +339,7 @@ impl Tree {
         for attempt in 0.. {
             match self.child(parent, OsStr::new(&name)) {
                 None if self.look_alike(parent, OsStr::new(&name)).is_none() => {
-                    let ino = self.attach(parent, name, What::Dir(Dir::new(role)));
+                    let ino = self.attach(parent, name, NodeData::Dir(DirNode::new(role)));
                     if attempt > 0 {
                         self.misnamed.nodes.insert(ino);
                     }

@@ -34,7 +34,7 @@ impl Ino {
 pub(in crate::view) struct Node {
     pub(in crate::view) parent: Ino,
     pub(in crate::view) name: OsString,
-    pub(in crate::view) what: What,
+    pub(in crate::view) data: NodeData,
     /// Listed in its directory. A removed file that is still open is not.
     attached: bool,
     /// How often the kernel was told this number and has not forgotten it.
@@ -61,20 +61,20 @@ impl Node {
     }
 }
 
-pub(in crate::view) enum What {
-    Dir(Dir),
+pub(in crate::view) enum NodeData {
+    Dir(DirNode),
     /// Another spelling of an audience: a symbolic link to the canonical name.
     Alias(String),
-    File(File),
+    File(FileNode),
 }
 
-pub(in crate::view) struct Dir {
+pub(in crate::view) struct DirNode {
     pub(in crate::view) role: Role,
     pub(in crate::view) children: BTreeMap<OsString, Ino>,
     pub(in crate::view) alike: Alike,
     pub(in crate::view) mtime: Timestamp,
     /// Stays in this mount though it is empty: looked up by name, or emptied through the mount.
-    pub(in crate::view) kept: bool,
+    pub(in crate::view) listed_while_empty: bool,
     /// The blobs that keep an empty directory: several if several devices made it.
     pub(in crate::view) markers: Vec<(DocKey, Head)>,
 }
@@ -95,7 +95,7 @@ pub(in crate::view) enum Role {
     Rescued,
 }
 
-pub(in crate::view) struct File {
+pub(in crate::view) struct FileNode {
     pub(in crate::view) role: FileRole,
     /// Content shared by all handles, and any draft. Kept while there is a handle or a draft.
     pub(in crate::view) open: Option<Arc<OpenFile>>,
@@ -182,7 +182,7 @@ impl FileRole {
     }
 }
 
-impl Dir {
+impl DirNode {
     /// Owner's permission bits.
     pub(in crate::view) fn mode(&self) -> u32 {
         let mut own = self
@@ -193,12 +193,12 @@ impl Dir {
     }
 
     pub(in crate::view) fn new(role: Role) -> Self {
-        Dir {
+        DirNode {
             role,
             children: BTreeMap::new(),
             alike: Alike::default(),
             mtime: Timestamp::now(),
-            kept: false,
+            listed_while_empty: false,
             markers: Vec::new(),
         }
     }
@@ -209,7 +209,7 @@ impl Tree {
         let root = Node {
             parent: Ino::ROOT,
             name: OsString::new(),
-            what: What::Dir(Dir::new(Role::Root)),
+            data: NodeData::Dir(DirNode::new(Role::Root)),
             attached: true,
             lookups: 1,
             changed: None,
@@ -229,31 +229,31 @@ impl Tree {
         self.nodes.get(&ino)
     }
 
-    pub(in crate::view) fn dir(&self, ino: Ino) -> Option<&Dir> {
-        match &self.nodes.get(&ino)?.what {
-            What::Dir(dir) => Some(dir),
-            What::Alias(_) | What::File(_) => None,
+    pub(in crate::view) fn dir(&self, ino: Ino) -> Option<&DirNode> {
+        match &self.nodes.get(&ino)?.data {
+            NodeData::Dir(dir) => Some(dir),
+            NodeData::Alias(_) | NodeData::File(_) => None,
         }
     }
 
-    pub(in crate::view) fn dir_mut(&mut self, ino: Ino) -> Option<&mut Dir> {
-        match &mut self.nodes.get_mut(&ino)?.what {
-            What::Dir(dir) => Some(dir),
-            What::Alias(_) | What::File(_) => None,
+    pub(in crate::view) fn dir_mut(&mut self, ino: Ino) -> Option<&mut DirNode> {
+        match &mut self.nodes.get_mut(&ino)?.data {
+            NodeData::Dir(dir) => Some(dir),
+            NodeData::Alias(_) | NodeData::File(_) => None,
         }
     }
 
-    pub(in crate::view) fn file(&self, ino: Ino) -> Option<&File> {
-        match &self.nodes.get(&ino)?.what {
-            What::File(file) => Some(file),
-            What::Alias(_) | What::Dir(_) => None,
+    pub(in crate::view) fn file(&self, ino: Ino) -> Option<&FileNode> {
+        match &self.nodes.get(&ino)?.data {
+            NodeData::File(file) => Some(file),
+            NodeData::Alias(_) | NodeData::Dir(_) => None,
         }
     }
 
-    pub(in crate::view) fn file_mut(&mut self, ino: Ino) -> Option<&mut File> {
-        match &mut self.nodes.get_mut(&ino)?.what {
-            What::File(file) => Some(file),
-            What::Alias(_) | What::Dir(_) => None,
+    pub(in crate::view) fn file_mut(&mut self, ino: Ino) -> Option<&mut FileNode> {
+        match &mut self.nodes.get_mut(&ino)?.data {
+            NodeData::File(file) => Some(file),
+            NodeData::Alias(_) | NodeData::Dir(_) => None,
         }
     }
 
@@ -265,7 +265,7 @@ impl Tree {
     }
 
     /// Number of links to a directory: its name, `.`, and `..` in each directory in it.
-    pub(in crate::view) fn links_of(&self, dir: &Dir) -> u32 {
+    pub(in crate::view) fn links_of(&self, dir: &DirNode) -> u32 {
         let inside = dir
             .children
             .values()
@@ -281,7 +281,7 @@ impl Tree {
     }
 
     /// Notes what a program said of when a node was read.
-    pub(in crate::view) fn note_read(&mut self, ino: Ino, time: Timestamp) {
+    pub(in crate::view) fn set_read_time(&mut self, ino: Ino, time: Timestamp) {
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.read = Some(time);
         }
@@ -295,12 +295,12 @@ impl Tree {
         self.nodes.get(&ino).is_some_and(|node| node.attached)
     }
 
-    pub(in crate::view) fn files(&self) -> impl Iterator<Item = (Ino, &File)> {
+    pub(in crate::view) fn files(&self) -> impl Iterator<Item = (Ino, &FileNode)> {
         self.nodes
             .iter()
-            .filter_map(|(ino, node)| match &node.what {
-                What::File(file) => Some((*ino, file)),
-                What::Alias(_) | What::Dir(_) => None,
+            .filter_map(|(ino, node)| match &node.data {
+                NodeData::File(file) => Some((*ino, file)),
+                NodeData::Alias(_) | NodeData::Dir(_) => None,
             })
     }
 
@@ -309,10 +309,10 @@ impl Tree {
         &mut self,
         parent: Ino,
         name: impl Into<OsString>,
-        what: What,
+        data: NodeData,
     ) -> Ino {
         let name = name.into();
-        let ino = self.insert(parent, name.clone(), what, true);
+        let ino = self.insert(parent, name.clone(), data, true);
         if let Some(dir) = self.dir_mut(parent) {
             let old = dir.insert_child(name, ino);
             debug_assert!(old.is_none(), "no file ever hides another");
@@ -343,7 +343,7 @@ impl Tree {
             directory: self.path(node.parent).into(),
             name: node.name.clone(),
             ino,
-            kind: kind_of(&node.what),
+            kind: kind_of(&node.data),
         };
         self.news.get_or_insert_default().push(news);
     }
@@ -355,14 +355,14 @@ impl Tree {
         role: FileRole,
     ) -> Ino {
         let document = document_of(&role).cloned();
-        let file = File {
+        let file = FileNode {
             role,
             open: None,
             handles: 0,
             draft: false,
             stat: None,
         };
-        let ino = self.attach(parent, name, What::File(file));
+        let ino = self.attach(parent, name, NodeData::File(file));
         if let Some(key) = document {
             self.by_document.entry(key).or_default().push(ino);
             self.note_name(ino);
@@ -370,13 +370,13 @@ impl Tree {
         ino
     }
 
-    fn insert(&mut self, parent: Ino, name: OsString, what: What, attached: bool) -> Ino {
+    fn insert(&mut self, parent: Ino, name: OsString, data: NodeData, attached: bool) -> Ino {
         let ino = Ino(self.next);
         self.next += 1;
         let node = Node {
             parent,
             name,
-            what,
+            data,
             attached,
             lookups: 0,
             changed: None,
@@ -392,11 +392,11 @@ impl Tree {
         if let Some(ino) = self.aliases.get(&spot) {
             let ino = *ino;
             if let Some(node) = self.nodes.get_mut(&ino) {
-                node.what = What::Alias(target);
+                node.data = NodeData::Alias(target);
                 return ino;
             }
         }
-        let ino = self.insert(parent, name.to_owned(), What::Alias(target), false);
+        let ino = self.insert(parent, name.to_owned(), NodeData::Alias(target), false);
         self.aliases.insert(spot, ino);
         ino
     }
@@ -413,10 +413,10 @@ impl Tree {
         node.attached = false;
         node.changed = Some(Timestamp::now());
         let (parent, name) = (node.parent, node.name.clone());
-        let documents: Vec<DocKey> = match &node.what {
-            What::File(file) => document_of(&file.role).into_iter().cloned().collect(),
-            What::Dir(dir) => dir.markers.iter().map(|(key, _)| key.clone()).collect(),
-            What::Alias(_) => Vec::new(),
+        let documents: Vec<DocKey> = match &node.data {
+            NodeData::File(file) => document_of(&file.role).into_iter().cloned().collect(),
+            NodeData::Dir(dir) => dir.markers.iter().map(|(key, _)| key.clone()).collect(),
+            NodeData::Alias(_) => Vec::new(),
         };
         for key in documents {
             self.unindex(&key, ino);
@@ -434,7 +434,7 @@ impl Tree {
         self.by_document.entry(key.clone()).or_default().push(ino);
         if let Some(dir) = self.dir_mut(ino) {
             dir.markers.push((key, head));
-            dir.kept = false;
+            dir.listed_while_empty = false;
         }
     }
 
@@ -546,15 +546,15 @@ impl Tree {
             return;
         };
         // A draft stays until it is saved, or rescued when the mount ends.
-        let (handles, draft) = match &node.what {
-            What::File(file) => (file.handles, file.draft),
-            What::Alias(_) | What::Dir(_) => (0, false),
+        let (handles, draft) = match &node.data {
+            NodeData::File(file) => (file.handles, file.draft),
+            NodeData::Alias(_) | NodeData::Dir(_) => (0, false),
         };
         if ino == Ino::ROOT || node.attached || node.lookups > 0 || handles > 0 || draft {
             return;
         }
         if let Some(node) = self.nodes.remove(&ino) {
-            if let What::Alias(_) = node.what {
+            if let NodeData::Alias(_) = node.data {
                 self.aliases.remove(&(node.parent, node.name));
             }
         }
@@ -566,12 +566,15 @@ impl Tree {
             return;
         };
         let parent = node.parent;
-        let prunable = match &node.what {
-            What::Dir(dir) => {
+        let prunable = match &node.data {
+            NodeData::Dir(dir) => {
                 let fleeting = matches!(dir.role, Role::Sub(..) | Role::Audience(..));
-                fleeting && dir.children.is_empty() && !dir.kept && dir.markers.is_empty()
+                fleeting
+                    && dir.children.is_empty()
+                    && !dir.listed_while_empty
+                    && dir.markers.is_empty()
             }
-            What::Alias(_) | What::File(_) => false,
+            NodeData::Alias(_) | NodeData::File(_) => false,
         };
         if prunable {
             self.detach(ino);
