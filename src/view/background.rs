@@ -10,12 +10,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Kind, Result};
-use crate::ids::BlobKind;
+use crate::error::Result;
 use crate::store::{Change, Watch};
 use crate::vault::Worker;
 use crate::view::View;
-use crate::view::draft::state::{Body, Target};
 
 /// Time between two looks at the store when every change is told: it may be on a disk that does not
 /// tell what another machine does.
@@ -153,45 +151,4 @@ impl View {
             Change::Other => true,
         }
     }
-
-    /// Saves the notes again whose last save failed for the disk and that nobody is writing now.
-    /// Tells whether none fails again.
-    pub fn retry_failed(&self) -> bool {
-        let mut all_saved = true;
-        for (ino, file) in self.open_drafts() {
-            let mut body = file.lock();
-            if !may_retry(&body) || self.has_writer(ino) || !self.has_room(&body) {
-                continue;
-            }
-            // Why it fails again is what the log already says.
-            if self.publish(ino, &mut body).is_ok() {
-                drop(body);
-                self.drop_if_idle(ino);
-                let path = self.tree().path(ino);
-                self.errors.note(&path, "it is saved now");
-            } else {
-                all_saved = false;
-            }
-        }
-        all_saved
-    }
-
-    /// Tells whether trying is worth the work of sealing.
-    fn has_room(&self, body: &Body) -> bool {
-        self.space().is_ok_and(|space| {
-            let available = space.available.saturating_mul(space.block_size.into());
-            available > body.content().len()
-        })
-    }
-}
-
-fn may_retry(body: &Body) -> bool {
-    let is_note = matches!(
-        body.target,
-        Target::Document {
-            kind: BlobKind::Note,
-            ..
-        }
-    );
-    is_note && !body.unlinked && matches!(body.failed, Some(Kind::NoSpace | Kind::Io))
 }

@@ -66,25 +66,41 @@ impl ErrorLog {
     }
 }
 
+/// The file or name that a call is about.
+#[derive(Clone, Copy)]
+pub(in crate::view) enum About<'a> {
+    /// A node, wherever it is when the call has ended.
+    Node(Ino),
+    /// A name in a directory, whether or not anything has it.
+    Name(Ino, &'a OsStr),
+}
+
 impl View {
-    /// Tells in `.dds/errors` why a call on a file failed, and passes the result on.
-    pub(super) fn reported<T>(&self, ino: Ino, result: Result<T>) -> Result<T> {
-        result.inspect_err(|error| {
-            if is_worth_telling(error.kind()) {
-                let path = self.tree().path(ino);
-                self.errors.add(&path, error);
-            }
-        })
+    /// Makes a call that a program asked for. It counts as a use of the view until it ends, and
+    /// `.dds/errors` says why it failed.
+    pub(in crate::view) fn reporting<T>(
+        &self,
+        about: About<'_>,
+        call: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let _use = self.last_use.begin();
+        self.report(about, call())
     }
 
-    /// As [`View::reported`], for a name in a directory.
-    pub(super) fn reported_in<T>(&self, parent: Ino, name: &OsStr, result: Result<T>) -> Result<T> {
+    /// Tells in `.dds/errors` why a call failed, and passes its result on.
+    pub(in crate::view) fn report<T>(&self, about: About<'_>, result: Result<T>) -> Result<T> {
         result.inspect_err(|error| {
-            if is_worth_telling(error.kind()) {
-                let directory = self.tree().path(parent);
-                let path = format!("{directory}/{}", name.to_string_lossy());
-                self.errors.add(path.trim_start_matches('/'), error);
+            if !is_worth_telling(error.kind()) {
+                return;
             }
+            let path = match about {
+                About::Node(ino) => self.tree().path(ino),
+                About::Name(parent, name) => {
+                    let directory = self.tree().path(parent);
+                    format!("{directory}/{}", name.to_string_lossy())
+                }
+            };
+            self.errors.add(path.trim_start_matches('/'), error);
         })
     }
 }

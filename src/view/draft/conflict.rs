@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::vault::{People, Version};
 use crate::view::draft::state::OpenFile;
 use crate::view::draft::takeover::Takeover;
-use crate::view::ops::rename::Spot;
+use crate::view::spot::Spot;
 use crate::view::tree::names::safe_path;
 use crate::view::tree::{FileRole, Ino, Shown, Tree};
 use crate::view::{ThreadGroup, View};

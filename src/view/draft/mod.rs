@@ -1,9 +1,13 @@
 //! What programs write, until it is published: an open file's state, and what its save replaces.
 
 pub(in crate::view) mod conflict;
+pub(in crate::view) mod directory;
+pub(in crate::view) mod later;
+pub(in crate::view) mod load;
 pub(in crate::view) mod made_here;
+pub(in crate::view) mod publish;
 pub(in crate::view) mod read_set;
-pub(in crate::view) mod rescue;
 pub(in crate::view) mod scratch;
+pub(in crate::view) mod scratch_limit;
 pub(in crate::view) mod state;
 pub(in crate::view) mod takeover;

@@ -15,7 +15,7 @@ use lru::LruCache;
 use crate::ids::VersionId;
 use crate::vault::{Head, Version};
 use crate::view::draft::state::{OpenFile, Target};
-use crate::view::ops::open::Handle;
+use crate::view::handles::Handle;
 use crate::view::tree::Ino;
 use crate::view::{ThreadGroup, View, lock};
 

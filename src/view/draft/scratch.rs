@@ -6,15 +6,8 @@
 //! is renamed in the end: such a file is held back, and becomes a file like any other if it stays.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
-use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
-use crate::view::View;
 use crate::view::ops::open::Access;
-
-/// Bytes that all scratch together may take.
-const SCRATCH_LIMIT: u64 = 512 << 20;
 
 /// Bytes in the largest lock file of LibreOffice: who has the document open, where and since when.
 const MAX_LOCK: u64 = 4096;
@@ -160,67 +153,6 @@ fn is_rsync_temporary(name: &str) -> bool {
 /// Six characters of mkstemp's alphabet.
 fn is_random(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-impl View {
-    /// Checks that scratch may take `more` bytes.
-    pub(in crate::view) fn check_scratch(&self, more: u64) -> Result<()> {
-        let tree = self.tree();
-        let scratch = tree.files().filter(|(_, file)| file.role.is_scratch());
-        let used: u64 = scratch.map(|(_, file)| self.file_stat(file).size).sum();
-        if used.saturating_add(more) > SCRATCH_LIMIT {
-            return Err(Error::new(
-                Kind::NoSpace,
-                "editors' scratch takes too much memory",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Saves the notes that were held back as somebody's temporary files, and that nobody has
-    /// renamed or removed for a while since they were closed. Messages are not sent behind their
-    /// writer's back: what to do is told once.
-    pub fn save_what_stays(&self, after: Duration) {
-        let drafts: Vec<_> = {
-            let tree = self.tree();
-            let drafts = tree.files().filter(|(_, file)| file.draft);
-            let open =
-                drafts.filter_map(|(ino, file)| Some((ino, Arc::clone(file.open.as_ref()?))));
-            open.collect()
-        };
-        for (ino, file) in drafts {
-            // What is just being published is not held back.
-            let Some(mut body) = file.try_lock() else {
-                continue;
-            };
-            let stays = body.left.is_some_and(|left| left.elapsed() >= after);
-            if !body.is_held() || !stays || body.unlinked || self.has_writer(ino) {
-                continue;
-            }
-            if body.is_message() {
-                body.left = None;
-                let path = self.tree().path(ino);
-                let sentence = match body.hold {
-                    Hold::UntilRenamed => {
-                        "it is not sent yet, as it has the name of a download that has not \
-                         ended: rename it to send it"
-                    }
-                    Hold::No | Hold::WhileEmpty => {
-                        "it is not sent yet, as it is empty: write something to send it"
-                    }
-                };
-                self.errors.note(&path, sentence);
-                continue;
-            }
-            body.hold = Hold::No;
-            let published = self.publish(ino, &mut body);
-            drop(body);
-            // A failure is tried again like that of any other note.
-            if self.reported(ino, published).is_ok() {
-                self.drop_if_idle(ino);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::ids::DocId;
 use crate::vault::{Audience, DocKey, Head, Version};
 use crate::view::draft::read_set::Instead;
 use crate::view::draft::state::Target;
-use crate::view::ops::open::file_kind;
-use crate::view::ops::rename::Spot;
+use crate::view::rules::file_kind;
+use crate::view::spot::Spot;
 use crate::view::tree::{FileRole, Ino};
 use crate::view::{Caller, View};
 

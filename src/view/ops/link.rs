@@ -6,9 +6,11 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::view::draft::scratch::is_scratch;
 use crate::view::draft::state::{OpenFile, Target};
-use crate::view::ops::open::{check_new_name, check_path, exists};
+use crate::view::error_log::About;
+use crate::view::rules::not_found;
+use crate::view::rules::{check_new_name, check_path, exists};
 use crate::view::tree::{FileRole, Ino, NodeData};
-use crate::view::{Attr, Caller, View, not_found};
+use crate::view::{Attr, Caller, View};
 
 impl View {
     /// Gives scratch a second name. To a name that is no scratch name it is saved, as by renaming.
@@ -22,12 +24,12 @@ impl View {
         new_name: &OsStr,
         caller: Caller,
     ) -> Result<Attr> {
-        let _use = self.last_use.begin();
-        let linked = self.link_quietly(ino, new_parent, new_name, caller);
-        self.reported_in(new_parent, new_name, linked)
+        self.reporting(About::Name(new_parent, new_name), || {
+            self.link_scratch(ino, new_parent, new_name, caller)
+        })
     }
 
-    fn link_quietly(
+    fn link_scratch(
         &self,
         ino: Ino,
         new_parent: Ino,
@@ -86,12 +88,12 @@ impl View {
     /// # Errors
     /// `Forbidden` for any other name or place; `Exists`.
     pub fn symlink(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
-        let _use = self.last_use.begin();
-        let made = self.symlink_quietly(parent, name, target);
-        self.reported_in(parent, name, made)
+        self.reporting(About::Name(parent, name), || {
+            self.make_lock(parent, name, target)
+        })
     }
 
-    fn symlink_quietly(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
+    fn make_lock(&self, parent: Ino, name: &OsStr, target: &str) -> Result<Attr> {
         self.spot(parent, name)?;
         let name = check_new_name(name)?;
         self.check_unlike(parent, OsStr::new(name), None)?;

@@ -1,8 +1,9 @@
 //! The operations that programs ask for, one kind a file.
 
-pub(in crate::view) mod access;
-pub(in crate::view) mod directories;
+pub(in crate::view) mod attr;
+pub(in crate::view) mod create;
 pub(in crate::view) mod link;
+pub(in crate::view) mod lookup;
 pub(in crate::view) mod open;
 pub(in crate::view) mod read;
 pub(in crate::view) mod remove;

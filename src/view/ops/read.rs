@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
-use crate::view::ops::open::Handle;
+use crate::view::handles::Handle;
 use crate::view::tree::Ino;
 use crate::view::{DirEntry, HandleId, View, lock};
 

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{BlobKind, Folder};
 use crate::vault::{Audience, Head, PRIVATE_RECIPIENTS, Version};
-use crate::view::ops::open::no_files_here;
+use crate::view::error_log::About;
+use crate::view::rules::no_files_here;
+use crate::view::rules::not_found;
+use crate::view::rules::{dds_is_read_only, software_is_read_only};
 use crate::view::tree::{FileRole, Ino, NodeData, Role, Shown};
-use crate::view::{View, lock, not_found};
+use crate::view::{View, lock};
 
 impl View {
     /// Removes a file.
@@ -17,12 +20,10 @@ impl View {
     /// `Forbidden` or `ReadOnlyTree` by the rules for messages and notes; `IsDirectory`;
     /// `NotFound`; `Io` as the disk says.
     pub fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
-        let _use = self.last_use.begin();
-        let removed = self.unlink_quietly(parent, name);
-        self.reported_in(parent, name, removed)
+        self.reporting(About::Name(parent, name), || self.remove_file(parent, name))
     }
 
-    fn unlink_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
+    fn remove_file(&self, parent: Ino, name: &OsStr) -> Result<()> {
         let stored = {
             let tree = self.tree();
             let unlisted = tree.child(parent, name).is_none();
@@ -32,7 +33,7 @@ impl View {
                 .flatten()
         };
         if let Some(stored) = stored {
-            return self.unlink_quietly(parent, stored.as_os_str());
+            return self.remove_file(parent, stored.as_os_str());
         }
         let Some(ino) = self.tree().child(parent, name) else {
             return match self.find(parent, name)? {
@@ -90,8 +91,8 @@ impl View {
             | FileRole::Scratch => {}
             FileRole::Key(name) => self.remove_key(&name)?,
             FileRole::Rescued(blob) => self.vault.drop_rescued(blob)?,
-            FileRole::Software(_) => return Err(no_files_here(&Role::Software(Vec::new()))),
-            FileRole::Status | FileRole::Errors => return Err(no_files_here(&Role::Dds)),
+            FileRole::Software(_) => return Err(software_is_read_only()),
+            FileRole::Status | FileRole::Errors => return Err(dds_is_read_only()),
         }
         if let Some(body) = &mut body {
             // Who has it open goes on reading and writing, and nothing of it is published.
@@ -187,12 +188,12 @@ impl View {
     /// # Errors
     /// `NotEmpty`; `Busy` for an audience's directory; `Forbidden` elsewhere; `NotDirectory`.
     pub fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
-        let _use = self.last_use.begin();
-        let removed = self.rmdir_quietly(parent, name);
-        self.reported_in(parent, name, removed)
+        self.reporting(About::Name(parent, name), || {
+            self.remove_directory(parent, name)
+        })
     }
 
-    pub(in crate::view) fn rmdir_quietly(&self, parent: Ino, name: &OsStr) -> Result<()> {
+    pub(in crate::view) fn remove_directory(&self, parent: Ino, name: &OsStr) -> Result<()> {
         let (ino, markers) = {
             let tree = self.tree();
             let ino = tree.child(parent, name).ok_or_else(not_found)?;

@@ -8,17 +8,17 @@ use std::ffi::OsStr;
 use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobKind, Folder};
-use crate::vault::{Audience, DocKey};
+use crate::ids::BlobKind;
+use crate::vault::DocKey;
 use crate::view::draft::scratch::{Hold, is_scratch};
-use crate::view::draft::state::{Body, OpenFile, Stat, Target, Unfinished};
+use crate::view::draft::state::{Body, OpenFile, Target};
 use crate::view::draft::takeover::Takeover;
-use crate::view::ops::open::{
-    check_new_name, check_path, exists, file_kind, no_files_here, writable_version,
-};
-use crate::view::tree::layout::join;
-use crate::view::tree::{FileRole, Ino, NodeData, Role, Shown, Tree};
-use crate::view::{Caller, View, document_mode, not_found};
+use crate::view::error_log::About;
+use crate::view::rules::not_found;
+use crate::view::rules::{check_new_name, check_path, exists, file_kind, writable_version};
+use crate::view::spot::Spot;
+use crate::view::tree::{FileRole, Ino, NodeData, Shown, Tree};
+use crate::view::{Caller, View};
 
 /// How `renameat2(2)` is asked to treat an existing target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,27 +27,6 @@ pub struct RenameMode {
     pub no_replace: bool,
     /// The two change places (RENAME_EXCHANGE), or anything else that is not offered.
     pub exotic: bool,
-}
-
-/// A name in a directory of an audience.
-#[derive(Clone)]
-pub(in crate::view) struct Spot {
-    pub(in crate::view) parent: Ino,
-    pub(in crate::view) name: String,
-    pub(in crate::view) folder: Folder,
-    pub(in crate::view) audience: Audience,
-    /// Path of the directory below the audience.
-    directory: String,
-}
-
-impl Spot {
-    pub(in crate::view) fn path(&self) -> String {
-        join(&self.directory, &self.name)
-    }
-
-    pub(in crate::view) fn same_audience(&self, other: &Spot) -> bool {
-        (self.folder, &self.audience) == (other.folder, &other.audience)
-    }
 }
 
 impl View {
@@ -65,18 +44,15 @@ impl View {
         mode: RenameMode,
         caller: Caller,
     ) -> Result<()> {
-        let _use = self.last_use.begin();
-        if parent == new_parent {
-            let respelled = self.respell_key(parent, name, new_name);
-            if self.reported_in(parent, name, respelled)? {
+        self.reporting(About::Name(parent, name), || {
+            if parent == new_parent && self.respell_key(parent, name, new_name)? {
                 return Ok(());
             }
-        }
-        let renamed = self.rename_quietly(parent, name, new_parent, new_name, mode, caller);
-        self.reported_in(parent, name, renamed)
+            self.rename_node(parent, name, new_parent, new_name, mode, caller)
+        })
     }
 
-    fn rename_quietly(
+    fn rename_node(
         &self,
         parent: Ino,
         name: &OsStr,
@@ -156,24 +132,6 @@ impl View {
         }
         self.show_changes();
         Ok(())
-    }
-
-    /// Finds out where a name is, if files may be there at all.
-    pub(in crate::view) fn spot(&self, parent: Ino, name: &OsStr) -> Result<Spot> {
-        let tree = self.tree();
-        let dir = tree.dir(parent).ok_or_else(not_found)?;
-        let (folder, audience, directory) = match &dir.role {
-            Role::Audience(folder, audience) => (*folder, audience, ""),
-            Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
-            other => return Err(no_files_here(other)),
-        };
-        Ok(Spot {
-            parent,
-            name: name.to_string_lossy().into_owned(),
-            folder,
-            audience: audience.clone(),
-            directory: directory.to_owned(),
-        })
     }
 
     /// Checks whether a file may be renamed over what is there.
@@ -380,60 +338,6 @@ impl View {
         published
     }
 
-    /// Publishes a file whose target was changed. What somebody is still writing to it does not
-    /// go with it: the version that was published moves, and the draft is published when it is
-    /// closed.
-    pub(in crate::view) fn publish_moved(
-        &self,
-        ino: Ino,
-        body: &mut Body,
-        place: Option<(&Spot, Option<Ino>)>,
-    ) -> Result<()> {
-        let unfinished = self.set_aside_unfinished(ino, body);
-        let published = unfinished.and_then(|unfinished| {
-            let published = self.publish_placed(ino, body, place);
-            if let Some(unfinished) = unfinished {
-                body.take_up(unfinished);
-                if let Some(file) = self.tree().file_mut(ino) {
-                    file.draft = true;
-                }
-            }
-            published
-        });
-        match &published {
-            Ok(()) => body.accept_target(),
-            Err(_) => body.revert_target(),
-        }
-        published
-    }
-
-    /// Tells whether there is no version that could move: never published, or gone meanwhile.
-    pub(in crate::view) fn nothing_to_move(&self, ino: Ino) -> bool {
-        let shown = self.tree().shown(ino).cloned();
-        shown.is_some_and(|shown| {
-            let head = shown.head.as_ref();
-            !head.is_some_and(|head| head.blobs().any(|blob| self.vault.has(blob)))
-        })
-    }
-
-    fn set_aside_unfinished(&self, ino: Ino, body: &mut Body) -> Result<Option<Unfinished>> {
-        let head = {
-            let tree = self.tree();
-            tree.shown(ino).and_then(|shown| shown.head.clone())
-        };
-        let unsaved = body.written || body.fresh || body.touched;
-        let Some(head) = head.filter(|_| unsaved && self.has_writer(ino)) else {
-            return Ok(None);
-        };
-        let content = self.vault.content(&head.version)?;
-        let stat = Stat {
-            size: content.len(),
-            mtime: head.version.mtime,
-            mode: document_mode(&head.version),
-        };
-        Ok(Some(body.set_aside(content, stat)))
-    }
-
     /// Tells whether a file is a conflict copy, and not the only version that is left.
     fn is_one_of_several(&self, ino: Ino) -> bool {
         let key = match self.tree().file(ino).map(|file| &file.role) {
@@ -504,15 +408,6 @@ impl View {
             hides,
         };
         self.tree().set_role(ino, FileRole::Document(shown));
-    }
-
-    /// Lets go of a document's content when nobody has it open and nothing is unsaved.
-    pub(in crate::view) fn drop_if_idle(&self, ino: Ino) {
-        if let Some(file) = self.tree().file_mut(ino) {
-            if file.handles == 0 && !file.draft && matches!(file.role, FileRole::Document(_)) {
-                file.open = None;
-            }
-        }
     }
 }
 

@@ -6,15 +6,17 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobKind, DocId, Folder, Timestamp};
+use crate::ids::{BlobKind, DocId, Folder};
 use crate::plaintext::Plaintext;
 use crate::vault::{Audience, Batch, DocKey, Head, Publication, Published, Version};
 use crate::view::draft::state::{Locked, OpenFile, Target};
-use crate::view::ops::open::{check_path, no_files_here, writable_version};
-use crate::view::ops::rename::Spot;
+use crate::view::rules::messages_are_flat;
+use crate::view::rules::not_found;
+use crate::view::rules::{check_path, writable_version};
+use crate::view::spot::Spot;
 use crate::view::tree::layout::join;
 use crate::view::tree::{Ino, Role, Tree};
-use crate::view::{View, lock, not_found};
+use crate::view::{View, lock};
 
 /// How often it is tried again when somebody saves what is being moved.
 const ATTEMPTS: usize = 5;
@@ -65,16 +67,13 @@ impl View {
             None => return Err(not_found()),
         };
         if to.folder == Folder::Messages {
-            return Err(no_files_here(&Role::Audience(
-                to.folder,
-                to.audience.clone(),
-            )));
+            return Err(messages_are_flat());
         }
         if let Some(victim) = victim {
             if self.tree().dir(victim).is_none() {
                 return Err(Error::new(Kind::NotDirectory, "a file has that name"));
             }
-            self.rmdir_quietly(to.parent, OsStr::new(&to.name))?;
+            self.remove_directory(to.parent, OsStr::new(&to.name))?;
         }
         self.vault.check_audience(&to.audience)?;
         let inside = self.tree().below(ino);
@@ -297,43 +296,6 @@ impl View {
             body.settles = settled;
         }
         again
-    }
-
-    pub(in crate::view) fn republish_marker(
-        &self,
-        ino: Ino,
-        key: &DocKey,
-        head: &Head,
-        path: &str,
-        audience: &Audience,
-        mode: Option<u32>,
-    ) -> Result<DocKey> {
-        let doc = match key {
-            DocKey::Placed { doc, .. } => *doc,
-            DocKey::Single(..) => self.vault.new_doc_id(),
-        };
-        let replaces: Vec<_> = head.blobs().cloned().collect();
-        let published = self.vault.publish(&Publication {
-            kind: BlobKind::Directory,
-            audience,
-            path,
-            doc,
-            replaces: &replaces,
-            content: &Plaintext::new(),
-            mtime: Timestamp::now(),
-            mode,
-        })?;
-        let mut tree = self.tree();
-        tree.unindex(key, ino);
-        let old = key.clone();
-        let head = published.head();
-        let key = head.version.key.clone();
-        tree.by_document.entry(key.clone()).or_default().push(ino);
-        if let Some(dir) = tree.dir_mut(ino) {
-            dir.markers.retain(|(known, _)| *known != old);
-            dir.markers.push((key.clone(), head));
-        }
-        Ok(key)
     }
 }
 

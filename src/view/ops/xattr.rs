@@ -5,8 +5,9 @@ use std::ffi::OsStr;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Folder;
 use crate::vault::{Head, Version};
+use crate::view::View;
+use crate::view::rules::not_found;
 use crate::view::tree::{Ino, NodeData, Shown};
-use crate::view::{View, not_found};
 
 const PREFIX: &str = "user.dds.";
 

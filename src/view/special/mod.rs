@@ -1,6 +1,9 @@
 //! The parts of the view that are not documents: `keys/`, `software/` and `.dds/`.
 
+pub(in crate::view) mod dds;
+pub(in crate::view) mod keys;
 pub(in crate::view) mod local_time;
+pub(in crate::view) mod software;
 pub(in crate::view) mod status;
 
 use std::ffi::{OsStr, OsString};
@@ -9,13 +12,16 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
 use crate::plaintext::Plaintext;
-use crate::store::{FileName, SoftwareEntry, SoftwareKind};
+use crate::store::FileName;
 use crate::vault::KEY_FILE_LIMIT;
 use crate::view::draft::state::{OpenFile, Stat, Target};
-use crate::view::ops::open::{Access, Handle, no_files_here};
+use crate::view::handles::Handle;
+use crate::view::ops::open::Access;
+use crate::view::rules::not_found;
+use crate::view::rules::{dds_is_read_only, software_is_read_only};
 use crate::view::tree::names::safe;
 use crate::view::tree::{DirNode, FileRole, Ino, NodeData, Role, Tree};
-use crate::view::{View, lock, not_found};
+use crate::view::{View, lock};
 
 /// Makes the directories and files that every view has.
 pub(in crate::view) fn plant(tree: &mut Tree) {
@@ -34,14 +40,6 @@ struct StoredEntry {
     shown: OsString,
     what: Special,
     stat: Stat,
-}
-
-/// What a name stands for that a program gave a file of certificates, and that the file does not
-/// have.
-pub(in crate::view) struct SpelledKey {
-    stored: FileName,
-    /// The file was not there before the program wrote it.
-    is_new: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -85,41 +83,6 @@ impl View {
         Ok(())
     }
 
-    fn find_keys(&self) -> Result<Vec<StoredEntry>> {
-        let keys = self.vault.store().keys()?.into_iter();
-        let small = keys.filter(|key| key.stamp.size <= KEY_FILE_LIMIT);
-        Ok(small
-            .map(|key| StoredEntry {
-                stat: Stat {
-                    size: key.stamp.size,
-                    mtime: key.stamp.mtime,
-                    mode: 0o6,
-                },
-                shown: shown_name(&key.name),
-                name: key.name,
-                what: Special::Key,
-            })
-            .collect())
-    }
-
-    fn find_software(&self, path: &[FileName]) -> Result<Vec<StoredEntry>> {
-        let listed = self.vault.store().software_list(path)?.into_iter();
-        let found = |(name, entry): (FileName, SoftwareEntry)| StoredEntry {
-            shown: shown_name(&name),
-            name,
-            what: match entry.kind {
-                SoftwareKind::File => Special::SoftwareFile,
-                SoftwareKind::Directory => Special::SoftwareDir,
-            },
-            stat: Stat {
-                size: entry.size(),
-                mtime: entry.mtime(),
-                mode: 0o4,
-            },
-        };
-        Ok(listed.map(found).collect())
-    }
-
     /// Returns the content of a file of `keys/` or `.dds/`, as it is now.
     pub(in crate::view) fn load_special(&self, role: &FileRole) -> Result<OpenFile> {
         if let FileRole::Rescued(blob) = role {
@@ -155,93 +118,6 @@ impl View {
         Ok(OpenFile::published(content, target, stat))
     }
 
-    /// Shows a file of certificates under the name that it has in the store. The name under which
-    /// a program wrote it stays good in this mount, as another name of it.
-    pub(in crate::view) fn show_stored_key(&self, ino: Ino, stored: &FileName) {
-        let mut tree = self.tree();
-        let Some(node) = tree.get(ino).filter(|node| node.name != stored.as_os_str()) else {
-            return;
-        };
-        let (parent, written) = (node.parent, node.name.clone());
-        if !tree.is_attached(ino) {
-            return;
-        }
-        let is_new = tree.child(parent, stored.as_os_str()).is_none();
-        if is_new {
-            tree.relocate(ino, parent, stored.as_os_str());
-        } else {
-            tree.detach(ino);
-        }
-        tree.set_role(ino, FileRole::Key(stored.clone()));
-        let mut spelled = lock(&self.spelled_keys);
-        // Written again, it is as new as it was.
-        let known = spelled.get(&written);
-        let known = known.is_some_and(|known| known.is_new && known.stored == *stored);
-        let stored = stored.clone();
-        let is_new = is_new || known;
-        spelled.insert(written, SpelledKey { stored, is_new });
-    }
-
-    /// Finds the file that was written under another name than it has.
-    pub(in crate::view) fn spelled_key(
-        &self,
-        tree: &Tree,
-        parent: Ino,
-        name: &OsStr,
-    ) -> Option<FileName> {
-        let stored = lock(&self.spelled_keys).get(name)?.stored.clone();
-        let is_there = tree.child(parent, stored.as_os_str()).is_some();
-        is_there.then_some(stored)
-    }
-
-    /// Renames a file of certificates that has another name than the one given, as programs do
-    /// that write a file aside first. Over another file its certificates go into that one. Tells
-    /// whether it was such a file.
-    ///
-    /// # Errors
-    /// As [`crate::vault::Vault::put_key`], if the other file holds other keys.
-    pub(in crate::view) fn respell_key(
-        &self,
-        parent: Ino,
-        name: &OsStr,
-        new_name: &OsStr,
-    ) -> Result<bool> {
-        let (stored, over) = {
-            let tree = self.tree();
-            if tree.dir(parent).is_none_or(|dir| dir.role != Role::Keys)
-                || tree.child(parent, name).is_some()
-            {
-                return Ok(false);
-            }
-            let Some(stored) = self.spelled_key(&tree, parent, name) else {
-                return Ok(false);
-            };
-            let over = tree.child(parent, new_name).and_then(|ino| tree.file(ino));
-            let over = over.and_then(|file| match &file.role {
-                FileRole::Key(over) => Some(over.clone()),
-                _ => None,
-            });
-            (stored, over)
-        };
-        let over = over.filter(|over| *over != stored);
-        if let Some(over) = &over {
-            let bytes = self.vault.store().read_key(&stored, KEY_FILE_LIMIT)?;
-            self.vault.put_key(over, &bytes)?;
-        }
-        let known = lock(&self.spelled_keys).remove(name);
-        match (known, over) {
-            // Only now nothing else holds what was written.
-            (Some(known), Some(_)) if known.is_new => {
-                self.vault.store().remove_key(&stored)?;
-            }
-            (Some(known), None) if *new_name != *stored.as_os_str() => {
-                lock(&self.spelled_keys).insert(new_name.to_owned(), known);
-            }
-            _ => {}
-        }
-        Ok(true)
-    }
-
     /// Opens a file of `software/`, which is read from the disk piece by piece; refuses writing
     /// where nothing is ever written. `None`: any other file.
     pub(in crate::view) fn open_special(&self, ino: Ino, access: Access) -> Result<Option<Handle>> {
@@ -254,9 +130,7 @@ impl View {
             }
         };
         match role {
-            FileRole::Software(_) if access.write => {
-                Err(no_files_here(&Role::Software(Vec::new())))
-            }
+            FileRole::Software(_) if access.write => Err(software_is_read_only()),
             FileRole::Software(path) => {
                 let open = lock(&self.handles);
                 let open = open.values().filter(|handle| handle.is_software()).count();
@@ -268,7 +142,7 @@ impl View {
                 Ok(Some(Handle::Software(file)))
             }
             FileRole::Status | FileRole::Errors | FileRole::Rescued(_) if access.write => {
-                Err(no_files_here(&Role::Dds))
+                Err(dds_is_read_only())
             }
             FileRole::Status
             | FileRole::Errors

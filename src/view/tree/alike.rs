@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use crate::error::{Error, Kind, Result, skeleton};
-use crate::view::View;
+use crate::error::skeleton;
 use crate::view::tree::{DirNode, Ino, Tree};
 
 /// The children of a directory that have such characters in their names, by what is seen of them.
@@ -65,22 +64,5 @@ impl Tree {
     pub(in crate::view) fn is_taken(&self, parent: Ino, name: &str) -> bool {
         let name = OsStr::new(name);
         self.child(parent, name).is_some() || self.look_alike(parent, name).is_some()
-    }
-}
-
-impl View {
-    /// Refuses a new name that looks like another one there, but for a file's own name.
-    pub(in crate::view) fn check_unlike(
-        &self,
-        parent: Ino,
-        name: &OsStr,
-        own: Option<Ino>,
-    ) -> Result<()> {
-        let alike = self.tree().look_alike(parent, name);
-        if alike.is_none() || alike == own {
-            return Ok(());
-        }
-        let rule = "a name that looks the same is there: they differ in invisible characters only";
-        Err(Error::new(Kind::Invalid, rule))
     }
 }

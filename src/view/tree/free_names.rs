@@ -14,15 +14,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::vault::{DocKey, Head, People};
-use crate::view::View;
 use crate::view::tree::layout::own_name;
 use crate::view::tree::{FileRole, Ino, Role, Shown, Tree};
-
-/// How long a name that a program freed stays free for that program, unless the directory is listed.
-const RESERVED: Duration = Duration::from_secs(2);
 
 /// Files and directories that have another name than they want, and when a program last freed a
 /// name.
@@ -30,56 +26,8 @@ const RESERVED: Duration = Duration::from_secs(2);
 pub(in crate::view) struct Misnamed {
     pub(in crate::view) nodes: BTreeSet<Ino>,
     /// Directories that are being renamed: what is in them must stay where it is.
-    renamed: usize,
-    freed: Option<Instant>,
-}
-
-impl View {
-    /// Gives free names away, in one directory or in all.
-    pub(in crate::view) fn give_free_names(&self, only: Option<Ino>) {
-        let people = self.vault.people();
-        let mut tree = self.tree();
-        if tree.misnamed.nodes.is_empty() || tree.misnamed.renamed > 0 {
-            return;
-        }
-        self.begin_news(&mut tree);
-        // What gets its own name may free the one that it had.
-        while tree.give_free_names(only, &people) {}
-        self.tell_news(&mut tree);
-    }
-
-    /// As [`View::give_free_names`], unless a program freed a name a moment ago.
-    pub(in crate::view) fn give_unreserved_names(&self, only: Option<Ino>) {
-        let reserved = self.tree().misnamed.freed;
-        if reserved.is_none_or(|freed| freed.elapsed() >= RESERVED) {
-            self.give_free_names(only);
-        }
-    }
-
-    /// Lists the files that show a concurrent version of a document beside it, with the document's
-    /// own name where it is known.
-    pub(in crate::view) fn conflicts(&self) -> Vec<String> {
-        let tree = self.tree();
-        let mut conflicts = Vec::new();
-        for (ino, file) in tree.files().filter(|(ino, _)| tree.is_attached(*ino)) {
-            let FileRole::Document(shown) = &file.role else {
-                continue;
-            };
-            if shown.is_conflict && shown.head.is_some() {
-                let own = tree.holder(&shown.key).map(|holder| tree.path(holder));
-                conflicts.push((tree.path(ino), own));
-            }
-        }
-        conflicts.sort();
-        let sentence = |(copy, own): (String, Option<String>)| match own {
-            Some(own) => format!(
-                "{copy} is another version of {own}, made at the same time: save in one of them \
-                 what is right, and remove the other version"
-            ),
-            None => format!("{copy} is one of several versions made at the same time"),
-        };
-        conflicts.into_iter().map(sentence).collect()
-    }
+    pub(in crate::view) renamed: usize,
+    pub(in crate::view) freed: Option<Instant>,
 }
 
 impl Tree {
@@ -125,7 +73,7 @@ impl Tree {
     }
 
     /// Tells whether a file got another name.
-    fn give_free_names(&mut self, only: Option<Ino>, people: &People) -> bool {
+    pub(in crate::view) fn give_free_names(&mut self, only: Option<Ino>, people: &People) -> bool {
         let nodes = std::mem::take(&mut self.misnamed.nodes);
         let (here, elsewhere): (Vec<Ino>, Vec<Ino>) = nodes
             .into_iter()

@@ -9,9 +9,8 @@ use std::ffi::OsStr;
 use crate::ids::{BlobKind, Folder, VersionId};
 use crate::vault::{Audience, DocKey, Document, Head, People, Place, Version};
 use crate::view::news::Event;
-use crate::view::ops::open::PATH_LIMIT;
 use crate::view::tree::audiences::{UNVERIFIED, canonical_name};
-use crate::view::tree::names::{conflict_remark, safe, safe_path, with_remark};
+use crate::view::tree::names::{PATH_LIMIT, conflict_remark, safe, safe_path, with_remark};
 use crate::view::tree::{DirNode, FileNode, FileRole, Ino, NodeData, Role, Shown, Tree};
 
 /// Directories in the longest path that is shown as it is.

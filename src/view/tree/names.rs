@@ -9,6 +9,8 @@ use crate::ids::Timestamp;
 pub(in crate::view) const NAME_MAX: usize = 255;
 /// Bytes in the longest audience name before it becomes `N-people-<16 hex>`.
 pub(in crate::view) const AUDIENCE_NAME_MAX: usize = 200;
+/// Bytes in the longest path below an audience directory, as PATH_MAX.
+pub(in crate::view) const PATH_LIMIT: usize = 4096;
 /// Stands for a character that may not be shown.
 const REPLACEMENT: char = '\u{FFFD}';
 

@@ -1,15 +1,13 @@
-//! `.dds/rescued/`: what could not be saved when a mount ended, and what a mount's end does.
+//! The end of a mount: what is finished is published, what is not is rescued.
 
 use std::ffi::OsStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::vault::Rescued;
 use crate::view::View;
 use crate::view::draft::scratch::{Hold, is_leftover};
-use crate::view::draft::state::{Body, Stat, Target};
-use crate::view::tree::names::{safe, with_remark};
-use crate::view::tree::{FileRole, Ino, Role, Tree};
+use crate::view::draft::state::{Body, Target};
+use crate::view::tree::{FileRole, Ino};
 
 /// A file that was not saved where it belongs when the mount ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,23 +19,6 @@ pub struct Unsaved {
 }
 
 impl View {
-    /// Shows what earlier mounts rescued.
-    pub(in crate::view) fn show_rescued(&self) {
-        let rescued = match self.vault.rescued() {
-            Ok(rescued) => rescued,
-            Err(error) => {
-                self.errors.add(".dds/rescued", &error);
-                return;
-            }
-        };
-        let mut tree = self.tree();
-        let dds = tree.dir_named(Ino::ROOT, ".dds", Role::Dds);
-        let parent = tree.dir_named(dds, "rescued", Role::Rescued);
-        for one in rescued {
-            show(&mut tree, parent, &one);
-        }
-    }
-
     /// Rescues drafts that are still being written, publishes those whose writers have closed them,
     /// and makes everything durable. Returns what was not saved where it belongs.
     ///
@@ -139,24 +120,5 @@ impl View {
             path,
             rescued: rescued.is_ok(),
         }
-    }
-}
-
-fn show(tree: &mut Tree, parent: Ino, one: &Rescued) {
-    let base = safe(one.path.rsplit('/').next().unwrap_or_default().as_bytes());
-    let free = |name: &str| tree.child(parent, OsStr::new(name)).is_none();
-    let blob = one.blob.to_string();
-    let mut names = std::iter::once(base.clone())
-        .chain([8, 40].map(|digits| with_remark(&base, &blob[..digits])));
-    let Some(name) = names.find(|name| free(name)) else {
-        return; // The same blob twice.
-    };
-    let ino = tree.attach_file(parent, name, FileRole::Rescued(one.blob));
-    if let Some(file) = tree.file_mut(ino) {
-        file.stat = Some(Stat {
-            size: one.size,
-            mtime: one.mtime,
-            mode: 0o4,
-        });
     }
 }

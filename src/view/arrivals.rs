@@ -1,0 +1,100 @@
+//! Takes what changed in the vault into the tree.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::ids::Folder;
+use crate::vault::Audience;
+use crate::view::View;
+use crate::view::tree::{FileRole, Ino};
+
+/// How long a name that a program freed stays free for that program, unless the directory is listed.
+const RESERVED: Duration = Duration::from_secs(2);
+
+impl View {
+    /// Looks at the whole store and shows what changed.
+    ///
+    /// # Errors
+    /// As [`Vault::refresh`].
+    pub fn refresh(&self) -> Result<()> {
+        self.vault.refresh()?;
+        self.show_changes();
+        Ok(())
+    }
+
+    /// Brings the tree up to date with what the vault knows.
+    pub(in crate::view) fn show_changes(&self) {
+        let people = self.vault.people();
+        let is_read = self.vault.is_scanned();
+        let mut tree = self.tree();
+        self.begin_news(&mut tree);
+        let stale = tree.drop_stale_audiences(&people);
+        for folder in Folder::ALL {
+            tree.unverified_dir(folder);
+            for contact in people.contacts() {
+                let alone = Audience::from_iter([contact.fingerprint.clone()]);
+                tree.audience_dir(folder, &alone, &people);
+            }
+        }
+        tree.audience_dir(Folder::Notes, &Audience::me(), &people);
+        // Taken under the tree's lock, so that changes are applied in their order.
+        let mut changes = self.vault.take_changes();
+        for key in stale {
+            if !changes.iter().any(|(changed, _)| *changed == key) {
+                let document = self.vault.document(&key);
+                changes.push((key, document));
+            }
+        }
+        self.note_made_elsewhere(&changes);
+        tree.apply(changes, &people);
+        self.tell_news(&mut tree);
+        self.was_read.fetch_or(is_read, Ordering::Relaxed);
+    }
+
+    /// Gives free names away, in one directory or in all.
+    pub(in crate::view) fn give_free_names(&self, only: Option<Ino>) {
+        let people = self.vault.people();
+        let mut tree = self.tree();
+        if tree.misnamed.nodes.is_empty() || tree.misnamed.renamed > 0 {
+            return;
+        }
+        self.begin_news(&mut tree);
+        // What gets its own name may free the one that it had.
+        while tree.give_free_names(only, &people) {}
+        self.tell_news(&mut tree);
+    }
+
+    /// As [`View::give_free_names`], unless a program freed a name a moment ago.
+    pub(in crate::view) fn give_unreserved_names(&self, only: Option<Ino>) {
+        let reserved = self.tree().misnamed.freed;
+        if reserved.is_none_or(|freed| freed.elapsed() >= RESERVED) {
+            self.give_free_names(only);
+        }
+    }
+
+    /// Lists the files that show a concurrent version of a document beside it, with the document's
+    /// own name where it is known.
+    pub(in crate::view) fn conflicts(&self) -> Vec<String> {
+        let tree = self.tree();
+        let mut conflicts = Vec::new();
+        for (ino, file) in tree.files().filter(|(ino, _)| tree.is_attached(*ino)) {
+            let FileRole::Document(shown) = &file.role else {
+                continue;
+            };
+            if shown.is_conflict && shown.head.is_some() {
+                let own = tree.holder(&shown.key).map(|holder| tree.path(holder));
+                conflicts.push((tree.path(ino), own));
+            }
+        }
+        conflicts.sort();
+        let sentence = |(copy, own): (String, Option<String>)| match own {
+            Some(own) => format!(
+                "{copy} is another version of {own}, made at the same time: save in one of them \
+                 what is right, and remove the other version"
+            ),
+            None => format!("{copy} is one of several versions made at the same time"),
+        };
+        conflicts.into_iter().map(sentence).collect()
+    }
+}
