@@ -44,7 +44,7 @@
 //! 4. The ciphertext goes to a file without a name in `messages/` ([`store::Store::put`]). It is
 //!    fsynced and then linked to its name, the SHA-1 of its bytes. No synchroniser sees it before.
 //! 5. Within a second the directory is fsynced, and only then is a version that was replaced
-//!    unlinked ([`vault::Vault::settle`]). After a crash at any moment there is the old version, the
+//!    unlinked ([`vault::Vault::make_durable`]). After a crash at any moment there is the old version, the
 //!    new one, or both.
 //!
 //! `man/dds-store.5` describes the files of the store byte for byte, and `man/dds.7` the rules.

@@ -258,8 +258,8 @@ impl Serving {
         // Not before: what it is doing may wait for that disk.
         drop(self.background.take());
         // What it did meanwhile.
-        let settled = self.view.vault().settle();
-        if let Err(error) = settled {
+        let durable = self.view.make_durable();
+        if let Err(error) = durable {
             tracing::error!("the last saves may not be durable: {error}");
         }
         // Where the connection lasts, more may have been read.

@@ -4,11 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::error::Kind;
 use crate::ids::{BlobId, BlobKind, BlobName, DocId, Fingerprint, Folder, Timestamp, VersionId};
 use crate::openpgp::Refusal;
+use crate::state::{Departure, Lineage};
 use crate::store::Entry;
 use crate::vault::audience::Audience;
+use crate::vault::file_clock::a_step_later;
 use crate::vault::judge::{Place, Vouched};
 
 /// A blob encrypted to more readers than this has more than its writer and me.
@@ -33,6 +37,34 @@ pub enum DocKey {
     },
     /// A blob without a document id, or one that nobody vouches for: a document of its own.
     Single(Folder, VersionId),
+}
+
+impl DocKey {
+    /// Digest of everything that a version must share with another one to replace it.
+    pub(super) fn lineage(&self) -> Lineage {
+        let mut digest = Sha256::new();
+        match self {
+            DocKey::Placed {
+                kind,
+                audience,
+                doc,
+                signer,
+            } => {
+                digest.update(kind.name());
+                digest.update(doc.to_string());
+                for key in audience.members().chain(signer) {
+                    digest.update([0]);
+                    digest.update(key.as_bytes());
+                }
+                digest.update([u8::from(signer.is_some())]);
+            }
+            DocKey::Single(folder, id) => {
+                digest.update(folder.name());
+                digest.update(id.as_bytes());
+            }
+        }
+        Lineage::from_digest(digest.finalize().into())
+    }
 }
 
 /// One blob, judged.
@@ -158,6 +190,18 @@ impl Version {
     /// Tells whether it holds messages that nobody has seen here: several are in one file.
     pub fn has_unseen_messages(&self) -> bool {
         self.unreadable == Some(Unreadable::Refused(Refusal::Several))
+    }
+
+    /// The record of a version that left the store. If a crash leaves its file there, that file is
+    /// not younger than the recorded moment, however soon after it was made the version left.
+    pub(super) fn departure(&self, replaced: bool, at: Timestamp) -> Departure {
+        Departure {
+            version: self.id,
+            name: self.blob,
+            lineage: self.key.lineage(),
+            replaced,
+            at: at.max(a_step_later(self.entry.stamp.ctime)),
+        }
     }
 
     /// Someone else's message: never writable.

@@ -1,25 +1,26 @@
-//! Directory fsync and removal of replaced blobs, within a second of a publication.
+//! Fsyncs directories and unlinks replaced blobs, within a second of a publication.
 //!
-//! Order is the whole point: a replaced blob is unlinked only after the directory that names its
+//! The order is what matters: a replaced blob is unlinked only after the directory that names its
 //! replacement is on disk, so that after a crash at any instruction a peer sees the old blob, the
-//! new one, or both. Before a note is unlinked, and after that fsync, it is kept in the history. If
-//! that cannot be, what a newer version of its document replaces stays, hidden, until it can be: a
-//! few versions, of which the oldest goes when there are too many. What I remove goes in any case.
+//! new one, or both. A note is kept in the history after that fsync and before it is unlinked. If it
+//! cannot be kept and a newer version of its document replaces it, it stays in the store, hidden,
+//! until it can be: a few versions, of which the oldest is given up when there are too many. A
+//! version that I remove is unlinked in any case.
+//!
+//! Locks: `flushing` before `pending`; `pending` is held for no disk I/O.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Kind, Result};
 use crate::ids::{BlobId, Folder, Timestamp, VersionId};
-use crate::state::Moment;
+use crate::state::{Moment, State};
 use crate::store::Store;
-use crate::vault::Version;
-use crate::vault::history::keep::{Unkept, has_own_name};
+use crate::vault::documents::Version;
+use crate::vault::history::keep::{Deferred, Keeper, has_own_name};
 use crate::vault::lock;
-use crate::vault::removals::went_of;
 use crate::vault::worker::Worker;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises
@@ -32,40 +33,42 @@ const COMPARED: u64 = 256 << 20;
 /// Replaced notes that stay in the store as they cannot be kept.
 const HELD: usize = 64;
 
-/// The store, and what has been published in it but not settled.
-pub(super) struct Shared {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) state_dir: Arc<crate::state::State>,
-    pub(super) unkept: Mutex<Unkept>,
-    /// The mount ends: nothing is copied any more, as the time for it is short.
-    pub(super) closing: AtomicBool,
+/// The publications that are not durable yet, and the blobs that they replaced.
+pub(super) struct PendingReplacements {
+    store: Arc<dyn Store>,
+    memory: Arc<State>,
+    pub(super) keeper: Keeper,
     pending: Mutex<Pending>,
     wake: Condvar,
-    /// Held by whoever settles: nobody returns from [`Shared::settle`] while what it asked for is
-    /// still in another's hands.
-    settling: Mutex<()>,
+    /// Held by the thread that flushes: nobody returns from [`PendingReplacements::make_durable`]
+    /// while another thread is still at the work that was asked for.
+    flushing: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Pending {
-    messages: Unsettled,
-    notes: Unsettled,
-    /// Replaced, and waiting to be kept: the oldest first.
+    messages: Unflushed,
+    notes: Unflushed,
+    /// Replaced notes that wait until they can be kept, the oldest first.
     held: VecDeque<Arc<Version>>,
     stop: bool,
+    /// The sentence about the last failure.
     notice: Option<String>,
 }
 
+/// The work in one folder.
 #[derive(Default)]
-pub(super) struct Unsettled {
+struct Unflushed {
+    /// Names were added or taken away since the last fsync.
     dirty: bool,
-    pub(super) replaced: Vec<Arc<Version>>,
-    /// Replaced by another document: nothing hides them when they stay.
-    pub(super) retired: Vec<Arc<Version>>,
+    /// Replaced by newer versions of their documents, which hide them as long as they stay.
+    replaced: Vec<Arc<Version>>,
+    /// Replaced by other documents: nothing hides them when they stay.
+    retired: Vec<Arc<Version>>,
 }
 
 impl Pending {
-    fn of(&mut self, folder: Folder) -> &mut Unsettled {
+    fn of(&mut self, folder: Folder) -> &mut Unflushed {
         match folder {
             Folder::Messages => &mut self.messages,
             Folder::Notes => &mut self.notes,
@@ -73,49 +76,53 @@ impl Pending {
     }
 }
 
-impl Shared {
-    pub(super) fn new(store: Arc<dyn Store>, state_dir: Arc<crate::state::State>) -> Self {
-        Shared {
+impl PendingReplacements {
+    pub(super) fn new(store: Arc<dyn Store>, memory: Arc<State>) -> Self {
+        PendingReplacements {
+            keeper: Keeper::new(Arc::clone(&store), Arc::clone(&memory)),
             store,
-            state_dir,
-            unkept: Mutex::default(),
-            closing: AtomicBool::new(false),
+            memory,
             pending: Mutex::default(),
             wake: Condvar::new(),
-            settling: Mutex::default(),
+            flushing: Mutex::default(),
         }
     }
 
-    /// Notes that names were added to or taken from a folder, and what was replaced by it: by
-    /// newer versions, or by other documents.
-    pub(super) fn published(
+    /// Notes that names were added to or taken from a folder, and the versions that this replaced:
+    /// by newer versions, or by other documents.
+    pub(super) fn add(
         &self,
         folder: Folder,
         replaced: Vec<Arc<Version>>,
         retired: Vec<Arc<Version>>,
     ) {
         let mut pending = lock(&self.pending);
-        let unsettled = pending.of(folder);
-        unsettled.dirty = true;
-        unsettled.replaced.extend(replaced);
-        unsettled.retired.extend(retired);
+        let unflushed = pending.of(folder);
+        unflushed.dirty = true;
+        unflushed.replaced.extend(replaced);
+        unflushed.retired.extend(retired);
         self.wake.notify_all();
     }
 
-    /// Settles both folders before it returns.
-    pub(super) fn settle(&self) -> Result<()> {
-        let [messages, notes] = Folder::ALL.map(|folder| self.settle_folder(folder));
+    /// Notes that names were taken from a folder.
+    pub(super) fn note_removed(&self, folder: Folder) {
+        self.add(folder, Vec::new(), Vec::new());
+    }
+
+    /// Flushes both folders before it returns.
+    pub(super) fn make_durable(&self) -> Result<()> {
+        let [messages, notes] = Folder::ALL.map(|folder| self.flush(folder));
         messages.and(notes)
     }
 
-    /// Fsyncs a folder, then unlinks what was replaced in it.
-    pub(super) fn settle_folder(&self, folder: Folder) -> Result<()> {
-        let _one = lock(&self.settling);
-        let unsettled = mem::take(lock(&self.pending).of(folder));
-        if !unsettled.dirty {
+    /// Fsyncs a folder, then unlinks the versions that were replaced in it.
+    pub(super) fn flush(&self, folder: Folder) -> Result<()> {
+        let _one = lock(&self.flushing);
+        let unflushed = mem::take(lock(&self.pending).of(folder));
+        if !unflushed.dirty {
             return Ok(());
         }
-        let result = self.sync_and_unlink(folder, &unsettled);
+        let result = self.sync_and_unlink(folder, &unflushed);
         let mut pending = lock(&self.pending);
         pending.notice = result
             .as_ref()
@@ -124,71 +131,47 @@ impl Shared {
         if result.is_err() {
             let again = pending.of(folder);
             again.dirty = true;
-            again.replaced.extend(unsettled.replaced);
-            again.retired.extend(unsettled.retired);
+            again.replaced.extend(unflushed.replaced);
+            again.retired.extend(unflushed.retired);
         }
         result
     }
 
-    /// Settles a folder if something that was replaced still lies in it.
-    pub(super) fn settle_replaced(&self, folder: Folder) -> Result<()> {
-        // Also waits for who is just unlinking.
+    /// Flushes a folder if replaced versions still lie in it.
+    pub(super) fn flush_replaced(&self, folder: Folder) -> Result<()> {
         let waiting = {
-            let _one = lock(&self.settling);
+            // Also waits for a thread that is unlinking some now.
+            let _one = lock(&self.flushing);
             let mut pending = lock(&self.pending);
-            let unsettled = pending.of(folder);
-            !(unsettled.replaced.is_empty() && unsettled.retired.is_empty())
+            let unflushed = pending.of(folder);
+            !(unflushed.replaced.is_empty() && unflushed.retired.is_empty())
         };
         match waiting {
-            true => self.settle_folder(folder),
+            true => self.flush(folder),
             false => Ok(()),
         }
     }
 
-    fn sync_and_unlink(&self, folder: Folder, unsettled: &Unsettled) -> Result<()> {
-        // First, as nobody's save shall wait for the history's disk.
+    fn sync_and_unlink(&self, folder: Folder, unflushed: &Unflushed) -> Result<()> {
+        // First, since nobody's save shall wait for the history's disk.
         match self.store.sync(folder) {
-            // The folder is gone, and what was in it.
+            // The folder is gone, with everything in it.
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
             synced => synced?,
         }
-        let kept = self.keep_all(folder, unsettled);
+        let deferred = self.keep(folder, unflushed);
         let waiting = match folder {
             Folder::Notes => mem::take(&mut lock(&self.pending).held),
             Folder::Messages => VecDeque::new(),
         };
         let waited: HashSet<VersionId> = waiting.iter().map(|version| version.id).collect();
-        let mut seen = HashSet::new();
-        let replaced = waiting
-            .into_iter()
-            .chain(unsettled.replaced.iter().cloned());
-        // What waits is named again by each later version of its document. Files of the same version
-        // all go.
-        let replaced =
-            replaced.filter(|version| seen.insert((version.id, version.entry.name.clone())));
-        let (mut held, mut free): (VecDeque<_>, VecDeque<_>) =
-            replaced.partition(|version| kept.must_wait(version));
-        let closing = self.closing.load(Ordering::Relaxed);
-        while held.len() > HELD && !closing {
-            if let Some(oldest) = held.pop_front() {
-                self.lost(1, "there was never room");
-                free.push_back(oldest);
-            }
-        }
-        let retired = unsettled.retired.iter();
-        let retired = retired.filter(|version| !kept.must_wait(version));
-        let going: Vec<_> = free.iter().chain(retired).collect();
+        let (mut held, free) = self.sort_out(waiting, unflushed, &deferred);
+        self.remember_replaced(&free);
         let mut result = Ok(());
-        let now = Timestamp::now();
-        let went = going.iter().map(|version| went_of(version, true, now));
-        // Whoever brings one of them back later shall not make it look new.
-        if let Err(error) = self.state_dir.note_departed(&went.collect::<Vec<_>>()) {
-            self.not_remembered(&error);
-        }
-        for version in going {
+        for version in &free {
             if let Err(error) = self.remove_unchanged(version) {
                 result = Err(error);
-                // What is new is pending still.
+                // The others are pending still.
                 if waited.contains(&version.id) {
                     held.push_back(Arc::clone(version));
                 }
@@ -198,7 +181,63 @@ impl Shared {
         result
     }
 
-    /// Tries again to keep what waits for it.
+    /// Keeps the notes that are about to be unlinked; returns those that must wait.
+    fn keep(&self, folder: Folder, unflushed: &Unflushed) -> Deferred {
+        match folder {
+            Folder::Messages => Deferred::default(),
+            Folder::Notes => {
+                let mut replaced = self.held();
+                replaced.extend(unflushed.replaced.iter().cloned());
+                self.keeper.keep_all(&replaced, &unflushed.retired)
+            }
+        }
+    }
+
+    /// Parts the replaced versions into those that stay in the store until they can be kept, and
+    /// those that are unlinked now.
+    fn sort_out(
+        &self,
+        waiting: VecDeque<Arc<Version>>,
+        unflushed: &Unflushed,
+        deferred: &Deferred,
+    ) -> (VecDeque<Arc<Version>>, Vec<Arc<Version>>) {
+        let mut seen = HashSet::new();
+        let replaced = waiting
+            .into_iter()
+            .chain(unflushed.replaced.iter().cloned());
+        // A version that waits is named again by each later version of its document. All files of a
+        // version are unlinked.
+        let replaced =
+            replaced.filter(|version| seen.insert((version.id, version.entry.name.clone())));
+        let (held, mut free): (Vec<_>, Vec<_>) =
+            replaced.partition(|version| deferred.must_wait(version));
+        let mut held = VecDeque::from(held);
+        while held.len() > HELD && !self.keeper.is_closing() {
+            if let Some(oldest) = held.pop_front() {
+                self.keeper.note_lost(1, "there was never room");
+                free.push(oldest);
+            }
+        }
+        let retired = unflushed.retired.iter();
+        free.extend(
+            retired
+                .filter(|version| !deferred.must_wait(version))
+                .cloned(),
+        );
+        (held, free)
+    }
+
+    /// Remembers that these versions were replaced, so that one that somebody brings back later does
+    /// not look new.
+    fn remember_replaced(&self, versions: &[Arc<Version>]) {
+        let now = Timestamp::now();
+        let departures = versions.iter().map(|version| version.departure(true, now));
+        if let Err(error) = self.memory.note_departed(&departures.collect::<Vec<_>>()) {
+            self.keeper.note_forgetful(&error);
+        }
+    }
+
+    /// Tries again to keep the versions that wait for it.
     pub(super) fn retry_held(&self) {
         {
             let mut pending = lock(&self.pending);
@@ -207,13 +246,13 @@ impl Shared {
             }
             pending.notes.dirty = true;
         }
-        // What fails is told in `.dds/status`.
-        let _ = self.settle_folder(Folder::Notes);
+        // `.dds/status` tells why it fails.
+        let _ = self.flush(Folder::Notes);
     }
 
     /// Unlinks a version's blob, unless another one has taken its file meanwhile: people with
-    /// gpg write over their files, and what nobody here has seen is not removed. A file that is
-    /// gone already is no error. Tells whether the blob is gone.
+    /// gpg write over their files, and a blob that nobody here has seen is not removed. A file that
+    /// is gone already is no error. Tells whether the blob is gone.
     pub(super) fn remove_unchanged(&self, version: &Version) -> Result<bool> {
         let (folder, name) = (version.folder(), &version.entry.name);
         let known = version.entry.stamp;
@@ -221,7 +260,7 @@ impl Shared {
             Err(error) if error.kind() == Kind::NotFound => return Ok(true),
             now => now?,
         };
-        // Only what has its own name is linked.
+        // Only a file with its own name is ever linked.
         let same = now == known
             || has_own_name(version) && now.is_same_file(&known)
             || match self.store.read(&version.entry, COMPARED) {
@@ -235,9 +274,9 @@ impl Shared {
         match self.store.remove(folder, name) {
             Err(error) if error.kind() != Kind::NotFound => Err(error),
             Ok(()) | Err(_) => {
-                // If its spare stays where it is, the next look at the store finds that it went.
+                // If its spare stays where it is, the next round of the history finds it missing.
                 let _ = self
-                    .state_dir
+                    .memory
                     .history()
                     .note_gone(version.file_id, Moment::now());
                 Ok(true)
@@ -245,49 +284,53 @@ impl Shared {
         }
     }
 
-    /// What waits to be kept.
+    /// The replaced notes that wait until they can be kept.
     pub(super) fn held(&self) -> Vec<Arc<Version>> {
         lock(&self.pending).held.iter().cloned().collect()
     }
 
+    /// Tells whether any replaced note waits until it can be kept.
+    pub(super) fn holds_some(&self) -> bool {
+        !lock(&self.pending).held.is_empty()
+    }
+
     /// Sentences for `.dds/status`.
     pub(super) fn notices(&self) -> Vec<String> {
-        let pending = lock(&self.pending);
-        let held = pending.held.len();
-        let notice = pending.notice.clone();
-        drop(pending);
+        let (held, notice) = {
+            let pending = lock(&self.pending);
+            (pending.held.len(), pending.notice.clone())
+        };
         notice
             .into_iter()
-            .chain(lock(&self.unkept).notices(held))
+            .chain(self.keeper.notices(held))
             .collect()
     }
 
-    /// Starts a thread that settles.
-    pub(super) fn settle_in_background(self: Arc<Self>) -> Result<Worker> {
+    /// Starts the thread that flushes.
+    pub(super) fn flush_in_background(self: Arc<Self>) -> Result<Worker> {
         let theirs = Arc::clone(&self);
         let stop = move || {
             lock(&self.pending).stop = true;
             self.wake.notify_all();
         };
-        Worker::start("settler", move || theirs.run(), stop)
+        Worker::start("flusher", move || theirs.run(), stop)
     }
 
-    /// The settler's life: waits for publications, gathers for a moment, settles.
+    /// The flusher's life: waits for publications, gathers for a moment, flushes.
     fn run(&self) {
         let mut pending = lock(&self.pending);
         while !pending.stop {
             if !(pending.messages.dirty || pending.notes.dirty) {
-                pending = self.wake.wait(pending).unwrap_or_else(|e| e.into_inner());
+                let waited = self.wake.wait(pending);
+                pending = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let gathered = |pending: &mut Pending| !pending.stop;
-            let (stopping, _) = self
-                .wake
-                .wait_timeout_while(pending, GATHER, gathered)
-                .unwrap_or_else(|e| e.into_inner());
-            drop(stopping);
+            let gathering = |pending: &mut Pending| !pending.stop;
+            let waited = self.wake.wait_timeout_while(pending, GATHER, gathering);
+            let (gathered, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            drop(gathered);
             // A failure stays pending and in `.dds/status`; the next round tries again.
-            let _ = self.settle();
+            let _ = self.make_durable();
             pending = lock(&self.pending);
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::ids::{Folder, VersionId};
 use crate::store::FileName;
 use crate::vault::documents::Version;
-use crate::vault::scan::File;
+use crate::vault::known::store_file::StoreFile;
 use crate::vault::{Vault, lock};
 
 /// Sentences about single blobs that are kept.
@@ -46,13 +46,13 @@ impl Vault {
     /// Sentences about the state of the store, for `.dds/status`.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.broken_folders();
-        notices.extend(self.state().key_notices.iter().cloned());
+        notices.extend(self.known().key_notices.iter().cloned());
         notices.extend(self.key_problems());
         notices.extend(self.shortcomings());
         notices.extend(self.people_notices());
-        notices.extend(self.file_notices());
-        notices.extend(self.shared.notices());
-        notices.extend(self.state_dir.notices());
+        notices.extend(self.file_problems());
+        notices.extend(self.replacements.notices());
+        notices.extend(self.memory.notices());
         notices.extend(self.lasting_notices());
         notices
     }
@@ -74,13 +74,13 @@ impl Vault {
     /// while: what was told before a file was taken in becomes true with it.
     fn lasting_notices(&self) -> Vec<String> {
         let told = lock(&self.told);
-        let state = self.state();
+        let known = self.known();
         let lasts = |one: &&Told| match &one.lasting {
             Lasting::Mount => true,
             Lasting::Day(since) => since.elapsed() < OVER,
             Lasting::Blob(folder, name, id) => {
-                let file = state.files.get(&(*folder, name.clone()));
-                let version = |file: &File| file.version().cloned();
+                let file = known.files.get(&(*folder, name.clone()));
+                let version = |file: &StoreFile| file.version().cloned();
                 file.is_some_and(|file| version(file).is_none_or(|there| there.id == *id))
             }
         };

@@ -37,7 +37,7 @@ impl Vault {
             ..Notations::default()
         };
         let sealed = for_me_alone(&self.identities[0], &notations, content)?;
-        self.state_dir
+        self.memory
             .rescue(&mut |out| Ok(sealed.write_to(out)?.name))
             .map(drop)
     }
@@ -47,7 +47,7 @@ impl Vault {
     /// # Errors
     /// What the state's disk says. A file there that is no rescued draft of mine is left out.
     pub fn rescued(&self) -> Result<Vec<Rescued>> {
-        let blobs = self.state_dir.rescued()?;
+        let blobs = self.memory.rescued()?;
         let mut found: Vec<_> = blobs
             .into_iter()
             .filter_map(|blob| self.open_rescued(blob).ok().map(|(rescued, _)| rescued))
@@ -70,16 +70,17 @@ impl Vault {
     /// # Errors
     /// What the state's disk says.
     pub fn drop_rescued(&self, blob: BlobName) -> Result<()> {
-        self.state_dir.drop_rescued(blob)
+        self.memory.drop_rescued(blob)
     }
 
     fn open_rescued(&self, blob: BlobName) -> Result<(Rescued, Plaintext)> {
-        let mut file = self.state_dir.open_rescued(blob)?;
+        let mut file = self.memory.open_rescued(blob)?;
         let length = file.metadata();
         let length = length.map_err(|error| Error::io("reading a rescued blob", error))?;
-        let certificates = Arc::clone(&self.state().certificates);
-        let limits = self.limits();
-        let examined = self.examine_from(&mut file, length.len(), &certificates, &limits, None)?;
+        let certificates = Arc::clone(&self.known().certificates);
+        let examined = self
+            .learner
+            .examine(&mut file, length.len(), &certificates)?;
         let Outcome::Opened(opened) = examined.outcome else {
             let damaged = format!("rescued blob {blob} cannot be opened");
             return Err(Error::new(Kind::Damaged, damaged));

@@ -1,13 +1,14 @@
 //! Takes what changed in the vault into the tree.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::ids::Folder;
-use crate::vault::Audience;
-use crate::view::View;
-use crate::view::tree::{FileRole, Ino};
+use crate::vault::{Audience, Changes, DocKey, Document};
+use crate::view::tree::{FileRole, Ino, Tree};
+use crate::view::{View, lock};
 
 /// How long a name that a program freed stays free for that program, unless the directory is listed.
 const RESERVED: Duration = Duration::from_secs(2);
@@ -39,7 +40,7 @@ impl View {
         }
         tree.audience_dir(Folder::Notes, &Audience::me(), &people);
         // Taken under the tree's lock, so that changes are applied in their order.
-        let mut changes = self.vault.take_changes();
+        let mut changes = self.changed_documents(&tree);
         for key in stale {
             if !changes.iter().any(|(changed, _)| *changed == key) {
                 let document = self.vault.document(&key);
@@ -50,6 +51,26 @@ impl View {
         tree.apply(changes, &people);
         self.tell_news(&mut tree);
         self.was_read.fetch_or(is_read, Ordering::Relaxed);
+    }
+
+    /// Counts a document as changed, since the tree no longer shows its state.
+    pub(in crate::view) fn show_again(&self, key: &DocKey) {
+        lock(&self.changes).ask_again(key.clone());
+    }
+
+    /// Returns the documents that changed since the last call; a document without a state is gone.
+    fn changed_documents(&self, tree: &Tree) -> Vec<(DocKey, Option<Document>)> {
+        match self.vault.changes(&mut lock(&self.changes)) {
+            Changes::Changed(changed) => changed,
+            Changes::Lagged { present, in_flight } => {
+                let there = present.iter().map(|(key, _)| key).chain(&in_flight);
+                let there: HashSet<&DocKey> = there.collect();
+                let gone = tree.by_document.keys().filter(|key| !there.contains(key));
+                let gone: Vec<_> = gone.map(|key| (key.clone(), None)).collect();
+                let present = present.into_iter().map(|(key, one)| (key, Some(one)));
+                present.chain(gone).collect()
+            }
+        }
     }
 
     /// Gives free names away, in one directory or in all.

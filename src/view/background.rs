@@ -40,7 +40,7 @@ pub struct Background {
     _readers: Vec<Worker>,
     _attendant: Worker,
     _historian: Worker,
-    _settler: Worker,
+    _flusher: Worker,
 }
 
 /// What wakes the background work.
@@ -56,14 +56,14 @@ impl View {
     /// `Io` if no thread can be started.
     pub fn work_in_background(self: &Arc<Self>) -> Result<Background> {
         let readers = self.read_in_background()?;
-        let settler = self.vault.settle_in_background()?;
+        let flusher = self.vault.flush_in_background()?;
         let view = Arc::clone(self);
         let historian = self
             .vault
             .history_in_background(move || view.vault.keep_history())?;
         let (wake, woken) = mpsc::channel();
         let tell = wake.clone();
-        let watch = self.vault.store().watch(Box::new(move |change| {
+        let watch = self.vault.watch(Box::new(move |change| {
             // Without a receiver the view is closed.
             let _ = tell.send(Wake::Changed(change));
         }));
@@ -84,7 +84,7 @@ impl View {
             _readers: readers,
             _attendant: attendant,
             _historian: historian,
-            _settler: settler,
+            _flusher: flusher,
         })
     }
 

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::view::View;
 use crate::view::draft::scratch::{Hold, is_leftover};
 use crate::view::draft::state::{Body, Target};
@@ -19,6 +20,14 @@ pub struct Unsaved {
 }
 
 impl View {
+    /// Makes durable all that was published, before it returns.
+    ///
+    /// # Errors
+    /// `Io` or `NoSpace` as the disk says.
+    pub fn make_durable(&self) -> Result<()> {
+        self.vault.make_durable()
+    }
+
     /// Rescues drafts that are still being written, publishes those whose writers have closed them,
     /// and makes everything durable. Returns what was not saved where it belongs.
     ///

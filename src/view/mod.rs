@@ -41,7 +41,7 @@ pub use tree::Ino;
 
 use crate::error::Result;
 use crate::ids::Timestamp;
-use crate::vault::{Audience, Vault};
+use crate::vault::{Audience, ChangeReader, Vault};
 use crate::view::tree::{NodeData, Tree};
 
 /// How the view behaves; see `dds-mount(1)` for the configuration that sets it.
@@ -64,6 +64,8 @@ pub struct View {
     handles: Mutex<HashMap<u64, Arc<handles::Handle>>>,
     next_handle: AtomicU64,
     errors: error_log::ErrorLog,
+    /// Which of the vault's changes are shown.
+    changes: Mutex<ChangeReader>,
     /// What each process saw last.
     read_set: Mutex<draft::read_set::ReadSet>,
     /// What this mount published: digests of contents, and to whom.
@@ -156,6 +158,7 @@ impl View {
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
             errors: error_log::ErrorLog::default(),
+            changes: Mutex::default(),
             read_set: Mutex::default(),
             published: Mutex::default(),
             made_here: Mutex::default(),

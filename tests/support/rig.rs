@@ -441,7 +441,7 @@ impl Rig for InProcess {
     }
 
     fn settle(&self) {
-        self.view().vault().settle().unwrap();
+        self.view().make_durable().unwrap();
     }
 
     fn remount(&mut self) {

@@ -5,6 +5,7 @@
 mod support;
 
 mod audiences;
+mod changes;
 mod history;
 mod hostile_keys;
 mod renames;

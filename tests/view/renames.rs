@@ -308,7 +308,7 @@ fn a_directory_is_renamed_with_all_that_is_in_it_or_not_at_all() {
     let made = view.create(sub, OsStr::new("draft"), 0o600, access, caller);
     let (_, draft) = made.unwrap();
     view.write(draft, 0, b"half", false).unwrap();
-    view.vault().settle().unwrap();
+    view.make_durable().unwrap();
     let stored = || {
         let mut names: Vec<_> = store.list(Folder::Notes).unwrap();
         names.sort_by(|one, other| one.name.cmp(&other.name));
@@ -329,7 +329,7 @@ fn a_directory_is_renamed_with_all_that_is_in_it_or_not_at_all() {
         assert!(view.lookup(home, to).is_err());
     }
     rename().unwrap();
-    view.vault().settle().unwrap();
+    view.make_durable().unwrap();
     assert_eq!(stored().len(), before.len());
     assert!(stored().iter().all(|name| !before.contains(name)));
     assert!(view.lookup(home, from).is_err());

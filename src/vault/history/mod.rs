@@ -2,5 +2,6 @@
 
 pub(super) mod find;
 pub(super) mod keep;
+mod rounds;
 
 pub use find::Past;

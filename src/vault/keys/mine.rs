@@ -18,7 +18,7 @@ impl Vault {
         arrived: &[Certificate],
     ) -> Vec<String> {
         let mut told = Vec::new();
-        for identity in &self.identities {
+        for identity in self.identities.iter() {
             let key = identity.fingerprint();
             let kept = contacts.my_certificate(&key);
             let kept = kept.ok().flatten();
@@ -97,7 +97,7 @@ impl Vault {
                 ));
                 continue;
             }
-            if let Err(error) = self.store().put_key(&name, &bytes) {
+            if let Err(error) = self.store.put_key(&name, &bytes) {
                 told.push(format!(
                     "your certificate is newer than the one in keys/, and cannot be written to \
                      keys/{shown}: {error}"

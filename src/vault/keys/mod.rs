@@ -39,16 +39,16 @@ impl Vault {
             folder.kept.clear();
             folder.forget_stamps();
         }
-        let in_touch = std::mem::take(&mut self.state().in_touch);
+        let in_touch = std::mem::take(&mut self.known().in_touch);
         // If it cannot be saved, whoever is still heard of is noted at the next mount.
         let _ = lock(&self.contacts).note_used(&in_touch);
         let mine = self.my_fingerprints();
-        let known = self.known(&mine);
+        let known = self.known_keys(&mine);
         let arrived = match listed {
             Some(listed) => {
                 folder.ask_for(endorsers(folder, &lock(&self.contacts)));
-                folder.reread(self.store(), listed, &known, &mine, || {
-                    self.openings.is_stopped()
+                folder.reread(&*self.store, listed, &known, &mine, || {
+                    self.progress.openings.is_stopped()
                 })
             }
             None => Arrived::default(),
@@ -67,7 +67,7 @@ impl Vault {
     }
 
     /// Fingerprints of contacts, current and past, and mine.
-    fn known(&self, mine: &[Fingerprint]) -> BTreeSet<Fingerprint> {
+    fn known_keys(&self, mine: &[Fingerprint]) -> BTreeSet<Fingerprint> {
         let contacts = lock(&self.contacts);
         let all = contacts.iter().flat_map(Contact::certificates);
         all.chain(mine).cloned().collect()
@@ -113,16 +113,16 @@ impl Vault {
         notices.dedup();
         let index = CertIndex::new(all.iter().cloned());
         let changed = {
-            let mut state = self.state();
-            let changed = index.changed_since(&state.certificates);
-            state.people = people;
+            let mut known = self.known();
+            let changed = index.changed_since(&known.certificates);
+            known.people = people;
             let by_key = |one: Certificate| (one.fingerprint(), one);
-            state.recipients = all.into_iter().map(by_key).collect();
-            state.certificates = Arc::new(index);
-            state.key_notices = notices;
+            known.recipients = all.into_iter().map(by_key).collect();
+            known.certificates = Arc::new(index);
+            known.key_notices = notices;
             changed
         };
-        self.rejudge(&changed);
+        self.judge_again(&changed);
         saved
     }
 
@@ -255,6 +255,30 @@ impl Vault {
         Ok(stored)
     }
 
+    /// Lists the files of `keys/` that may hold certificates.
+    ///
+    /// # Errors
+    /// Any error of the disk.
+    pub fn key_files(&self) -> Result<Vec<store::KeyFile>> {
+        self.store.keys()
+    }
+
+    /// Reads a file of `keys/` of at most [`KEY_FILE_LIMIT`] bytes.
+    ///
+    /// # Errors
+    /// `NotFound`; `TooLarge`; any error of the disk.
+    pub fn read_key_file(&self, name: &FileName) -> Result<Vec<u8>> {
+        self.store.read_key(name, KEY_FILE_LIMIT)
+    }
+
+    /// Unlinks a file of `keys/` durably.
+    ///
+    /// # Errors
+    /// `NotFound`; any error of the disk.
+    pub fn remove_key_file(&self, name: &FileName) -> Result<()> {
+        self.store.remove_key(name)
+    }
+
     /// Stores certificates in one file, merged with what it holds; `as_given` if it holds nothing.
     fn put_certificates(
         &self,
@@ -262,13 +286,13 @@ impl Vault {
         new: BTreeMap<Fingerprint, Certificate>,
         as_given: Option<&[u8]>,
     ) -> Result<()> {
-        let old = match self.store().read_key(name, KEY_FILE_LIMIT) {
+        let old = match self.store.read_key(name, KEY_FILE_LIMIT) {
             Ok(old) => merged(&Certificate::parse_all(&old).unwrap_or_default()),
             Err(error) if error.kind() == Kind::NotFound => BTreeMap::new(),
             Err(error) => return Err(folder_error(error)),
         };
         if let (true, Some(given)) = (old.is_empty(), as_given) {
-            return self.store().put_key(name, given).map_err(folder_error);
+            return self.store.put_key(name, given).map_err(folder_error);
         }
         if !old.is_empty() && !old.keys().eq(new.keys()) {
             let other = "this file holds another key; copy the new one under another name";
@@ -286,7 +310,7 @@ impl Vault {
                 false => certificate.to_bytes(),
             });
         }
-        self.store().put_key(name, &both).map_err(folder_error)
+        self.store.put_key(name, &both).map_err(folder_error)
     }
 
     /// Returns the certificate to which `key`'s owner is written.
@@ -314,7 +338,7 @@ impl Vault {
                 return Err(Error::new(Kind::NoKey, format!("{name}: no such contact")));
             }
         }
-        let certificate = self.state().recipients.get(key).cloned();
+        let certificate = self.known().recipients.get(key).cloned();
         let Some(certificate) = certificate else {
             return Err(Error::new(Kind::NoKey, format!("{name}: no certificate")));
         };

@@ -35,7 +35,7 @@ impl Vault {
     }
 
     fn condition(&self, key: &Fingerprint) -> Option<Condition> {
-        let certificate = self.state().recipients.get(key).cloned();
+        let certificate = self.known().recipients.get(key).cloned();
         certificate.map(|certificate| certificate.condition())
     }
 

@@ -1,18 +1,13 @@
-//! Versions of several notes, placed all together or not at all: a directory gets another name.
-//!
-//! All blobs are sealed and on disk in the state directory, with an intent record, before the
-//! first is placed. A crash in between is completed at the next start; a failure takes back what
-//! was placed. One content at a time is in RAM.
-
-use std::sync::atomic::Ordering;
+//! Versions of several notes, placed all together or not at all: a directory gets another name. One
+//! content at a time is in RAM.
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, BlobName, Folder};
-use crate::openpgp::{Receipt, SealRequest, Sealed};
+use crate::openpgp::Receipt;
 use crate::state::Intent;
 use crate::vault::Vault;
-use crate::vault::publish::copies::Placed;
-use crate::vault::publish::{Draft, InFlight, Publication, Published, Sent};
+use crate::vault::publish::replace::Record;
+use crate::vault::publish::{InFlight, Placed, Publication, Published};
 
 /// Versions that wait to be placed together.
 pub struct Batch<'a> {
@@ -22,7 +17,7 @@ pub struct Batch<'a> {
 
 struct Staged {
     receipt: Receipt,
-    sent: Sent,
+    record: Record,
     recipients: usize,
 }
 
@@ -46,44 +41,29 @@ impl<'a> Batch<'a> {
         if publication.kind == BlobKind::Message {
             return Err(Error::new(Kind::Forbidden, "messages are sent one by one"));
         }
-        if vault.shared.closing.load(Ordering::Relaxed) {
+        if vault.replacements.keeper.is_closing() {
             return Err(Error::new(Kind::Busy, "the mount is being locked"));
         }
-        let draft = vault.draft(publication)?;
+        let template = vault.template(publication)?;
         let recipients = vault.recipients(publication.audience)?;
-        let sealed = Sealed::prepare(SealRequest {
-            signer: &vault.identities[0],
-            co_signers: &[],
-            recipients: &recipients,
-            intended: &draft.intended,
-            named: vault.options.named_recipients,
-            name: draft.name,
-            notations: &draft.notations,
-            content: publication.content,
-            created: None,
-        })?;
-        let mut receipt = None;
-        vault.state_dir.stage(&mut |out| {
-            let written = sealed.write_to(out)?;
-            let name = written.name;
-            receipt = Some(written);
-            Ok(name)
-        })?;
-        let receipt = receipt.expect("what was staged was written");
-        let Draft {
-            notations,
-            intended,
-            ..
-        } = draft;
+        let sealed = vault.seal(&template, &recipients, None)?;
+        let receipt = vault.stage(&sealed)?;
+        let record = match vault.record(publication, &template) {
+            Ok(record) => record,
+            Err(error) => {
+                vault.unstage(receipt.name);
+                return Err(error);
+            }
+        };
         self.staged.push(Staged {
             receipt,
-            sent: vault.sent(publication, notations, intended)?,
+            record,
             recipients: recipients.len(),
         });
         Ok(())
     }
 
-    /// Places all of them, and lets go of what they replace. They are durable when this returns.
+    /// Places all of them, and replaces their parents by them. They are durable when this returns.
     ///
     /// # Errors
     /// `NoSpace` and `Io` as the disk says; then none of them is there.
@@ -92,43 +72,24 @@ impl<'a> Batch<'a> {
         if self.staged.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = self.staged.iter().map(|one| one.sent.key.clone());
+        let keys = self.staged.iter().map(|one| one.record.key.clone());
         let flights: Vec<_> = keys.map(|key| InFlight::begin(vault, key)).collect();
-        // `replaces@` does not count between documents: what is continued under another id goes
-        // even if a crash comes before it is unlinked.
-        let unnamed = self.staged.iter().flat_map(|one| {
-            let parents = one.sent.replaces.iter();
-            parents.filter(|old| old.key != one.sent.key)
-        });
-        let intent = vault.state_dir.begin(&Intent {
+        // A note that is continued under another id is removed even if a crash comes before it is
+        // unlinked.
+        let staged = self.staged.iter();
+        let others = staged.flat_map(|one| one.record.other_documents());
+        let intent = vault.memory.begin(&Intent {
             folder,
             publish: self.names(),
-            remove: unnamed.map(|old| old.blob).collect(),
+            remove: others.map(|old| old.blob).collect(),
         })?;
         let mut placed = Vec::new();
-        let mut failed = None;
-        for one in &self.staged {
-            match vault.place_staged(folder, one.receipt.name) {
-                Ok(entry) => placed.push(entry),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-        }
-        let durable = match failed {
-            Some(error) => Err(error),
-            // Before the intent is finished: a power cut must not leave some of them.
-            None => vault.store().sync(folder),
-        };
-        let finished = durable.and_then(|()| vault.state_dir.finish(intent));
-        if let Err(error) = finished {
-            let back = placed
-                .iter()
-                .try_for_each(|entry| vault.remove_file(folder, &entry.name));
-            let back = back.and_then(|()| vault.store().sync(folder));
+        let names = self.names().into_iter();
+        let durable = vault.place_all(folder, names, |entry| placed.push(entry));
+        if let Err(error) = durable.and_then(|()| vault.finish(intent)) {
+            let back = vault.take_back(folder, &placed);
             // The intent stays unless all is taken back: the next start completes it.
-            let back = back.and_then(|()| vault.state_dir.finish(intent));
+            let back = back.and_then(|()| vault.finish(intent));
             return Err(match back {
                 Ok(()) => error,
                 Err(_) => error.context("it is completed at the next start"),
@@ -143,7 +104,10 @@ impl<'a> Batch<'a> {
                 reader: None,
                 recipients: one.recipients,
             };
-            vault.take_published(one.sent, vec![placed], flight)
+            Published {
+                versions: vault.take_place(one.record, vec![placed]),
+                _flight: flight,
+            }
         });
         Ok(done.collect())
     }
@@ -156,9 +120,8 @@ impl<'a> Batch<'a> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         for name in self.names() {
-            // What an unfinished intent names stays; what else stays behind is ciphertext, and goes
-            // at the next start.
-            let _ = self.vault.state_dir.unstage(name);
+            // The state keeps a blob that an unfinished intent names.
+            self.vault.unstage(name);
         }
     }
 }

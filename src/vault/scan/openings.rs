@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use crate::ids::{Folder, Timestamp};
 use crate::openpgp::CertIndex;
 use crate::store::{Entry, FileName, Stamp};
-use crate::vault::audience::People;
+use crate::vault::known::Slot;
+use crate::vault::learn::Learned;
 use crate::vault::lock;
-use crate::vault::scan::File;
 use crate::vault::scan::clock::ThreadClock;
 
 /// Files above this size are opened one at a time, which bounds memory, and leaves the other
@@ -28,21 +28,19 @@ const PROMPT: Duration = Duration::from_secs(5);
 /// How often the clocks are looked at.
 const TICK: Duration = Duration::from_millis(2);
 
-type Slot = (Folder, FileName);
-
 fn slot(entry: &Entry) -> Slot {
     (entry.folder, entry.name.clone())
 }
 
-/// A file that was opened. `None` if it went away or changed while it was read.
+/// A file that was opened.
 pub(in crate::vault) struct Opening {
     pub(in crate::vault) entry: Entry,
-    pub(in crate::vault) file: Option<File>,
-    /// By what it was judged.
-    pub(in crate::vault) people: Arc<People>,
+    /// `None` if the file vanished or changed while it was read.
+    pub(in crate::vault) learned: Option<Learned>,
+    /// The certificates by which its signatures were verified.
     pub(in crate::vault) certificates: Arc<CertIndex>,
-    /// It took longer than anybody waits.
-    pub(in crate::vault) was_dear: bool,
+    /// Opening it took longer than anybody waits.
+    pub(in crate::vault) was_costly: bool,
 }
 
 /// The queue.
@@ -200,7 +198,7 @@ impl Openings {
         let mut desk = lock(&self.desk);
         if let Some(running) = desk.running.remove(&slot(&opening.entry)) {
             desk.used += running.used().unwrap_or_default();
-            opening.was_dear = running.is_slow();
+            opening.was_costly = running.is_slow();
         }
         desk.done.push(opening);
         drop(desk);

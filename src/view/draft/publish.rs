@@ -86,7 +86,7 @@ impl View {
         if nothing_new && (!never || self.continue_backup(ino, base, path, body.mode)) {
             // What arrived while it was a draft takes its place now.
             if let Some(shown) = self.tree().shown(ino) {
-                self.vault.show_again(&shown.key);
+                self.show_again(&shown.key);
             }
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl View {
         let head = published.head();
         let before = self.show_published(ino, head, place, !unchanged);
         for key in before {
-            self.vault.show_again(&key);
+            self.show_again(&key);
         }
         self.note_publication(ino, published.versions(), &replaces);
         self.note_made_here(published.versions(), &replaces);

@@ -331,7 +331,7 @@ impl View {
     /// # Errors
     /// `Io` as the disk says.
     pub fn space(&self) -> Result<Space> {
-        self.vault.store().space()
+        self.vault.space()
     }
 }
 

@@ -127,7 +127,7 @@ impl View {
     }
 
     fn remove_key(&self, name: &crate::store::FileName) -> Result<()> {
-        match self.vault.store().remove_key(name) {
+        match self.vault.remove_key_file(name) {
             Err(error) if error.kind() != Kind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }

@@ -128,7 +128,7 @@ impl View {
         drop(tree);
         // Of another document than its writer saw, what is renamed over is not replaced.
         if let Some(key) = renamed_over {
-            self.vault.show_again(&key);
+            self.show_again(&key);
         }
         self.show_changes();
         Ok(())
@@ -255,7 +255,7 @@ impl View {
         let done = kept.map(|shown| {
             self.move_node(ino, to, victim);
             // What arrived while it was a draft may have replaced it.
-            self.vault.show_again(&shown.key);
+            self.show_again(&shown.key);
             let mut tree = self.tree();
             tree.set_backup(ino, shown, from.parent, OsStr::new(&from.name));
             tree.drop_draft(ino);

@@ -147,7 +147,7 @@ impl View {
         drop(tree);
         drop(bodies);
         for key in again {
-            self.vault.show_again(&key);
+            self.show_again(&key);
         }
         for one in &moves {
             self.drop_if_idle(one.ino);

@@ -112,6 +112,6 @@ impl View {
             }
             Handle::Software(_) | Handle::Directory { .. } => Ok(()),
         };
-        synced.and_then(|()| self.vault.settle())
+        synced.and_then(|()| self.vault.make_durable())
     }
 }

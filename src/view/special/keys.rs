@@ -20,7 +20,7 @@ pub(in crate::view) struct SpelledKey {
 
 impl View {
     pub(super) fn find_keys(&self) -> Result<Vec<StoredEntry>> {
-        let keys = self.vault.store().keys()?.into_iter();
+        let keys = self.vault.key_files()?.into_iter();
         let small = keys.filter(|key| key.stamp.size <= KEY_FILE_LIMIT);
         Ok(small
             .map(|key| StoredEntry {
@@ -106,14 +106,14 @@ impl View {
         };
         let over = over.filter(|over| *over != stored);
         if let Some(over) = &over {
-            let bytes = self.vault.store().read_key(&stored, KEY_FILE_LIMIT)?;
+            let bytes = self.vault.read_key_file(&stored)?;
             self.vault.put_key(over, &bytes)?;
         }
         let known = lock(&self.spelled_keys).remove(name);
         match (known, over) {
             // Only now nothing else holds what was written.
             (Some(known), Some(_)) if known.is_new => {
-                self.vault.store().remove_key(&stored)?;
+                self.vault.remove_key_file(&stored)?;
             }
             (Some(known), None) if *new_name != *stored.as_os_str() => {
                 lock(&self.spelled_keys).insert(new_name.to_owned(), known);

@@ -13,7 +13,6 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
 use crate::plaintext::Plaintext;
 use crate::store::FileName;
-use crate::vault::KEY_FILE_LIMIT;
 use crate::view::draft::state::{OpenFile, Stat, Target};
 use crate::view::handles::Handle;
 use crate::view::ops::open::Access;
@@ -96,7 +95,7 @@ impl View {
         }
         let (bytes, target, mode) = match role {
             FileRole::Key(name) => {
-                let bytes = self.vault.store().read_key(name, KEY_FILE_LIMIT)?;
+                let bytes = self.vault.read_key_file(name)?;
                 (bytes, Target::Key(name.clone()), 0o6)
             }
             FileRole::Status => (self.status().to_string().into_bytes(), Target::Nowhere, 0o4),
@@ -138,7 +137,7 @@ impl View {
                     let rule = "too many files of software/ are open at once: close some";
                     return Err(Error::new(Kind::Busy, rule));
                 }
-                let file = self.vault.store().software_open(&path)?;
+                let file = self.vault.software_open(&path)?;
                 Ok(Some(Handle::Software(file)))
             }
             FileRole::Status | FileRole::Errors | FileRole::Rescued(_) if access.write => {

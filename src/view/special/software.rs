@@ -8,7 +8,7 @@ use crate::view::special::{Special, StoredEntry, shown_name};
 
 impl View {
     pub(super) fn find_software(&self, path: &[FileName]) -> Result<Vec<StoredEntry>> {
-        let listed = self.vault.store().software_list(path)?.into_iter();
+        let listed = self.vault.software_list(path)?.into_iter();
         let found = |(name, entry): (FileName, SoftwareEntry)| StoredEntry {
             shown: shown_name(&name),
             name,

@@ -1,0 +1,83 @@
+//! Recently opened contents, so that looking at a directory and then reading its files does not
+//! decrypt them twice.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use crate::ids::BlobId;
+use crate::plaintext::Plaintext;
+use crate::vault::lock;
+
+/// Bytes of all contents that are kept.
+const ROOM: usize = 16 << 20;
+/// Bytes of the largest content that is kept.
+const LARGEST: usize = 1 << 20;
+
+/// A bounded cache of contents; the least recently used one is dropped first.
+pub(super) struct Contents(Mutex<Cache>);
+
+struct Cache {
+    /// Each content with the time of its last use.
+    contents: LruCache<BlobId, (Arc<Plaintext>, Instant)>,
+    bytes: usize,
+}
+
+impl Default for Contents {
+    fn default() -> Self {
+        Contents(Mutex::new(Cache {
+            contents: LruCache::unbounded(),
+            bytes: 0,
+        }))
+    }
+}
+
+impl Contents {
+    pub(super) fn get(&self, id: &BlobId) -> Option<Arc<Plaintext>> {
+        let mut cache = lock(&self.0);
+        let (content, used) = cache.contents.get_mut(id)?;
+        *used = Instant::now();
+        Some(Arc::clone(content))
+    }
+
+    /// Keeps a content, unless it is large.
+    pub(super) fn put(&self, id: BlobId, content: &Arc<Plaintext>) {
+        if size_of(content) > LARGEST {
+            return;
+        }
+        let mut cache = lock(&self.0);
+        let entry = (Arc::clone(content), Instant::now());
+        if cache.contents.put(id, entry).is_none() {
+            cache.bytes += size_of(content);
+        }
+        while cache.bytes > ROOM {
+            cache.drop_oldest();
+        }
+    }
+
+    /// Drops the contents that nobody used for this time.
+    pub(super) fn drop_unused(&self, time: Duration) {
+        let mut cache = lock(&self.0);
+        while let Some((_, (_, used))) = cache.contents.peek_lru() {
+            if used.elapsed() < time {
+                break;
+            }
+            cache.drop_oldest();
+        }
+    }
+}
+
+impl Cache {
+    fn drop_oldest(&mut self) {
+        match self.contents.pop_lru() {
+            Some((_, (oldest, _))) => self.bytes -= size_of(&oldest),
+            None => self.bytes = 0,
+        }
+    }
+}
+
+/// Bytes that a content takes. The limits are small, so it does not matter if a part is on disk.
+fn size_of(content: &Plaintext) -> usize {
+    usize::try_from(content.allocated()).unwrap_or(usize::MAX)
+}
