@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::mount::{
@@ -15,6 +15,8 @@ use dds::ids::{BlobKind, Folder};
 use serde_json::Value;
 
 use crate::support::people::{Blob, Person};
+
+use super::ended::{Ended, run};
 
 /// A home with two stores, and mounts in the background, which go when the test ends.
 struct Desk {
@@ -33,14 +35,6 @@ impl Drop for Desk {
             }
         }
     }
-}
-
-/// How a program ended and what it said.
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
 }
 
 impl Desk {
@@ -105,36 +99,6 @@ impl Desk {
         assert_eq!((told.code, &*told.err), (Some(0), ""));
         serde_json::from_str(&told.out).unwrap()
     }
-}
-
-#[track_caller]
-fn run(command: &mut Command) -> Ended {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Little is said: it fits into the pipes.
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if begun.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("{command:?} does not end");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let mut ended = Ended {
-        code: status.code(),
-        out: String::new(),
-        err: String::new(),
-    };
-    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    out.read_to_string(&mut ended.out).unwrap();
-    err.read_to_string(&mut ended.err).unwrap();
-    ended
 }
 
 /// Asserts that mount, daemon and keeper of a mountpoint are gone, and its socket too.

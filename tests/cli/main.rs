@@ -5,7 +5,11 @@
 mod support;
 
 mod control;
-mod programs;
+mod ended;
+mod init;
+mod manual;
+mod mount;
+mod my_key;
 mod readme;
 mod relay;
 mod verify;

@@ -4,8 +4,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attributes;
+mod copies;
+mod databases;
+mod desk;
+mod editors;
 mod fsx;
 mod gpg_store;
+mod locks;
 mod posix;
-mod programs;
 mod syncthing;
+mod unoffered;

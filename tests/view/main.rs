@@ -4,12 +4,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrivals;
 mod audiences;
 mod changes;
+mod chmod;
 mod history;
 mod hostile_keys;
-mod renames;
+mod keys;
+mod link;
+mod mkdir;
+mod names;
+mod rename;
 mod rescue;
-mod scenarios;
 mod seen;
 mod several_readers;
+mod unlink;
+mod write;

@@ -271,3 +271,19 @@ fn what_is_held_back_is_saved_once_it_stays_and_a_message_says_what_it_waits_for
         .unwrap();
     assert_eq!(blobs(rig.store(), Folder::Messages).len(), 1);
 }
+
+#[test]
+fn scratch_stays_in_ram() {
+    on_both(|rig, _| {
+        for name in [".plan.md.swp", "plan.md~", "#plan.md#", ".~lock.a.odt#"] {
+            let path = format!("notes/bob/{name}");
+            rig.write(&path, b"needle").unwrap();
+            assert_eq!(rig.read(&path).unwrap(), b"needle");
+        }
+        rig.settle();
+        assert!(blobs(rig.store(), Folder::Notes).is_empty());
+        rig.remount_with_rescue();
+        assert!(blobs(rig.store(), Folder::Notes).is_empty());
+        assert!(rig.list("notes/bob").unwrap().is_empty());
+    });
+}

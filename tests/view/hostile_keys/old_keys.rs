@@ -23,7 +23,7 @@ fn each_old_key_of_a_ring_has_a_name_a_reason_and_a_remedy() {
         return;
     }
     let gnupg = Gnupg::new("");
-    let time = ["--faked-system-time", "20130501T120000"];
+    let time = ["--faked-system-time", "20130501T120000!"];
     let sha1 = ["--cert-digest-algo", "SHA1", "--allow-weak-key-signatures"];
     let mut ring = other_versions();
     let make = |name: &str, algorithm: &str, more: &[&str]| {

@@ -1,7 +1,14 @@
 //! A key of gpg's that cannot do everything: `dds init`, each mount and the status say what it
 //! cannot do and what helps, and everything else works.
 
-use super::*;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::ended::*;
+use crate::support::gnupg::{Gnupg, installed};
+use crate::support::mount::{Home, can_mount, daemon_of, is_mounted, wait_for};
 use pgp::Packet;
 use pgp::parse::Parse as _;
 use pgp::serialize::SerializeInto as _;
