@@ -264,7 +264,8 @@ fn why_revoked(by: &[&pgp::packet::Signature]) -> (String, bool) {
     (words, retired)
 }
 
-fn digest_name(digest: HashAlgorithm) -> &'static str {
+/// The name of a digest that is too weak.
+pub(super) fn digest_name(digest: HashAlgorithm) -> &'static str {
     match digest {
         HashAlgorithm::MD5 => "MD5",
         HashAlgorithm::RipeMD => "RIPEMD-160",

@@ -10,11 +10,11 @@ use pgp::crypto::S2K;
 use pgp::packet::key::{KeyParts, KeyRole, PublicParts, SecretKeyMaterial};
 use pgp::packet::signature::subpacket::{SubpacketTag, SubpacketValue};
 use pgp::packet::{Key, Packet, Signature};
-use pgp::policy::{AsymmetricAlgorithm, StandardPolicy};
+use pgp::policy::{AsymmetricAlgorithm, HashAlgoSecurity, StandardPolicy};
 use pgp::serialize::SerializeInto as _;
-use pgp::types::{AEADAlgorithm, RevocationStatus};
+use pgp::types::{AEADAlgorithm, HashAlgorithm, RevocationStatus};
 
-use super::condition::unsupported;
+use super::condition::{digest_name, unsupported};
 use super::policy;
 use super::refusal::Refusal;
 
@@ -179,8 +179,25 @@ pub(super) fn shortcomings(cert: &Cert) -> Vec<String> {
     found
 }
 
-/// Tells which of what a certificate asks for is not read.
+/// Tells which of the preferences that a certificate states make others send messages that are not
+/// read here, or are not verified.
 fn preferences(valid: &ValidCert<'_>) -> Option<String> {
+    let cipher = unread_form(valid)
+        .map(|name| format!("asks others to encrypt with {name} first, which is not read here"));
+    let complaints: Vec<String> = cipher.into_iter().chain(weak_digest(valid)).collect();
+    if complaints.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "your key {}: gpg --edit-key {} setpref AES256 AES192 AES SHA512 SHA384 SHA256 ZLIB ZIP, \
+         then give the others your certificate",
+        complaints.join(", and "),
+        valid.cert().fingerprint()
+    ))
+}
+
+/// Names the cipher or the mode that a certificate asks for first, if it is not read.
+fn unread_form(valid: &ValidCert<'_>) -> Option<&'static str> {
     let by_id = valid.primary_userid().ok();
     let by_id = by_id.as_ref().map(|id| id.binding_signature());
     let signatures = [by_id, valid.direct_key_signature().ok()];
@@ -189,25 +206,54 @@ fn preferences(valid: &ValidCert<'_>) -> Option<String> {
         .iter()
         .find_map(|signature| signature.preferred_symmetric_algorithms());
     let cipher = ciphers.and_then(|ciphers| ciphers.first().copied());
-    let refusal = cipher
-        .and_then(Refusal::of_cipher)
-        .or_else(|| signatures.iter().find_map(|signature| mode(signature)))?;
-    let what = match refusal {
-        Refusal::Cipher(name) => name,
-        Refusal::Mode(name) => name,
-        _ => return None,
+    let suites_count = valid
+        .features()
+        .is_some_and(|features| features.supports_seipdv2());
+    let refusal = cipher.and_then(Refusal::of_cipher).or_else(|| {
+        let mut signatures = signatures.iter();
+        signatures.find_map(|signature| mode(signature, suites_count))
+    })?;
+    match refusal {
+        Refusal::Cipher(name) | Refusal::Mode(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// Tells that gpg signs with a digest that is too weak what it encrypts to a certificate.
+///
+/// It takes the first digest of the user id that it was given as the reader, and SHA-1 where that
+/// names none. It knows no keys of version 6.
+fn weak_digest(valid: &ValidCert<'_>) -> Option<String> {
+    let policy = policy();
+    if valid.primary_key().key().version() > 4 {
+        return None;
+    }
+    let first = |id: &Signature| {
+        let digests = id.preferred_hash_algorithms().unwrap_or_default().iter();
+        let mut known = digests.filter(|digest| digest.is_supported());
+        known.next().copied()
     };
+    let is_weak = |digest: HashAlgorithm| {
+        let cutoff = policy.hash_cutoff(digest, HashAlgoSecurity::CollisionResistance);
+        cutoff.is_some_and(|cutoff| cutoff <= SystemTime::now())
+    };
+    let ids = valid.userids().revoked(false);
+    let mut digests = ids.map(|id| first(id.binding_signature()));
+    let (says, digest) = digests.find_map(|digest| match digest {
+        None => Some(("names no digest", "SHA-1")),
+        Some(digest) if is_weak(digest) => Some(("asks for a weak digest", digest_name(digest))),
+        Some(_) => None,
+    })?;
     Some(format!(
-        "your key asks others to encrypt with {what} first, which is not read here: gpg --edit-key \
-         {} setpref AES256 AES192 AES SHA512 SHA384 SHA256 ZLIB ZIP, then give the others your \
-         certificate",
-        valid.cert().fingerprint()
+        "{says}, so that gpg signs with {digest} what it encrypts to you, which is too weak to \
+         tell who wrote it: such a message stands in unverified/"
     ))
 }
 
-/// Tells what is wrong with the mode of authenticated encryption that is asked for first.
-fn mode(signature: &Signature) -> Option<Refusal> {
-    if let Some(suites) = signature.preferred_aead_ciphersuites() {
+/// Returns what is wrong with the mode of authenticated encryption that is asked for first. Pairs
+/// of cipher and mode (RFC 9580, 5.2.3.15) count only beside the feature that they are for.
+fn mode(signature: &Signature, suites_count: bool) -> Option<Refusal> {
+    if let (Some(suites), true) = (signature.preferred_aead_ciphersuites(), suites_count) {
         let (cipher, mode) = suites.first()?;
         return Refusal::of_mode(*mode).or_else(|| Refusal::of_aead_cipher(*cipher));
     }
@@ -244,4 +290,177 @@ pub(super) fn encryption_keys_here(
         .collect();
     keys.sort_by_key(|key| key.creation_time());
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use pgp::packet::signature::SignatureBuilder;
+    use pgp::packet::signature::subpacket::Subpacket;
+    use pgp::types::{Features, SignatureType, SymmetricAlgorithm};
+
+    use super::*;
+
+    /// What a certificate states, in the order of preference.
+    #[derive(Default)]
+    struct Stated {
+        ciphers: Vec<SymmetricAlgorithm>,
+        digests: Vec<HashAlgorithm>,
+        suites: Vec<(SymmetricAlgorithm, AEADAlgorithm)>,
+        /// By the numbers of draft-ietf-openpgp-rfc4880bis.
+        modes: Vec<u8>,
+        seipdv2: bool,
+    }
+
+    /// A certificate made by Sequoia whose one user id states this.
+    fn stating(stated: Stated) -> Cert {
+        let made = CertBuilder::new()
+            .set_primary_key_flags(
+                pgp::types::KeyFlags::empty()
+                    .set_certification()
+                    .set_signing(),
+            )
+            .add_transport_encryption_subkey()
+            .generate();
+        let (cert, _) = made.unwrap();
+        let mut features = Features::empty().set_seipdv1();
+        if stated.seipdv2 {
+            features = features.set_seipdv2();
+        }
+        let mut binding = SignatureBuilder::new(SignatureType::PositiveCertification)
+            .set_primary_userid(true)
+            .unwrap()
+            .set_features(features)
+            .unwrap()
+            .set_key_flags(
+                pgp::types::KeyFlags::empty()
+                    .set_certification()
+                    .set_signing(),
+            )
+            .unwrap()
+            .set_preferred_symmetric_algorithms(stated.ciphers)
+            .unwrap()
+            .set_preferred_hash_algorithms(stated.digests)
+            .unwrap();
+        if !stated.suites.is_empty() {
+            binding = binding
+                .set_preferred_aead_ciphersuites(stated.suites)
+                .unwrap();
+        }
+        if !stated.modes.is_empty() {
+            #[allow(deprecated)]
+            let tag = SubpacketTag::PreferredAEADAlgorithms;
+            let body = stated.modes;
+            let value = SubpacketValue::Unknown { tag, body };
+            let modes = Subpacket::new(value, false).unwrap();
+            binding.hashed_area_mut().add(modes).unwrap();
+        }
+        let id = pgp::packet::UserID::from("Bob <bob@example.org>");
+        let primary = cert.primary_key().key().clone().parts_into_secret();
+        let mut primary = primary.unwrap().into_keypair().unwrap();
+        let binding = id.bind(&mut primary, &cert, binding).unwrap();
+        let packets = [Packet::from(id), binding.into()];
+        cert.insert_packets(packets).unwrap().0
+    }
+
+    /// What a key may announce, and the words of the warning; as the table in dds(7).
+    #[test]
+    fn preferences_that_hide_messages_are_warned_of() {
+        use AEADAlgorithm::{EAX, GCM, OCB};
+        use HashAlgorithm::{MD5, RipeMD, SHA1, SHA224, SHA256, SHA512};
+        use SymmetricAlgorithm::*;
+
+        let good = || Stated {
+            ciphers: vec![AES256],
+            digests: vec![SHA512],
+            ..Stated::default()
+        };
+        let ciphers = |ciphers: &[SymmetricAlgorithm]| Stated {
+            ciphers: ciphers.to_vec(),
+            ..good()
+        };
+        let digests = |digests: &[HashAlgorithm]| Stated {
+            digests: digests.to_vec(),
+            ..good()
+        };
+        let suites = |suites: &[(SymmetricAlgorithm, AEADAlgorithm)]| Stated {
+            suites: suites.to_vec(),
+            seipdv2: true,
+            ..good()
+        };
+        let modes = |modes: &[u8]| Stated {
+            modes: modes.to_vec(),
+            ..good()
+        };
+        let old = Stated {
+            seipdv2: false,
+            ..suites(&[(AES256, EAX)])
+        };
+        #[allow(deprecated)]
+        let table = [
+            ("nothing special", good(), ""),
+            ("AES-128 first", ciphers(&[AES128]), ""),
+            ("3DES first", ciphers(&[TripleDES, AES256]), ""),
+            ("no cipher", ciphers(&[]), ""),
+            ("CAST5 first", ciphers(&[CAST5, AES256]), "with CAST5 first"),
+            ("CAST5 last", ciphers(&[AES256, CAST5]), ""),
+            ("IDEA first", ciphers(&[IDEA]), "with IDEA first"),
+            (
+                "Blowfish first",
+                ciphers(&[Blowfish]),
+                "with Blowfish first",
+            ),
+            ("Twofish first", ciphers(&[Twofish]), "with Twofish first"),
+            ("SEIPDv2 alone", suites(&[]), ""),
+            ("AES-256 in OCB", suites(&[(AES256, OCB)]), ""),
+            ("AES-128 in GCM", suites(&[(AES128, GCM)]), ""),
+            ("EAX first", suites(&[(AES256, EAX)]), "with EAX first"),
+            ("EAX last", suites(&[(AES256, OCB), (AES256, EAX)]), ""),
+            ("EAX without SEIPDv2", old, ""),
+            (
+                "Camellia in OCB",
+                suites(&[(Camellia256, OCB)]),
+                "with Camellia first",
+            ),
+            (
+                "Twofish in OCB",
+                suites(&[(Twofish, OCB)]),
+                "with Twofish first",
+            ),
+            ("EAX, as once drafted", modes(&[1]), "with EAX first"),
+            ("OCB, as GnuPG has it", modes(&[2]), ""),
+            ("no digest", digests(&[]), "names no digest"),
+            ("SHA-1 alone", digests(&[SHA1]), "gpg signs with SHA-1"),
+            (
+                "SHA-1 first",
+                digests(&[SHA1, SHA512]),
+                "gpg signs with SHA-1",
+            ),
+            ("SHA-1 last", digests(&[SHA512, SHA1]), ""),
+            ("MD5 first", digests(&[MD5]), "gpg signs with MD5"),
+            (
+                "RIPEMD-160",
+                digests(&[RipeMD]),
+                "gpg signs with RIPEMD-160",
+            ),
+            ("SHA-224", digests(&[SHA224, SHA256]), ""),
+        ];
+        for (case, stated, words) in table {
+            let cert = stating(stated);
+            let said = shortcomings(&cert);
+            if words.is_empty() {
+                assert!(said.is_empty(), "{case}: {said:?}");
+                continue;
+            }
+            assert_eq!(said.len(), 1, "{case}: {said:?}");
+            let command = format!("gpg --edit-key {} setpref AES256", cert.fingerprint());
+            assert!(said[0].contains(words), "{case}: {said:?}");
+            assert!(said[0].contains(&command), "{case}: {said:?}");
+        }
+        let both = Stated {
+            digests: Vec::new(),
+            ..ciphers(&[Twofish])
+        };
+        let said = shortcomings(&stating(both));
+        assert!(said.len() == 1 && said[0].contains("Twofish") && said[0].contains("SHA-1"));
+    }
 }

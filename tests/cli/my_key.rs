@@ -132,12 +132,25 @@ impl Gnus {
     /// What Alice writes to one of Bob's keys, as a file of the store.
     fn message(&self, to: &str, file: &str, content: &str) -> PathBuf {
         // For a key that names no digests gpg would sign with SHA-1.
-        let how = ["--digest-algo", "SHA512", "--armor", "--sign", "--encrypt"];
-        let args = [&how[..], &["-u", ALICE, "-r", to]].concat();
+        self.message_with(&["--digest-algo", "SHA512"], to, file, content)
+    }
+
+    fn message_with(&self, how: &[&str], to: &str, file: &str, content: &str) -> PathBuf {
+        let what = ["--armor", "--sign", "--encrypt", "-u", ALICE, "-r", to];
+        let args = [how, &what].concat();
         let blob = self.gnupg.feed(&args, content.as_bytes()).stdout;
         let path = self.home.path("documents-btsync/messages").join(file);
         std::fs::write(&path, blob).unwrap();
         path
+    }
+
+    /// Sets the preferences of a key as the warning of them says.
+    fn prefer_what_the_sentence_says(&self, of: &str) {
+        let fingerprint = self.gnupg.fingerprint(of);
+        let edit = ["--no-batch", "--no-tty", "--command-fd", "0", "--edit-key"];
+        let commands = "setpref AES256 AES192 AES SHA512 SHA384 SHA256 ZLIB ZIP\ny\nsave\n";
+        let args = [&edit[..], &[&fingerprint]].concat();
+        self.gnupg.feed(&args, commands.as_bytes());
     }
 
     fn init(&self, key: &Path) -> Ended {
@@ -457,18 +470,7 @@ fn what_my_key_asks_others_for_is_read_or_warned_of() {
             assert!(errors.contains(words), "{errors}");
         }
         mount.end();
-        // As the sentence says.
-        let fingerprint = gnus.gnupg.fingerprint(BOB);
-        let edit = [
-            "--no-batch",
-            "--no-tty",
-            "--command-fd",
-            "0",
-            "--edit-key",
-            &fingerprint,
-        ];
-        let commands = "setpref AES256 AES192 AES SHA512 SHA384 SHA256 ZLIB ZIP\ny\nsave\n";
-        gnus.gnupg.feed(&edit, commands.as_bytes());
+        gnus.prefer_what_the_sentence_says(BOB);
         gnus.message(BOB, "again.asc", "hello again");
         let key = gnus.key_file("bob.asc", &gnus.gnupg.secret_key(BOB));
         let mount = gnus.mount(&key);
@@ -478,11 +480,43 @@ fn what_my_key_asks_others_for_is_read_or_warned_of() {
     }
 }
 
+/// gpg 2.2 takes the first digest that the reader's key names, and SHA-1 if it names none.
+#[test]
+fn a_key_that_names_no_strong_digest_is_warned_of() {
+    for (preferences, words) in [
+        ("AES256", "names no digest, so that gpg signs with SHA-1"),
+        ("AES256 SHA1 SHA256", "so that gpg signs with SHA-1"),
+    ] {
+        let Some(gnus) = Gnus::new() else { return };
+        let preferred = ["--default-preference-list", preferences];
+        let make = ["--quick-gen-key", BOB, "future-default", "default", "never"];
+        gnus.gnupg.run(&[&preferred[..], &make].concat());
+        gnus.message_with(&[], BOB, "m.asc", "hello");
+        let key = gnus.key_file("bob.asc", &gnus.gnupg.secret_key(BOB));
+        let made = gnus.init(&key);
+        let mount = gnus.mount(&key);
+        for said in [&made.err, &mount.said, &mount.problems()] {
+            for words in [words, "unverified/", "setpref AES256"] {
+                assert!(said.contains(words), "{preferences}: {words}: {said}");
+            }
+        }
+        assert_eq!(mount.all("messages/unverified"), ["hello"], "{preferences}");
+        mount.end();
+        gnus.prefer_what_the_sentence_says(BOB);
+        gnus.message_with(&[], BOB, "again.asc", "hello again");
+        let key = gnus.key_file("bob.asc", &gnus.gnupg.secret_key(BOB));
+        let mount = gnus.mount(&key);
+        assert_eq!(mount.said, "", "{preferences}");
+        assert_eq!(mount.all("messages/alice"), ["hello again"]);
+        mount.end();
+    }
+}
+
 #[test]
 fn a_key_that_names_no_ciphers_is_sent_3des_and_reads_it() {
     let Some(gnus) = Gnus::new() else { return };
     let parameters = "%no-protection\nKey-Type: EDDSA\nKey-Curve: ed25519\nSubkey-Type: ECDH\n\
-        Subkey-Curve: cv25519\nName-Email: bob@example.org\nPreferences: none\nExpire-Date: 0\n\
+        Subkey-Curve: cv25519\nName-Email: bob@example.org\nPreferences: SHA256\nExpire-Date: 0\n\
         %commit\n";
     gnus.gnupg.feed(&["--gen-key"], parameters.as_bytes());
     let file = gnus.message("bob@example.org", "m.asc", "hello");
