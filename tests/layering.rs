@@ -1,7 +1,7 @@
 //! Reads `src` and proves that imports point one way only, and that each foreign crate is named
 //! in its one place (DESIGN 11).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +61,34 @@ const ONLY_IN: [(&str, &[&str]); 9] = [
     ("clap", &["src/cli/"]),
     ("zbus", &["src/process/logind/"]),
     ("serde_json", &["src/cli/"]),
+];
+
+/// The parts of `src/vault`, from the ground up: each names only those before it. Every other file
+/// there is an operation of the vault, which names `Vault`, parts, and files of its own folder.
+const PARTS_OF_THE_VAULT: [&str; 23] = [
+    "locks",
+    "disk",
+    "worker",
+    "wakeup",
+    "file_clock",
+    "state_key",
+    "audience",
+    "judge",
+    "documents",
+    "describe",
+    "learn",
+    "changes",
+    "known",
+    "told",
+    "history::keep",
+    "history::facts",
+    "durability",
+    "scan::clock",
+    "scan::openings",
+    "scan::progress",
+    "keys::folder",
+    "keys::claims",
+    "publish::publication",
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -168,4 +196,42 @@ fn every_module_says_its_duty() {
             "{file} does not open with its duty"
         );
     }
+}
+
+#[test]
+fn the_parts_of_the_vault_stand_on_each_other_in_one_order() {
+    let floor = |path: &str| {
+        let is_in = |part: &str| {
+            let below = path.strip_prefix(part);
+            below.is_some_and(|below| below.is_empty() || below.starts_with("::"))
+        };
+        PARTS_OF_THE_VAULT.iter().position(|part| is_in(part))
+    };
+    let folder = |path: &str| path.split("::").next().map(str::to_owned);
+    let mut wrong = Vec::new();
+    let mut found = BTreeSet::new();
+    for (file, text) in code() {
+        let Some(name) = file.strip_prefix("src/vault/") else {
+            continue;
+        };
+        let name = name.trim_end_matches(".rs").trim_end_matches("/mod");
+        let room = name.replace('/', "::");
+        let own = floor(&room);
+        found.extend(own);
+        for part in text.split("crate::vault::").skip(1) {
+            let is_path = |c: &char| c.is_alphanumeric() || ['_', ':'].contains(c);
+            let target: String = part.chars().take_while(is_path).collect();
+            let fine = match (own, floor(&target)) {
+                (Some(own), Some(named)) => named <= own,
+                (Some(_), None) => false,
+                (None, Some(_)) => true,
+                (None, None) => target == "Vault" || folder(&room) == folder(&target),
+            };
+            if !fine {
+                wrong.push(format!("{file}: {}", part.lines().next().unwrap()));
+            }
+        }
+    }
+    assert_eq!(found.len(), PARTS_OF_THE_VAULT.len(), "found {found:?}");
+    assert!(wrong.is_empty(), "against the order:\n{}", wrong.join("\n"));
 }

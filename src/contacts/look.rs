@@ -1,24 +1,24 @@
 //! One look at certificates: the rules by which newcomers become contacts.
 //!
 //! A contact was there first: it keeps its name and its addresses, whatever a newcomer says.
-//! Otherwise whoever can write to the store could stop everybody from being written to.
+//! Otherwise anybody who can write to the store could stop all writing to all contacts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{self, ContactName};
-use super::pinning::{Book, MOST_ADDRESSES, exists};
+use super::names::{self, ContactName, MOST_ADDRESSES};
+use super::pinning::{Book, exists};
 use super::{Claimed, FIRST_SIGHT_LIMIT, Notice, Trust};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
 
-/// Newcomers of one look for which contacts that were never used make room. More are a flood,
-/// which may bring itself into the room that is left, and no more.
+/// Newcomers of one look for which contacts that were never used make room. More of them are a
+/// flood, which may fill the room that is left, and no more.
 const MOST_ROOM_MADE: usize = 8;
 
-/// What one look changes.
+/// The state that one look changes.
 pub(super) struct Look<'a> {
     pub(super) book: Book,
-    /// For whom no room is made.
+    /// The newcomers that no contact has to go for.
     pub(super) declined: BTreeSet<Fingerprint>,
     /// Names of groups.
     pub(super) taken: &'a [ContactName],
@@ -27,7 +27,7 @@ pub(super) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Does what `Contacts::observe` says.
+    /// Carries out `Contacts::observe`.
     pub(super) fn observe(
         &mut self,
         seen: &[Claimed],
@@ -118,7 +118,7 @@ impl Look<'_> {
         let fresh = newcomers.iter();
         let fresh = fresh.filter(|one| !self.declined.contains(&one.fingerprint));
         let flood = fresh.count() > MOST_ROOM_MADE;
-        // Who claims an address together with another newcomer.
+        // How many newcomers claim each address.
         let mut claims = BTreeMap::<String, usize>::new();
         for address in newcomers
             .iter()
@@ -157,7 +157,7 @@ impl Look<'_> {
             let untouched = !contact.used && !contact.verified && contact.past.is_empty();
             untouched && before.contains(&contact.name)
         });
-        // Those that only wait for a decision go first.
+        // Prefer one that only waits for a decision.
         let oldest = unused.min_by_key(|contact| (!contact.frozen, contact.since));
         let name = oldest?.name.clone();
         let contact = self.book.contacts.remove(&name)?;
@@ -166,8 +166,8 @@ impl Look<'_> {
         Some(name)
     }
 
-    /// Pins a certificate that was never seen, frozen if somebody else has an address of it or
-    /// claims one at the same time.
+    /// Pins a certificate that was never seen. It is frozen if somebody else has one of its addresses
+    /// or claims one at the same time.
     fn pin_newcomer(
         &mut self,
         claimed: &Claimed,
@@ -203,17 +203,17 @@ impl Look<'_> {
         std::iter::once(pinned).chain(disputed).collect()
     }
 
-    /// Tells of newcomers where contacts are pinned explicitly.
+    /// Reports newcomers where contacts are pinned explicitly.
     fn unasked(&self, newcomers: &[&Claimed]) -> Vec<Notice> {
-        let told = newcomers.iter().take(FIRST_SIGHT_LIMIT);
-        let told = told.map(|claimed| Notice::NotPinned {
+        let notices = newcomers.iter().take(FIRST_SIGHT_LIMIT);
+        let notices = notices.map(|claimed| Notice::NotPinned {
             fingerprint: claimed.fingerprint.clone(),
             name: names::choose(claimed, false, |name| self.book.is_taken(name, self.taken)),
         });
-        told.collect()
+        notices.collect()
     }
 
-    /// Does what `Contacts::pin` says.
+    /// Carries out `Contacts::pin`.
     pub(super) fn pin(
         &mut self,
         claimed: &Claimed,

@@ -1,8 +1,8 @@
 //! Contacts: which certificate has which local name, and how far it is trusted.
 //!
-//! Owns the pins and the rules by which newcomers get a name, wait for a decision, or make room.
-//! Knows nothing of OpenPGP: certificates are opaque bytes, and what they say of themselves is handed
-//! in. Whatever they say is hostile until it became a [`ContactName`] or an address here.
+//! This module owns the pins and the rules by which newcomers get a name, wait for a decision, or
+//! make room. It knows nothing of OpenPGP: certificates are opaque bytes, and their claims are handed
+//! in. A claim is hostile until it became a [`ContactName`] or an address here.
 //!
 //! Pins lie outside the store, where no peer can reach them: `contacts.toml`, which people may
 //! read and edit, and a copy of each certificate in `certificates/`.
@@ -30,7 +30,7 @@ pub use succession::{Said, Standing};
 /// Pins that are made on first sight, in all; more need an explicit act.
 pub const FIRST_SIGHT_LIMIT: usize = 64;
 
-/// What a certificate says of itself; nobody vouches for it.
+/// The claims of a certificate about itself; nobody vouches for them.
 #[derive(Clone, Debug)]
 pub struct Claimed {
     /// Fingerprint of the primary key.
@@ -44,7 +44,7 @@ pub struct Claimed {
 /// One user id of a certificate.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimedUserId {
-    /// The whole of it.
+    /// The whole user id.
     pub text: String,
     /// The e-mail address in it.
     pub email: Option<String>,
@@ -65,19 +65,19 @@ pub struct Contact {
     pub since: u64,
     /// Whether a person confirmed the fingerprint.
     pub verified: bool,
-    /// Whether the pin waits for a decision, as somebody else had its address before or at the
-    /// same time: nothing is written to it and nothing accepted from it.
+    /// Whether the pin waits for a decision, because somebody else had its address before or at the
+    /// same time: nothing is written to it and nothing is accepted from it.
     pub frozen: bool,
-    /// Whether anything was ever written to it or accepted from it. If not, it makes room for
-    /// others.
+    /// Whether anything was ever written to it or accepted from it. An unused contact makes room
+    /// for others.
     pub used: bool,
     /// E-mail addresses that it ever claimed, in lower case, without those that somebody else had
     /// when it was a contact already. Sorted.
     pub addresses: Vec<String>,
-    /// The key that was pinned for one of its addresses and signed this one, as keys do that get a
-    /// successor. It is another contact's current one, or, since this one took its place, a past
-    /// one of its own. Where the pin waits for a decision all the same, the signature does not
-    /// count any more, or a person said so.
+    /// The key that was pinned for one of its addresses and signed this one as its successor. It is
+    /// another contact's current key, or, after this one took its place, a past key of this contact.
+    /// If the pin is frozen all the same, the signature does not count any more, or a person froze
+    /// it.
     pub certified_by: Option<Fingerprint>,
 }
 
@@ -87,14 +87,14 @@ impl Contact {
         std::iter::once(&self.fingerprint).chain(&self.past)
     }
 
-    /// Tells whether it has all addresses of another one. If not, the two may be people who share a
-    /// mailbox.
+    /// Tells whether it has all addresses of another contact. Otherwise the two may be people with a
+    /// common mailbox.
     pub fn has_addresses_of(&self, other: &Contact) -> bool {
         let mut addresses = other.addresses.iter();
         addresses.all(|address| self.addresses.contains(address))
     }
 
-    /// Tells whether it is the successor of a contact that can still be used, and keeps its
+    /// Tells whether it is the successor of a contact that can still be used and keeps its
     /// addresses.
     pub fn is_coming(&self) -> bool {
         let by = self.certified_by.as_ref();
@@ -102,7 +102,7 @@ impl Contact {
     }
 }
 
-/// What happens to certificates that were never seen before.
+/// The treatment of certificates that were never seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// They are pinned, unverified.
@@ -116,8 +116,8 @@ pub enum Trust {
 /// Every change is on disk before the call returns; if that fails, nothing has changed.
 pub struct Contacts {
     book: Book,
-    /// Newcomers that had no room when they were first seen, and contacts that made room: no
-    /// other has to go for them.
+    /// Newcomers for which there was no room when they were first seen, and contacts that made room:
+    /// no other contact has to go for them.
     declined: BTreeSet<Fingerprint>,
     /// Copies of my own certificates.
     mine: BTreeMap<Fingerprint, Arc<[u8]>>,
@@ -129,8 +129,8 @@ impl Contacts {
     /// Reads the pins in a directory. A missing directory holds none.
     ///
     /// # Errors
-    /// `BadConfig`, naming file and line, if `contacts.toml` cannot be understood: a pin that
-    /// is lost without notice would be made anew for whoever comes first. What the disk says.
+    /// `BadConfig`, naming file and line, if `contacts.toml` cannot be understood: if a pin were lost
+    /// without notice, the next certificate with its name would get it. Any error of the disk.
     pub fn load(dir: &Path) -> Result<Self> {
         let mut pins = Pins::new(dir);
         let book = pins.read()?.unwrap_or_default();
@@ -152,8 +152,8 @@ impl Contacts {
         }
     }
 
-    /// Takes over what a person changed in `contacts.toml` meanwhile, and tells whether
-    /// something was. Every call that changes pins does so first.
+    /// Takes over the changes that a person made in `contacts.toml` meanwhile, and tells whether
+    /// there were any. Every call that changes pins does so first.
     ///
     /// # Errors
     /// As [`Contacts::load`]; then the pins in memory stay as they are.
@@ -169,19 +169,19 @@ impl Contacts {
         Ok(changed)
     }
 
-    /// Looks at what certificates say of themselves, those of contacts and those of newcomers:
-    /// pins newcomers, and tells who claims what somebody else has.
+    /// Looks at the claims of certificates, those of contacts and those of newcomers: pins newcomers,
+    /// and reports claims to an address that somebody else has.
     ///
     /// A newcomer that claims an address of a contact, of mine, or of another newcomer of the same
-    /// look is pinned frozen. Nothing that a newcomer says changes a contact. One that names
+    /// look is pinned frozen. No claim of a newcomer changes a contact. A certificate that names
     /// nobody is no newcomer.
     ///
     /// `mine` are my own certificates, which are never contacts; `taken` are names of groups,
     /// which contacts cannot have; `now` is in seconds since 1970. Newcomers are handled in the
-    /// order of their fingerprints, so that peers who see the same set choose the same names.
+    /// order of their fingerprints, so that peers with the same set choose the same names.
     ///
     /// # Errors
-    /// As [`Contacts::load`]; what the disk says.
+    /// As [`Contacts::load`]; any error of the disk.
     pub fn observe(
         &mut self,
         seen: &[Claimed],
@@ -204,17 +204,18 @@ impl Contacts {
         Ok(notices)
     }
 
-    /// Acts on what pinned keys say of the certificates of other contacts with the same address.
+    /// Acts on the statements of pinned keys about the certificates of other contacts with the same
+    /// address.
     ///
-    /// Who waits for a decision, and is certified by each key that is pinned for an address of
-    /// theirs, all of one contact, is that contact's successor and waits no longer. If that key can
-    /// no longer be used, the successor takes its name and place, not verified, unless it lacks one
-    /// of the contact's addresses. If it took that back, or was revoked as a key that others may
-    /// have, the successor waits for a decision, and nothing but that ends it. Nothing changes for a
-    /// verified contact but its name.
+    /// A frozen contact is the successor of another contact if every key that is pinned for one of
+    /// its addresses belongs to that contact and certifies it. It is frozen no longer. Once the
+    /// certifying key can no longer be used, the successor takes the contact's name and place, not
+    /// verified, unless it lacks one of the contact's addresses. If the certifying key took its
+    /// statement back, or was revoked as a key that others may have, the successor is frozen until a
+    /// person decides. A verified contact changes in nothing but its name.
     ///
     /// # Errors
-    /// As [`Contacts::load`]; what the disk says.
+    /// As [`Contacts::load`]; any error of the disk.
     pub fn follow(
         &mut self,
         said: &[Said],
@@ -234,14 +235,14 @@ impl Contacts {
         Ok(notices)
     }
 
-    /// Takes note that something was written to contacts or accepted from them.
+    /// Notes that something was written to contacts or accepted from them.
     ///
     /// # Errors
-    /// As [`Contacts::load`]; what the disk says.
-    pub fn note_used<'a>(&mut self, who: impl IntoIterator<Item = &'a Fingerprint>) -> Result<()> {
-        let who: BTreeSet<_> = who.into_iter().collect();
+    /// As [`Contacts::load`]; any error of the disk.
+    pub fn note_used<'a>(&mut self, keys: impl IntoIterator<Item = &'a Fingerprint>) -> Result<()> {
+        let keys: BTreeSet<_> = keys.into_iter().collect();
         let unused = |contact: &Contact| {
-            !contact.used && contact.certificates().any(|key| who.contains(key))
+            !contact.used && contact.certificates().any(|key| keys.contains(key))
         };
         if !self.iter().any(unused) {
             return Ok(());
@@ -257,11 +258,11 @@ impl Contacts {
     /// Pins one certificate as verified because a person asked for it, and returns its name.
     ///
     /// Without `name` it is named as on first sight. Unverified contacts that share an address
-    /// with it are frozen. One that is pinned already is only confirmed.
+    /// with it are frozen. A certificate that is pinned already is only confirmed.
     ///
     /// # Errors
     /// `Exists` if `name` is taken; `Busy` if the certificate is a former one of a contact;
-    /// as [`Contacts::load`]; what the disk says.
+    /// as [`Contacts::load`]; any error of the disk.
     pub fn pin(
         &mut self,
         claimed: &Claimed,
@@ -281,10 +282,10 @@ impl Contacts {
         Ok(name)
     }
 
-    /// Confirms a contact's fingerprint, which also settles a dispute in its favour.
+    /// Confirms a contact's fingerprint, which also decides a dispute in its favour.
     ///
     /// # Errors
-    /// `NotFound`; as [`Contacts::load`]; what the disk says.
+    /// `NotFound`; as [`Contacts::load`]; any error of the disk.
     pub fn trust(&mut self, name: &ContactName) -> Result<()> {
         self.refresh()?;
         let mut book = self.book.clone();
@@ -297,7 +298,7 @@ impl Contacts {
     /// Gives a contact another name.
     ///
     /// # Errors
-    /// `NotFound`; `Exists` if the new name is taken; as [`Contacts::load`]; what the disk says.
+    /// `NotFound`; `Exists` if the new name is taken; as [`Contacts::load`]; any error of the disk.
     pub fn rename(
         &mut self,
         from: &ContactName,
@@ -310,11 +311,11 @@ impl Contacts {
         self.commit(book)
     }
 
-    /// Makes the certificate of `successor` the current one of `name`, verified. The former one
-    /// becomes a past one, and the name of `successor` is free again.
+    /// Makes the certificate of `successor` the current one of `name`, verified. The former
+    /// certificate becomes a past one, and the name of `successor` is free again.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` if both are the same; as [`Contacts::load`]; what the disk says.
+    /// `NotFound`; `Invalid` if both are the same; as [`Contacts::load`]; any error of the disk.
     pub fn succeed(&mut self, name: &ContactName, successor: &ContactName) -> Result<()> {
         self.refresh()?;
         let mut book = self.book.clone();
@@ -322,7 +323,7 @@ impl Contacts {
         self.commit(book)
     }
 
-    /// Tells people where a contact is confirmed by hand: the file, and the line.
+    /// Names the place where a person confirms a contact: the file, and the line.
     pub fn place_of(&self, name: &ContactName) -> Option<String> {
         self.pins.as_ref()?.place_of(name)
     }
@@ -358,10 +359,10 @@ impl Contacts {
             .map(|bytes| &**bytes)
     }
 
-    /// Keeps another copy of a contact's certificate: the former one merged with what is new.
+    /// Keeps another copy of a contact's certificate: the former copy with the news merged in.
     ///
     /// # Errors
-    /// `NotFound` unless it is a contact's; as [`Contacts::load`]; what the disk says.
+    /// `NotFound` unless it is a contact's; as [`Contacts::load`]; any error of the disk.
     pub fn set_certificate(&mut self, fingerprint: &Fingerprint, bytes: &[u8]) -> Result<()> {
         self.refresh()?;
         if self.by_fingerprint(fingerprint).is_none() {
@@ -386,7 +387,7 @@ impl Contacts {
     /// Returns the copy that was kept of a certificate of mine.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any error of the disk.
     pub fn my_certificate(&mut self, fingerprint: &Fingerprint) -> Result<Option<Arc<[u8]>>> {
         if let Some(pins) = &self.pins {
             if let Some(bytes) = pins.my_certificate(fingerprint)? {
@@ -396,10 +397,10 @@ impl Contacts {
         Ok(self.mine.get(fingerprint).cloned())
     }
 
-    /// Keeps a copy of a certificate of mine: what others knew of it may be lost in the store.
+    /// Keeps a copy of a certificate of mine, since others' copies may be lost in the store.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any error of the disk.
     pub fn keep_my_certificate(&mut self, fingerprint: &Fingerprint, bytes: &[u8]) -> Result<()> {
         if let Some(pins) = &self.pins {
             pins.keep_my_certificate(fingerprint, bytes)?;
@@ -428,7 +429,7 @@ pub(crate) fn holder_of<'a>(
 ) -> Option<&'a Contact> {
     let holds = |contact: &&Contact| {
         let mut addresses = contact.addresses.iter();
-        // Nobody confirmed a successor: whom it succeeds was there first.
+        // Nobody confirmed a successor: its predecessor was there first.
         let waits = contact.frozen || contact.is_coming() && !contact.verified;
         !waits && addresses.any(|known| known.eq_ignore_ascii_case(address))
     };

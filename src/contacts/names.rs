@@ -1,4 +1,4 @@
-//! Local names: what they may be, and how a newcomer gets one.
+//! Local names: their form, and how a newcomer gets one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +9,8 @@ use crate::ids::Fingerprint;
 
 /// Bytes in the longest name.
 const LONGEST: usize = 64;
+/// Addresses that are kept of one contact; a certificate may claim any number.
+pub(super) const MOST_ADDRESSES: usize = 32;
 /// Names that the view uses itself.
 const RESERVED: [&str; 2] = ["me", "unverified"];
 
@@ -65,7 +67,7 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._+-".contains(&byte)
 }
 
-/// Says what is wrong with the form of a name.
+/// Names the fault in the form of a name, if it has one.
 fn fault(text: &str) -> Option<&'static str> {
     let bytes = text.as_bytes();
     if bytes.is_empty() || bytes.len() > LONGEST {
@@ -112,7 +114,7 @@ pub(super) fn addresses(claimed: &Claimed) -> Vec<String> {
         if !found.contains(&email) {
             found.push(email);
         }
-        if found.len() == super::pinning::MOST_ADDRESSES {
+        if found.len() == MOST_ADDRESSES {
             break;
         }
     }
@@ -123,7 +125,7 @@ pub(super) fn addresses(claimed: &Claimed) -> Vec<String> {
 ///
 /// The wanted name is the lower-cased local part of the primary user id's address, else its
 /// first word, else `fpr-` and 40 hex digits of the fingerprint (which alone is no name, so that
-/// names and fingerprints cannot be confused). What is not allowed in names is left out. If the
+/// names and fingerprints cannot be confused). Characters that no name may have are left out. If the
 /// wanted name is taken, or with `qualified`, it gets 8 or more hex digits of the fingerprint.
 pub(super) fn choose(
     claimed: &Claimed,
@@ -156,24 +158,24 @@ fn of_fingerprint(fingerprint: &Fingerprint) -> String {
     format!("fpr-{}", &hex[..40])
 }
 
-/// Tells whether a name is the one that a certificate gets which names nobody.
+/// Tells whether a name is made of the fingerprint, as for a certificate that names nobody.
 pub(super) fn is_of_fingerprint(name: &ContactName, fingerprint: &Fingerprint) -> bool {
     name.as_str() == of_fingerprint(fingerprint)
 }
 
-/// Tells whether a name ends as [`choose`] ends the names of those whose wanted name was taken.
+/// Tells whether a name ends in digits that [`choose`] added because the wanted name was taken.
 pub(super) fn ends_in_digits_of(name: &ContactName, fingerprint: &Fingerprint) -> bool {
     let hex = fingerprint.to_string().to_ascii_lowercase();
     let tail = name.as_str().rsplit_once('-').map(|(_, tail)| tail);
     tail.is_some_and(|tail| tail.len() >= 8 && hex.starts_with(tail))
 }
 
-/// Tells whether a name can be made of what a certificate says.
+/// Tells whether a name can be made of a certificate's claims.
 pub(super) fn names_somebody(claimed: &Claimed) -> bool {
     wanted(claimed).is_some()
 }
 
-/// The name that a certificate gets from somebody who has not given it to anybody yet.
+/// The name that a certificate gets where no other contact has it yet.
 pub fn first_name(claimed: &Claimed) -> ContactName {
     choose(claimed, false, |_| false)
 }
@@ -184,8 +186,8 @@ fn with_tail(base: &str, tail: &str) -> String {
     format!("{}-{tail}", &base[..base.len().min(room)])
 }
 
-/// Returns the name that a certificate should get for what its primary user id says; it may be
-/// a reserved word.
+/// Returns the name that a certificate should get by its primary user id; it may be a reserved
+/// word.
 fn wanted(claimed: &Claimed) -> Option<String> {
     let primary = claimed.user_ids.first()?;
     let email = primary.email.as_deref();
@@ -195,7 +197,7 @@ fn wanted(claimed: &Claimed) -> Option<String> {
     [local, word].into_iter().flatten().find_map(allowed)
 }
 
-/// Leaves out what is not allowed in a name; `None` if what remains is no name.
+/// Leaves out the characters that no name may have; `None` if the rest is no name.
 fn allowed(text: &str) -> Option<String> {
     let name: String = text
         .chars()

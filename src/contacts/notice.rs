@@ -1,11 +1,11 @@
-//! What people are told about contacts.
+//! Sentences about contacts, for people.
 
 use std::fmt;
 
 use super::{ContactName, FIRST_SIGHT_LIMIT};
 use crate::ids::Fingerprint;
 
-/// Something about contacts that people should know; displays as a sentence for `.dds/status`.
+/// An event among contacts that people should know; displays as a sentence for `.dds/status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A newcomer was pinned.
@@ -21,36 +21,36 @@ pub enum Notice {
         claimant: Fingerprint,
         /// An address that is in dispute.
         address: String,
-        /// Who is frozen for it.
+        /// The contacts that are frozen for it.
         frozen: Vec<ContactName>,
     },
     /// A contact's certificate claims an address that somebody else had before: it is not granted.
-    /// Told at every look.
+    /// Reported at every look.
     Contested {
         /// The contact.
         name: ContactName,
         /// The address.
         address: String,
-        /// Who has it; `None` if I do.
+        /// Its holder; `None` if that is me.
         holder: Option<ContactName>,
     },
     /// A contact that was called by its fingerprint now has a name.
     Named {
-        /// What it was called.
+        /// Its former name.
         from: ContactName,
-        /// What it is called.
+        /// Its present name.
         name: ContactName,
     },
     /// A contact's key can no longer be used, and the key that it signed took its place.
     Succeeded {
         /// The contact.
         name: ContactName,
-        /// What the successor was called.
+        /// The former name of the successor.
         from: ContactName,
     },
     /// Contacts that were never used were dropped for newcomers.
     MadeRoom {
-        /// Who.
+        /// The contacts that were dropped.
         gone: Vec<ContactName>,
     },
     /// Newcomers were not pinned because there are too many contacts.
@@ -58,7 +58,7 @@ pub enum Notice {
         /// How many were left out.
         left_out: usize,
     },
-    /// A newcomer was not pinned because contacts are pinned explicitly. Told at every look.
+    /// A newcomer was not pinned because contacts are pinned explicitly. Reported at every look.
     NotPinned {
         /// Its fingerprint.
         fingerprint: Fingerprint,

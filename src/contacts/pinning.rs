@@ -1,4 +1,4 @@
-//! A set of contacts in memory, and what people change in it.
+//! A set of contacts in memory, and the changes that people make in it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,9 +7,6 @@ use super::names::ContactName;
 use super::{Claimed, Contact};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
-
-/// Addresses that are kept of one contact; a certificate may claim any number.
-pub(super) const MOST_ADDRESSES: usize = 32;
 
 /// All contacts and the copies of their certificates.
 ///
@@ -31,7 +28,7 @@ impl Book {
         self.contacts.get_mut(name).ok_or_else(|| unknown(name))
     }
 
-    /// Lists who has an address, except one.
+    /// Lists the contacts with an address, except one.
     pub(super) fn holders<'a>(
         &'a self,
         address: &'a String,
@@ -58,7 +55,7 @@ impl Book {
         Ok(())
     }
 
-    /// Does what `Contacts::succeed` says.
+    /// Carries out `Contacts::succeed`.
     pub(super) fn succeed(&mut self, name: &ContactName, successor: &ContactName) -> Result<()> {
         if name == successor {
             let sentence = format!("{name} cannot succeed itself");
@@ -70,7 +67,7 @@ impl Book {
         Ok(())
     }
 
-    /// Gives a contact the certificate and the addresses of another one, which is one no longer.
+    /// Gives a contact the certificate and the addresses of another one, and removes that one.
     pub(super) fn join(
         &mut self,
         name: &ContactName,

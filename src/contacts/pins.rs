@@ -70,12 +70,12 @@ struct Record {
     verified: bool,
     #[serde(default)]
     frozen: bool,
-    /// Not there in the files of earlier versions, which did not ask.
+    /// Missing in the files of earlier versions, which did not note it.
     #[serde(default = "yes")]
     used: bool,
     #[serde(default)]
     addresses: Vec<Spanned<String>>,
-    /// Not there where no key signed this one.
+    /// Missing where no key signed this one.
     certified_by: Option<String>,
 }
 
@@ -122,7 +122,7 @@ impl Pins {
         self.read()
     }
 
-    /// Writes what differs between two books, certificates before the pins that need them.
+    /// Writes the differences between two books, certificates before the pins that need them.
     pub(super) fn write(&mut self, old: &Book, new: &Book) -> Result<()> {
         let certificates = self.make(CERTIFICATES)?;
         let mut written = false;
@@ -136,7 +136,7 @@ impl Pins {
             sync_directory(&certificates)?;
         }
         if old.contacts.len() > new.contacts.len() || written {
-            // What stays too long takes room and does no harm.
+            // A copy that stays too long takes room and does no harm.
             let _ = forget_former(&certificates, new);
         }
         let text = render(new);
@@ -167,8 +167,8 @@ impl Pins {
         Ok(path)
     }
 
-    /// Reads the copy of a certificate. One that is too large is cut off, so that it is not taken
-    /// for a certificate, and keeps nobody from starting.
+    /// Reads the copy of a certificate. A copy that is too large is cut off: it is then not taken for
+    /// a certificate, and does not prevent the start.
     pub(super) fn certificate_bytes(&self, fingerprint: &Fingerprint) -> Result<Option<Vec<u8>>> {
         read_up_to_limit(&self.certificate(fingerprint))
     }
@@ -235,7 +235,7 @@ impl Pins {
     }
 }
 
-/// Reads pins; an error is a line number and what is wrong there.
+/// Reads pins; an error is a line number and the fault there.
 fn parse(text: &str) -> std::result::Result<Book, (usize, String)> {
     let line = |offset: usize| {
         let before = &text.as_bytes()[..offset.min(text.len())];

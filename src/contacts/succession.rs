@@ -1,25 +1,25 @@
-//! How a contact gets a new key: what the pinned key says of its successor.
+//! How a contact gets a new key: the pinned key certifies its successor.
 //!
-//! Whoever can write to the store can bring a certificate with anybody's address. Only the key that
-//! is pinned for that address tells a successor from an impostor, by its signature. What was
-//! decided is kept with the pins: a signature that is taken out of the store later changes nothing.
+//! Anybody who can write to the store can bring a certificate with anybody's address. Only the key
+//! that is pinned for that address tells a successor from an impostor, by its signature. The decision
+//! is kept with the pins: taking the signature out of the store later changes nothing.
 
 use super::names::{ContactName, ends_in_digits_of};
 use super::pinning::Book;
 use super::{Contact, Notice};
 use crate::ids::Fingerprint;
 
-/// What one certificate of a contact says in the certificate of another one; its signature is
+/// A statement of one contact's certificate in the certificate of another contact; its signature is
 /// checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
-    /// The certificate in which it says so.
+    /// The certificate that holds the statement.
     pub of: Fingerprint,
-    /// The certificate that says so.
+    /// The certificate that made the statement.
     pub by: Fingerprint,
     /// The address in question.
     pub address: String,
-    /// That the address does not belong there, or no longer; else that it does.
+    /// The statement is that the address does not belong there (any more); otherwise that it does.
     pub withdrawn: bool,
 }
 
@@ -30,15 +30,15 @@ pub enum Standing {
     InForce,
     /// It expired, or its owner no longer uses it.
     Over,
-    /// It was revoked as a key that others may have, or without a reason: whatever it says may be
-    /// said by a thief.
+    /// It was revoked as a key that others may have, or without a reason: each of its statements may
+    /// be a thief's.
     Stolen,
     /// It cannot be written to for another reason.
     Unusable,
 }
 
 impl Book {
-    /// Lets successors wait for a decision whose certification is worth nothing any more.
+    /// Freezes successors whose certification is worth nothing any more.
     pub(super) fn take_back(&mut self, said: &[Said], standing: impl Fn(&Fingerprint) -> Standing) {
         let mut withdrawn = Vec::new();
         for contact in self.contacts.values().filter(|one| !one.verified) {
@@ -47,12 +47,12 @@ impl Book {
                 concerns
                     && match &contact.certified_by {
                         Some(by) => *by == one.by,
-                        // It is remembered, so that nobody makes us forget it.
+                        // It is remembered, so that nobody can make us forget it.
                         None => self.may_say(one, contact),
                     }
             });
             let by = taken_back.map(|one| &one.by);
-            // Also where one that was stolen certified the one that certified this one.
+            // Also where a stolen key certified the key that certified this one.
             let stolen = contact.certified_by.as_ref().filter(|by| {
                 let mut before = contact.past.iter().chain([*by]);
                 before.any(|key| standing(key) == Standing::Stolen)
@@ -69,7 +69,7 @@ impl Book {
         }
     }
 
-    /// Lets those wait no longer whom the pins with their addresses certify.
+    /// Unfreezes contacts that the pins with their addresses certify.
     pub(super) fn accept(
         &mut self,
         said: &[Said],
@@ -119,8 +119,8 @@ impl Book {
         }
     }
 
-    /// Lets successors take the place of keys that can no longer be used, if it is clear which one
-    /// and it has all of their addresses. One that a person gave a name keeps that.
+    /// Lets successors take the place of keys that can no longer be used, if there is only one for a
+    /// key and it has all of its addresses. A successor that a person named keeps its name.
     pub(super) fn hand_over(&mut self, standing: impl Fn(&Fingerprint) -> Standing) -> Vec<Notice> {
         let mut due: Vec<(ContactName, ContactName)> = Vec::new();
         for pin in self.contacts.values() {
@@ -135,8 +135,8 @@ impl Book {
             let [one] = successors.as_slice() else {
                 continue;
             };
-            // Of a mailbox that several people read they certify each other's addresses, too: whoever
-            // lacks one of the pin's may be somebody else.
+            // The readers of a common mailbox certify each other's addresses, too: a certificate that
+            // lacks one of the pin's may be somebody else's.
             if standing(&one.fingerprint) == Standing::InForce
                 && one.has_addresses_of(pin)
                 && ends_in_digits_of(&one.name, &one.fingerprint)
@@ -158,7 +158,8 @@ impl Book {
         notices
     }
 
-    /// Tells whether a certificate is pinned for the address of which it speaks, to somebody else.
+    /// Tells whether the author of a statement is pinned, for somebody else, with the address of the
+    /// statement.
     fn may_say(&self, said: &Said, of: &Contact) -> bool {
         let mut holders = self.contacts.values().filter(|one| one.name != of.name);
         let claimed = |one: &Contact| {

@@ -1,6 +1,6 @@
-//! Who a directory stands for, and who I know.
+//! The set of people that a directory stands for, and the people whom I know.
 //!
-//! [`People`] is an unchanging snapshot of the pins, shared by whoever has to name keys.
+//! [`People`] is an unchanging snapshot of the pins, shared by all code that has to name keys.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -53,7 +53,7 @@ impl FromIterator<Fingerprint> for Audience {
     }
 }
 
-/// What a fingerprint is to me.
+/// The owner of a fingerprint, as I see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who<'a> {
     /// One of my own keys.
@@ -66,7 +66,7 @@ pub enum Who<'a> {
 
 /// Everybody I know by name: a snapshot of the pins and the configured groups.
 pub struct People {
-    /// My keys, the signing one first, and what others call me by them.
+    /// My keys, the signing one first, with the names that others give me for them.
     mine: Vec<(Fingerprint, ContactName)>,
     /// Mail addresses in my certificates, in lower case.
     my_addresses: Vec<String>,
@@ -125,9 +125,9 @@ impl People {
         self
     }
 
-    /// Tells whether somebody who spells a member of an audience means me: by the name that others
-    /// give me, unless it is somebody else's here, by an address that only I have, or by a full
-    /// fingerprint. So a path can be told to another member.
+    /// Tells whether the spelling of an audience's member means me: the name that others give me,
+    /// unless it is somebody else's here; an address that only I have; or a full fingerprint. So one
+    /// member can give a path to another.
     pub fn means_me(&self, spelled: &str) -> bool {
         if spelled.contains('@') {
             let mut mine = self.my_addresses.iter();
@@ -135,7 +135,7 @@ impl People {
                 && !self.has_address(spelled);
         }
         if let Ok(key) = spelled.parse::<Fingerprint>() {
-            return self.who(&key) == Who::Me;
+            return self.owner(&key) == Who::Me;
         }
         let called = self.mine.iter().any(|(_, name)| name.as_str() == spelled);
         let is_group = self.groups.names().any(|name| name.as_str() == spelled);
@@ -156,7 +156,7 @@ impl People {
         self.groups.names()
     }
 
-    /// Members of groups who are no contacts: nothing can be written to these groups.
+    /// Members of groups that are no contacts: nothing can be written to these groups.
     pub fn strangers_in_groups(&self) -> impl Iterator<Item = (&ContactName, &ContactName)> {
         let groups = self.groups.0.iter();
         let all =
@@ -172,7 +172,7 @@ impl People {
     }
 
     /// Tells whose key that is.
-    pub fn who(&self, key: &Fingerprint) -> Who<'_> {
+    pub fn owner(&self, key: &Fingerprint) -> Who<'_> {
         if self.mine.iter().any(|(mine, _)| mine == key) {
             return Who::Me;
         }
@@ -182,7 +182,7 @@ impl People {
         }
     }
 
-    /// Fingerprint of the key that I sign with.
+    /// Fingerprint of my signing key.
     pub fn me(&self) -> &Fingerprint {
         &self.mine[0].0
     }
@@ -224,7 +224,7 @@ impl People {
     /// Makes the audience of a set of keys: without me, past keys replaced by current ones.
     pub fn audience(&self, keys: &[Fingerprint]) -> Audience {
         keys.iter()
-            .filter_map(|key| match self.who(key) {
+            .filter_map(|key| match self.owner(key) {
                 Who::Me => None,
                 Who::Contact(contact) => Some(contact.fingerprint.clone()),
                 Who::Unknown => Some(key.clone()),
@@ -234,15 +234,15 @@ impl People {
 
     /// Names a key for people: `me`, a contact's name, or the full fingerprint.
     pub fn name(&self, key: &Fingerprint) -> String {
-        match self.who(key) {
+        match self.owner(key) {
             Who::Me => "me".to_owned(),
             Who::Contact(contact) => contact.name.to_string(),
             Who::Unknown => key.to_string(),
         }
     }
 
-    /// Names the writer of a version in a file's name, which is to be the same for all its readers:
-    /// as [`People::name`], but me as others call me, unless somebody else is called that here.
+    /// Names the writer of a version in a file's name, which shall be the same for all readers: as
+    /// [`People::name`], but me by the name that others give me, unless somebody else has it here.
     pub fn writer(&self, key: &Fingerprint) -> String {
         let mine = self.mine.iter().find(|(mine, _)| mine == key);
         match mine {

@@ -2,7 +2,7 @@
 //!
 //! The log has each document once, at its latest change, so a reader that comes rarely is given
 //! each document once, as it is then. The log is bounded. A reader that lags behind its beginning
-//! is told so, and gets everything there is instead: it must compare that with what it has.
+//! is told so, and gets all documents instead: it must compare them with its own.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -28,7 +28,7 @@ impl ChangeReader {
 pub enum Changes {
     /// Each document that changed, as it is now; `None` if it is gone.
     Changed(Vec<(DocKey, Option<Document>)>),
-    /// The reader came too late to be told each change.
+    /// The reader came too late for the single changes.
     Lagged {
         /// All documents as they are now.
         present: Vec<(DocKey, Document)>,
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(in_flight, [key(4)]);
         let landed = log.read(&mut late, &documents, |_| false);
         assert_eq!(changed(landed).unwrap(), [key(4)]);
-        // A reader at the beginning of what is left has missed nothing.
+        // A reader at the beginning of the log has missed nothing.
         log.add(&key(5));
         log.add(&key(6));
         assert_eq!(

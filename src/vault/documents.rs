@@ -13,29 +13,29 @@ use crate::state::{Departure, Lineage};
 use crate::store::Entry;
 use crate::vault::audience::Audience;
 use crate::vault::file_clock::a_step_later;
-use crate::vault::judge::{Place, Vouched};
+use crate::vault::judge::{Placement, Vouched};
 
 /// A blob encrypted to more readers than this has more than its writer and me.
 pub const PRIVATE_RECIPIENTS: usize = 2;
 
-/// What keeps its identity across edits.
+/// The identity of a document, which edits do not change.
 ///
-/// Never the document id alone: a stranger may copy an id, but not into another audience, and
-/// not under my name (DESIGN 6).
+/// It is never the document id alone: a stranger may copy an id, but not into another audience, and
+/// not under my name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DocKey {
     /// A document that its signature places in an audience.
     Placed {
         /// Message, note or directory.
         kind: BlobKind,
-        /// Who shares it.
+        /// The people who share it.
         audience: Audience,
         /// The id that its versions carry.
         doc: DocId,
-        /// Messages: who wrote it. Notes belong to the whole audience.
+        /// Messages: the writer. Notes belong to the whole audience.
         signer: Option<Fingerprint>,
     },
-    /// A blob without a document id, or one that nobody vouches for: a document of its own.
+    /// A blob without a document id, or without a known signer: a document of its own.
     Single(Folder, VersionId),
 }
 
@@ -72,10 +72,10 @@ impl DocKey {
 pub struct Version {
     /// The document it belongs to.
     pub key: DocKey,
-    /// What it is: what the deciding signature signs, or else all that is inside the encryption. It
-    /// stays the same whatever stands around that.
+    /// Identifies the data that the deciding signature signs, or else all data inside the
+    /// encryption. It does not depend on anything around that.
     pub id: VersionId,
-    /// All ids that it may go by when it is judged otherwise, `id` among them.
+    /// All ids that other judgements would give it, `id` among them.
     pub ids: Vec<VersionId>,
     /// SHA-256 of the blob.
     pub file_id: BlobId,
@@ -84,7 +84,7 @@ pub struct Version {
     /// Where it lies in the store.
     pub entry: Entry,
     /// Where it stands in the view.
-    pub place: Place,
+    pub place: Placement,
     /// Message, note or directory.
     pub kind: BlobKind,
     /// Path below the place as the writer gave it: hostile until made safe.
@@ -97,11 +97,11 @@ pub struct Version {
     pub mtime: Timestamp,
     /// Owner's permission bits (0..=7), when the writer set others than the default.
     pub mode: Option<u32>,
-    /// When it was signed; the blob's own time if it is not.
+    /// When it was signed; the blob's own time if it was not.
     pub signed_at: Timestamp,
-    /// Who signed it, as far as known.
+    /// The signer, as far as known.
     pub signer: Option<Fingerprint>,
-    /// Who vouches for it.
+    /// How far its signer is known.
     pub vouched: Vouched,
     /// Why the signature is bad, if it is.
     pub reason: Option<String>,
@@ -109,18 +109,18 @@ pub struct Version {
     pub addressee_proven: bool,
     /// Number of readers that it is encrypted to, which nothing protects.
     pub recipients: usize,
-    /// Whether the signature says that others than its writer and me read it, too, if it says for
-    /// whom it is.
+    /// Whether the signature names other readers than its writer and me, if it names any.
     pub signed_for_others: Option<bool>,
     /// Messages: the one reader whose copy this is.
     pub reader: Option<Fingerprint>,
     /// Blobs that it supersedes, direct parents first.
     pub replaces: Vec<BlobName>,
-    /// Made by a newer DDS: shown, never changed.
+    /// Made by a newer DDS: it is shown and never changed.
     pub newer_format: bool,
     /// Written by me.
     pub mine: bool,
-    /// A readable note, and no message in the wrong folder: the history keeps it when it goes.
+    /// A readable note, and no message in the wrong folder: the history keeps it when it leaves the
+    /// store.
     pub keepable: bool,
     /// Why its content cannot be shown, if it cannot.
     pub unreadable: Option<Unreadable>,
@@ -172,15 +172,15 @@ impl Version {
     /// The audience in whose directory it stands.
     pub fn audience(&self) -> Option<&Audience> {
         match &self.place {
-            Place::Audience(audience) => Some(audience),
-            Place::Unverified => None,
+            Placement::Audience(audience) => Some(audience),
+            Placement::Unverified => None,
         }
     }
 
     /// Tells whether removing the blob of someone else's message would take it from others.
     ///
-    /// What is signed decides. What stands outside the encryption may be anybody's, and counts only
-    /// where nothing is signed.
+    /// The signed data decide. The data outside the encryption may be anybody's, and count only where
+    /// nothing is signed.
     pub fn has_other_readers(&self) -> bool {
         let many = self.recipients > PRIVATE_RECIPIENTS;
         let others = self.signed_for_others.unwrap_or(many);
@@ -214,7 +214,7 @@ impl Version {
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     versions: Vec<Arc<Version>>,
-    /// Blobs of these versions that went, under other names.
+    /// Names of blobs of these versions that left the store.
     former: HashMap<BlobName, VersionId>,
 }
 
@@ -227,8 +227,8 @@ impl Document {
             .sort_by(|a, b| (a.signed_at, b.blob).cmp(&(b.signed_at, a.blob)));
     }
 
-    /// Notes what other blobs of a version were called that are no longer there.
-    /// Tells whether any was not known.
+    /// Notes the names of other blobs of a version that are no longer there. Tells whether any of them
+    /// is new.
     pub(super) fn add_names(&mut self, version: VersionId, names: Vec<BlobName>) -> bool {
         let mut new = false;
         for name in names {
@@ -260,7 +260,7 @@ impl Document {
         there.cloned().collect()
     }
 
-    /// Tells whether a version that is there replaces one that went.
+    /// Tells whether a version that is there replaces one that left the store.
     pub(super) fn replaces(&self, gone: &Version) -> bool {
         let mut others = self.versions.iter().filter(|other| other.id != gone.id);
         others.any(|other| other.replaces.contains(&gone.blob))

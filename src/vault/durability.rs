@@ -20,7 +20,7 @@ use crate::state::{Moment, State};
 use crate::store::Store;
 use crate::vault::documents::Version;
 use crate::vault::history::keep::{Deferred, Keeper, has_own_name};
-use crate::vault::lock;
+use crate::vault::locks::lock;
 use crate::vault::worker::Worker;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises
@@ -233,7 +233,7 @@ impl PendingReplacements {
         let now = Timestamp::now();
         let departures = versions.iter().map(|version| version.departure(true, now));
         if let Err(error) = self.memory.note_departed(&departures.collect::<Vec<_>>()) {
-            self.keeper.note_forgetful(&error);
+            self.keeper.note_unremembered(&error);
         }
     }
 

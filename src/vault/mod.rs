@@ -4,27 +4,30 @@
 //! make; it seals and publishes versions for the view. It knows audiences and paths as data but
 //! makes no directory and no name of the view.
 //!
-//! Its floors, from the ground up; a room names only lower ones (`tests/layering.rs`):
+//! It is built of parts, each of which has one state or none, and which stand on each other in one
+//! order (`tests/layering.rs`):
 //!
 //! ```text
-//! audience   the people whom I know, and sets of them
-//! documents  versions, the documents that they belong to, and their heads
-//! judge      facts and people become a version
-//! learn      a blob becomes facts
-//! changes    the documents that changed, for any number of readers
-//! known      all that is known at a moment: the one state
-//! history    keeping notes that leave the store, and finding them again
-//! durability directories are fsynced, then replaced blobs are unlinked
-//! [`Vault`]  owns these; its operations are in scan, keys, publish, removals, history, rescue
+//! audience, judge, documents, describe   facts and people become a version of a document
+//! learn                                  a blob becomes facts
+//! changes, known                         all that is known at a moment, and its changes
+//! history/{keep,facts}, durability       a note is kept, then its replaced blob is unlinked
 //! ```
 //!
-//! Locks, in the order in which they are taken: `refreshing`; then `contacts`; then that of the
-//! openings, of durability's `flushing` or of `told`; then `known`, which is never held during
+//! [`Vault`] owns the parts. Its operations name the parts and never each other: `scan` takes the
+//! store in, `keys` the certificates, `publish` places a version, `removals` takes one away, `history`
+//! finds old ones again, `rescue` keeps drafts, `notices` says what people should look at.
+//!
+//! Locks, in the order in which they are taken: `refreshing`, `contacts`, durability's `flushing`,
+//! `known`. All others are leaves: durability's `pending`, the queue of `scan::openings`, the caches
+//! of `learn` and `history::facts`, and `told`. `known` and the leaves are never held during
 //! cryptography or disk I/O. Files are opened with none of them held, by threads of their own where
 //! there are any (see `scan::openings`).
 
 mod audience;
 mod changes;
+mod describe;
+mod disk;
 mod documents;
 mod durability;
 mod file_clock;
@@ -33,6 +36,7 @@ mod judge;
 mod keys;
 mod known;
 mod learn;
+mod locks;
 mod notices;
 mod publish;
 mod removals;
@@ -40,20 +44,20 @@ mod rescue;
 mod scan;
 mod software;
 mod state_key;
+mod told;
 mod wakeup;
 mod worker;
 
 use std::collections::HashSet;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use audience::{Audience, Groups, People, Who};
 pub use changes::{ChangeReader, Changes};
 pub use documents::{DocKey, Document, Head, PRIVATE_RECIPIENTS, Unreadable, Version};
-pub use history::Past;
-pub use judge::{Place, Vouched};
+pub use history::PastVersion;
+pub use judge::{Placement, Vouched};
 pub use keys::KEY_FILE_LIMIT;
 pub use publish::{Batch, Publication, Published};
 pub use rescue::Rescued;
@@ -70,12 +74,15 @@ pub use crate::state::Limits as HistoryLimits;
 use crate::state::State;
 use crate::store::{Change, FileName, Space, Store, Watch};
 use crate::vault::durability::PendingReplacements;
-use crate::vault::history::find::FoundFacts;
+use crate::vault::history::facts::FoundFacts;
+use crate::vault::keys::claims::called;
 use crate::vault::keys::folder::KeyFolder;
 use crate::vault::known::store_file::StoreFile;
 use crate::vault::known::{Known, slot_of};
 use crate::vault::learn::{Learner, unreadable};
-use crate::vault::scan::Progress;
+use crate::vault::locks::lock;
+use crate::vault::scan::progress::Progress;
+use crate::vault::told::{Lasting, Told};
 
 /// How a vault behaves; see `dds-mount(1)` for the configuration that sets it.
 #[derive(Clone, Debug)]
@@ -126,8 +133,7 @@ pub struct Vault {
     replacements: Arc<PendingReplacements>,
     found: FoundFacts,
     progress: Progress,
-    /// Sentences for `.dds/status` about single blobs, newest first.
-    told: Mutex<Vec<notices::Told>>,
+    told: Told,
     contacts: Mutex<Contacts>,
     refreshing: Mutex<KeyFolder>,
     /// Counts refreshes by their beginnings: a caller that waited for a later one need not scan.
@@ -153,7 +159,7 @@ impl Vault {
     }
 
     /// Opens a store with unlocked identities, the first of which signs. Nothing that others put
-    /// there is read yet: only the pins say whom I know.
+    /// there is read yet: only the pins tell the people whom I know.
     ///
     /// # Errors
     /// `NoKey` without an identity; `BadConfig` if a group has a contact's name; any error of saving
@@ -168,7 +174,7 @@ impl Vault {
         if identities.is_empty() {
             return Err(Error::new(Kind::NoKey, "no secret key"));
         }
-        let mine = keys::called(&identities);
+        let mine = called(&identities);
         let people = Arc::new(People::new(mine, &contacts, options.groups.clone()));
         let memory = Arc::new(memory);
         let identities: Arc<[Identity]> = identities.into();
@@ -183,7 +189,7 @@ impl Vault {
             replacements: Arc::new(replacements),
             found: FoundFacts::default(),
             progress: Progress::default(),
-            told: Mutex::default(),
+            told: Told::default(),
             contacts: Mutex::new(contacts),
             refreshing: Mutex::default(),
             begun: AtomicU64::new(0),
@@ -195,11 +201,11 @@ impl Vault {
         };
         if let Err(error) = vault.memory.history().set_limits(vault.options.history) {
             let sentence = error.context("the history of notes").to_string();
-            vault.tell(sentence, notices::Lasting::Mount);
+            vault.told.tell(sentence, Lasting::Mount);
         }
         if let Err(error) = vault.complete_intents() {
             // The next start tries again; everything in the store can be read until then.
-            vault.tell(error.to_string(), notices::Lasting::Mount);
+            vault.told.tell(error.to_string(), Lasting::Mount);
         }
         vault.refresh_keys(&mut lock(&vault.refreshing), None)?;
         let people = vault.people();
@@ -400,23 +406,4 @@ impl Vault {
     fn known(&self) -> MutexGuard<'_, Known> {
         lock(&self.known)
     }
-}
-
-/// Reports a folder of the store that is no directory as a disk that fails: in the view it is a
-/// directory.
-fn folder_error(error: Error) -> Error {
-    match error.kind() {
-        Kind::NotDirectory => Error::new(Kind::Io, error.to_string()),
-        _ => error,
-    }
-}
-
-/// Locks, also after a panic elsewhere: the states here are valid between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Number of threads for opening blobs.
-fn openers() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }

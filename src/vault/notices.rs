@@ -1,46 +1,7 @@
-//! What people should look at, as the store, its keys and its people stand at this moment.
+//! Everything that people should look at, as the store, its keys and its people are at this moment.
 
-use std::time::{Duration, Instant};
-
-use crate::ids::{Folder, VersionId};
-use crate::store::FileName;
-use crate::vault::documents::Version;
-use crate::vault::known::store_file::StoreFile;
-use crate::vault::{Vault, lock};
-
-/// Sentences about single blobs that are kept.
-const MOST: usize = 100;
-/// How long is told what is over already.
-const OVER: Duration = Duration::from_secs(24 * 3600);
-
-/// A sentence about something that happened, and how long it is told.
-pub(super) struct Told {
-    sentence: String,
-    lasting: Lasting,
-}
-
-/// How long something is told.
-pub(super) enum Lasting {
-    /// Until the end of the mount, or until [`Vault::no_longer`].
-    Mount,
-    /// A day, as nothing is left of it that anybody could mend.
-    Day(Instant),
-    /// As long as this version, or a file that shows none, has this name in the store.
-    Blob(Folder, FileName, VersionId),
-}
-
-impl Lasting {
-    /// As long as the blob of a version is in the store.
-    pub(super) fn of(version: &Version) -> Lasting {
-        let name = version.entry.name.clone();
-        Lasting::Blob(version.folder(), name, version.id)
-    }
-
-    /// Of what is over.
-    pub(super) fn over() -> Lasting {
-        Lasting::Day(Instant::now())
-    }
-}
+use crate::vault::Vault;
+use crate::vault::locks::lock;
 
 impl Vault {
     /// Sentences about the state of the store, for `.dds/status`.
@@ -53,44 +14,11 @@ impl Vault {
         notices.extend(self.file_problems());
         notices.extend(self.replacements.notices());
         notices.extend(self.memory.notices());
-        notices.extend(self.lasting_notices());
+        notices.extend(self.told.sentences(&self.known()));
         notices
     }
 
-    /// Tells something in `.dds/status`, as long as it lasts.
-    pub(super) fn tell(&self, sentence: String, lasting: Lasting) {
-        let mut told = lock(&self.told);
-        told.retain(|one| one.sentence != sentence);
-        told.truncate(MOST - 1);
-        told.insert(0, Told { sentence, lasting });
-    }
-
-    /// Ends what was told with these words at its beginning: it is mended.
-    pub(super) fn no_longer(&self, words: &str) {
-        lock(&self.told).retain(|one| !one.sentence.starts_with(words));
-    }
-
-    /// Sentences about single blobs that are still so, newest first. The others are kept for a
-    /// while: what was told before a file was taken in becomes true with it.
-    fn lasting_notices(&self) -> Vec<String> {
-        let told = lock(&self.told);
-        let known = self.known();
-        let lasts = |one: &&Told| match &one.lasting {
-            Lasting::Mount => true,
-            Lasting::Day(since) => since.elapsed() < OVER,
-            Lasting::Blob(folder, name, id) => {
-                let file = known.files.get(&(*folder, name.clone()));
-                let version = |file: &StoreFile| file.version().cloned();
-                file.is_some_and(|file| version(file).is_none_or(|there| there.id == *id))
-            }
-        };
-        told.iter()
-            .filter(lasts)
-            .map(|one| one.sentence.clone())
-            .collect()
-    }
-
-    /// Sentences about contacts whom nobody confirmed, until somebody does, and about groups that
+    /// Sentences about unconfirmed contacts, until somebody confirms them, and about groups that
     /// cannot be written to.
     fn people_notices(&self) -> Vec<String> {
         let people = self.people();

@@ -18,7 +18,7 @@ use crate::vault::documents::Version;
 use crate::vault::file_clock::{a_step_later, is_younger};
 use crate::vault::known::slot_of;
 use crate::vault::known::store_file::StoreFile;
-use crate::vault::notices::Lasting;
+use crate::vault::told::Lasting;
 
 const NOT_REMEMBERED: &str = "what was replaced cannot be remembered";
 
@@ -96,7 +96,7 @@ impl Vault {
                 "blob {} has other readers: it is hidden here and stays in the store",
                 version.blob
             );
-            self.tell(sentence, Lasting::of(version));
+            self.told.tell(sentence, Lasting::of(version));
         }
         Ok(())
     }
@@ -139,9 +139,9 @@ impl Vault {
     /// Tells of a version that newer ones replaced, that left the store, and that is there again.
     fn tell_if_replaced(&self, version: &Version) {
         let is_known = self.known().has(version);
-        let went = self.was_replaced_at(version);
+        let replaced = self.was_replaced_at(version);
         // A file that a crash left there is older than that.
-        if !is_known && went.is_some_and(|went| is_younger(version.entry.stamp.ctime, went)) {
+        if !is_known && replaced.is_some_and(|at| is_younger(version.entry.stamp.ctime, at)) {
             self.tell_returned(version);
         }
     }
@@ -163,7 +163,7 @@ impl Vault {
              while that is not there",
             version.blob
         );
-        self.tell(sentence, Lasting::of(version));
+        self.told.tell(sentence, Lasting::of(version));
     }
 
     /// Treats a version that I removed and that is there again.
@@ -177,7 +177,7 @@ impl Vault {
         match version.folder() {
             Folder::Notes => {
                 let sentence = format!("note {blob} was removed here and came back; it is shown");
-                self.tell(sentence, Lasting::of(version));
+                self.told.tell(sentence, Lasting::of(version));
                 Some((entry, file))
             }
             Folder::Messages if version.has_other_readers() => {
@@ -187,13 +187,13 @@ impl Vault {
                 Ok(()) => {
                     self.replacements.note_removed(entry.folder);
                     let sentence = format!("message {blob} came back and was removed again");
-                    self.tell(sentence, Lasting::over());
+                    self.told.tell(sentence, Lasting::over());
                     None
                 }
                 Err(error) => {
                     let sentence =
                         format!("message {blob} came back and cannot be removed: {error}");
-                    self.tell(sentence, Lasting::of(version));
+                    self.told.tell(sentence, Lasting::of(version));
                     Some((entry, StoreFile::hidden(file.stamp)))
                 }
             },
@@ -220,8 +220,10 @@ impl Vault {
             return;
         }
         match self.memory.note_departed(&departures) {
-            Ok(()) => self.no_longer(NOT_REMEMBERED),
-            Err(error) => self.tell(format!("{NOT_REMEMBERED}: {error}"), Lasting::Mount),
+            Ok(()) => self.told.no_longer(NOT_REMEMBERED),
+            Err(error) => self
+                .told
+                .tell(format!("{NOT_REMEMBERED}: {error}"), Lasting::Mount),
         }
         let mut known = self.known();
         for version in gone {

@@ -1,5 +1,5 @@
-//! Drafts that had nowhere else to go when the mount ended: sealed to me alone, in the state
-//! directory, shown at the next mount, never published to anyone.
+//! Drafts that could not be published when the mount ended: they are sealed to me alone, lie in the
+//! state directory, are shown at the next mount, and are never published to anyone.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::vault::state_key::for_me_alone;
 /// A rescued draft.
 #[derive(Clone, Debug)]
 pub struct Rescued {
-    /// What it is called in the state directory.
+    /// Its name in the state directory.
     pub blob: BlobName,
     /// Where it was in the view.
     pub path: String,
@@ -27,7 +27,7 @@ impl Vault {
     /// Keeps a draft that cannot be saved where it belongs.
     ///
     /// # Errors
-    /// `NoKey` and the like if I cannot write to myself; what the state's disk says.
+    /// `NoKey` and the like if I cannot write to myself; any error of the state's disk.
     pub fn rescue(&self, path: &str, content: &Plaintext, mtime: Timestamp) -> Result<()> {
         let notations = Notations {
             version: Some(Notations::VERSION),
@@ -42,10 +42,10 @@ impl Vault {
             .map(drop)
     }
 
-    /// Lists what was rescued, by earlier mounts too.
+    /// Lists the rescued drafts, those of earlier mounts too.
     ///
     /// # Errors
-    /// What the state's disk says. A file there that is no rescued draft of mine is left out.
+    /// Any error of the state's disk. A file there that is no rescued draft of mine is left out.
     pub fn rescued(&self) -> Result<Vec<Rescued>> {
         let blobs = self.memory.rescued()?;
         let mut found: Vec<_> = blobs
@@ -59,16 +59,16 @@ impl Vault {
     /// Returns the content of a rescued draft.
     ///
     /// # Errors
-    /// `NotFound`; `Damaged`; what the state's disk says.
+    /// `NotFound`; `Damaged`; any error of the state's disk.
     pub fn rescued_content(&self, blob: BlobName) -> Result<Arc<Plaintext>> {
         self.open_rescued(blob)
             .map(|(_, content)| Arc::new(content))
     }
 
-    /// Lets go of a rescued draft.
+    /// Drops a rescued draft.
     ///
     /// # Errors
-    /// What the state's disk says.
+    /// Any error of the state's disk.
     pub fn drop_rescued(&self, blob: BlobName) -> Result<()> {
         self.memory.drop_rescued(blob)
     }

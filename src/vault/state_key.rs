@@ -1,4 +1,4 @@
-//! The key of the sealed state: sealed to me and signed by me, once (DESIGN 8).
+//! The key of the sealed state: sealed to me and signed by me, once.
 
 use zeroize::Zeroizing;
 
@@ -13,7 +13,7 @@ use crate::state::KeyWrap;
 /// Path notation of the wrapped key, by which it differs from every message and note.
 const PURPOSE: &str = "dds state key";
 
-/// Seals what stays on this machine: to me alone, signed by me.
+/// Seals data that stay on this machine: to me alone, signed by me.
 pub(super) fn for_me_alone<'c>(
     me: &Identity,
     notations: &Notations,
@@ -73,7 +73,7 @@ impl KeyWrap for StateKey<'_> {
                 .iter()
                 .any(|identity| identity.fingerprint() == *signer)
         };
-        // A message of mine must not pass for the key: its readers know what is in it.
+        // A message of mine must not pass for the key: its readers know its content.
         let signed_by_me = opened.facts.signatures.iter().any(|signature| {
             signature.status == SignatureStatus::Good
                 && signature.signer.as_ref().is_some_and(mine)

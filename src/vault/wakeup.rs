@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::vault::lock;
+use crate::vault::locks::lock;
 
 /// Rung when something changed; waits for that, or for a while.
 #[derive(Default)]

@@ -1,5 +1,6 @@
-//! A thread that works until it is told to end, and is then waited for.
+//! A thread that works until its handle is dropped, which waits for its end.
 
+use std::num::NonZeroUsize;
 use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
@@ -38,4 +39,9 @@ impl Drop for Worker {
             let _ = thread.join();
         }
     }
+}
+
+/// Number of threads that can compute at once.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }

@@ -3,27 +3,28 @@
 //! They are described anew by the facts inside their blobs and by the pins, as those in the store
 //! are.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Folder, Timestamp, VersionId};
-use crate::openpgp::{CertIndex, Examined, Facts, Outcome};
+use crate::openpgp::{CertIndex, Examined, Outcome};
 use crate::plaintext::Plaintext;
 use crate::state::Gone;
 use crate::store::{Entry, FileName, Stamp};
+use crate::vault::Vault;
+use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Version};
-use crate::vault::judge::describe::describe;
 use crate::vault::learn::opened;
-use crate::vault::{Vault, lock, openers};
+use crate::vault::worker::cores;
 
 /// Spares of notes that vanished while nobody looked which are opened at the start.
 const MISSED: usize = 256;
 
 /// A version of a note that is no longer in the store.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub struct PastVersion {
     /// The version as it was, at no place.
     pub version: Arc<Version>,
     /// The names that its blobs had, that of `version` among them.
@@ -31,62 +32,30 @@ pub struct Past {
     /// Its files in the history: one blob may have been there in several forms.
     files: Vec<BlobId>,
     /// When it left the store, or when that was noticed.
-    pub went: Timestamp,
+    pub departed: Timestamp,
     /// I removed it.
     pub removed_by_me: bool,
-}
-
-/// The facts of old versions that were opened.
-#[derive(Default)]
-pub(in crate::vault) struct FoundFacts {
-    cache: Mutex<FactsCache>,
-    /// The notes that vanished while nobody looked were looked for.
-    pub(in crate::vault) missed: AtomicBool,
-}
-
-/// Facts by blob, for as long as the same certificates are known.
-#[derive(Default)]
-struct FactsCache {
-    certificates: Option<Arc<CertIndex>>,
-    facts: HashMap<BlobId, (BlobName, Arc<Facts>)>,
-}
-
-impl FoundFacts {
-    /// Returns the blobs of which no facts are known with these certificates, and forgets those that
-    /// are not in the history any more.
-    fn unknown(&self, gone: &[Gone], certificates: &Arc<CertIndex>) -> Vec<BlobId> {
-        let mut cache = lock(&self.cache);
-        let same = cache.certificates.as_ref();
-        if !same.is_some_and(|same| Arc::ptr_eq(same, certificates)) {
-            cache.facts.clear();
-            cache.certificates = Some(Arc::clone(certificates));
-        }
-        let ids: HashSet<BlobId> = gone.iter().map(|gone| gone.id).collect();
-        cache.facts.retain(|id, _| ids.contains(id));
-        let unknown = ids.iter().filter(|id| !cache.facts.contains_key(id));
-        unknown.copied().collect()
-    }
 }
 
 impl Vault {
     /// Opens the notes that left the store, in no particular order. A version that cannot be opened
     /// any more, or was overwritten, is left out.
-    pub fn past(&self) -> Vec<Past> {
+    pub fn past(&self) -> Vec<PastVersion> {
         let (people, certificates) = {
             let known = self.known();
             (Arc::clone(&known.people), Arc::clone(&known.certificates))
         };
         let gone = self.memory.history().gone();
         self.open_unknown(&gone, &certificates);
-        let cache = lock(&self.found.cache);
-        let mut past: HashMap<(DocKey, VersionId), Past> = HashMap::new();
+        let cache = self.found.cache();
+        let mut past: HashMap<(DocKey, VersionId), PastVersion> = HashMap::new();
         for gone in &gone {
             let Some((blob, facts)) = cache.facts.get(&gone.id) else {
                 continue;
             };
             let version = describe(nowhere(*blob, gone), *blob, gone.id, facts, &people);
-            let mut one = Past {
-                went: gone.at,
+            let mut one = PastVersion {
+                departed: gone.at,
                 removed_by_me: self.was_removed_itself(&version),
                 names: vec![*blob],
                 files: vec![gone.id],
@@ -94,7 +63,7 @@ impl Vault {
             };
             let id = (one.version.key.clone(), one.version.id);
             if let Some(other) = past.remove(&id) {
-                let (later, earlier) = match other.went > one.went {
+                let (later, earlier) = match other.departed > one.departed {
                     true => (other, one),
                     false => (one, other),
                 };
@@ -153,11 +122,11 @@ impl Vault {
                     continue;
                 };
                 let facts = (examined.name, Arc::new(opened.facts));
-                lock(&self.found.cache).facts.insert(*id, facts);
+                self.found.cache().facts.insert(*id, facts);
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..openers().min(unknown.len()) {
+            for _ in 0..cores().min(unknown.len()) {
                 scope.spawn(work);
             }
         });
@@ -204,7 +173,7 @@ impl Vault {
     ///
     /// # Errors
     /// Any error of the disk.
-    pub fn forget_past(&self, past: &Past) -> Result<()> {
+    pub fn forget_past(&self, past: &PastVersion) -> Result<()> {
         let history = self.memory.history();
         let forgotten = past.files.iter().map(|id| history.forget(*id));
         forgotten.fold(Ok(()), Result::and)

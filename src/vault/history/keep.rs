@@ -14,7 +14,7 @@ use crate::ids::BlobId;
 use crate::state::{Look, Need, Purpose, State, copy_unless, stopped};
 use crate::store::{Entry, Stamp, Store};
 use crate::vault::documents::Version;
-use crate::vault::lock;
+use crate::vault::locks::lock;
 
 /// Bytes of the largest file of which a spare is a copy where there is room for one: a program that
 /// writes over a file in place writes over all of its names.
@@ -198,7 +198,7 @@ impl Keeper {
     }
 
     /// Notes that replaced versions are unlinked without being remembered.
-    pub(in crate::vault) fn note_forgetful(&self, why: &Error) {
+    pub(in crate::vault) fn note_unremembered(&self, why: &Error) {
         let sentence = format!("what was replaced cannot be remembered: {why}");
         self.note_failure(Some(sentence));
     }

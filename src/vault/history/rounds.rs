@@ -47,7 +47,7 @@ impl Vault {
     }
 
     /// Makes spares of the notes that have none, and notes which of them left the store. A failure
-    /// is told in `.dds/status`, and the work is tried again after the next change.
+    /// appears in `.dds/status`, and the next change makes another attempt.
     pub fn keep_history(&self) {
         let history = self.memory.history();
         if !history.is_on() {
@@ -84,7 +84,7 @@ impl Vault {
     }
 
     /// Notes which notes are no longer in the store, as far as known, and drops the versions that
-    /// were kept for long enough. A failure is told in `.dds/status`.
+    /// were kept for long enough. A failure appears in `.dds/status`.
     pub fn note_gone(&self) {
         if let Err(error) = self.note_missing() {
             let sentence = format!("the history of notes: {error}");

@@ -1,38 +1,40 @@
-//! What the files of `keys/` hold, read with bounded work whatever lies there.
+//! The contents of the files of `keys/`, read with bounded work whatever lies there.
 //!
-//! Of contacts and of me everything is taken that their keys vouch for. Of people who are not
-//! known only as much is looked at as could become contacts.
+//! Of certificates of contacts and of mine everything is taken that their keys vouch for. Of
+//! strangers' certificates only as many are read as could become contacts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::error::{Error, Kind, Result, printable};
-use crate::ids::Fingerprint;
+use crate::ids::{BlobId, Fingerprint};
 use crate::openpgp::{
     Certificate, Endorsements, Endorsers, RawCertificate, Ring, holds_secret_key,
 };
 use crate::store::{self, FileName, Stamp, Store};
-use crate::vault::keys::KEY_FILE_LIMIT;
 
-/// Bytes of files that one look reads; the next look goes on.
+/// Bytes of the largest file in `keys/` that is read.
+pub const KEY_FILE_LIMIT: u64 = 1 << 20;
+/// Bytes of files that one look reads; the next look continues.
 const READ_AT_ONCE: u64 = 64 << 20;
-/// What a file costs besides its bytes.
+/// The cost of a file besides its bytes.
 const COST_OF_A_FILE: u64 = 4096;
 /// Certificates of strangers that are read of one file.
 const MOST_STRANGERS: usize = 256;
 /// Bytes of strangers' certificates that are kept, of all files.
 const STRANGERS_KEPT: usize = 16 << 20;
-/// Bytes that are kept of what contacts seem to have signed in certificates, of all files.
+/// Bytes of contacts' signatures in certificates, as far as they seem to be theirs, that are kept of
+/// all files.
 const ENDORSEMENTS_KEPT: usize = 4 << 20;
-/// Files with a problem that are told.
+/// Files with a problem that are listed.
 const MOST_TOLD: usize = 16;
 
-/// What the files of `keys/` held when they were last looked at.
+/// The contents of the files of `keys/` at the last look.
 #[derive(Default)]
 pub(in crate::vault) struct KeyFolder {
     files: HashMap<FileName, KeyFile>,
     /// It was listed at least once.
     pub(in crate::vault) listed: bool,
-    /// What is wrong with the pins' file, if it was damaged while we run.
+    /// The fault in the pins' file, if it was damaged while we run.
     pub(in crate::vault) damaged_pins: Option<String>,
     /// Pins were derived from these files at least once.
     pub(in crate::vault) applied: bool,
@@ -40,52 +42,52 @@ pub(in crate::vault) struct KeyFolder {
     unread: usize,
     /// Copies of contacts' certificates as they are kept, read once.
     pub(in crate::vault) kept: HashMap<Fingerprint, Certificate>,
-    /// What was already written of my own certificates.
-    pub(in crate::vault) published: BTreeSet<Vec<u8>>,
-    /// Whose signatures in others' certificates were kept when the files were read.
+    /// Digests of the states of my own certificates that were written already.
+    pub(in crate::vault) published: HashSet<BlobId>,
+    /// The people whose signatures in others' certificates were kept when the files were read.
     endorsers: Endorsers,
-    /// What happened at the last look at which files had changed.
+    /// Sentences about the last look at which files had changed.
     pub(in crate::vault) events: Vec<String>,
 }
 
 struct KeyFile {
     stamp: Stamp,
-    /// It is read again, as more is asked for than it was read for.
+    /// It must be read again, for more than it was read for.
     again: bool,
-    /// Whose certificates are in it, of those whom I know.
+    /// The known people whose certificates are in it.
     known: BTreeSet<Fingerprint>,
     /// Copies of my own certificates.
     mine: Vec<Certificate>,
     /// It holds nothing but one certificate.
     single: bool,
     strangers: BTreeMap<Fingerprint, Stranger>,
-    /// What contacts seem to have signed in certificates.
+    /// Signatures in certificates that seem to be contacts'.
     endorsements: BTreeMap<Fingerprint, Endorsements>,
-    /// Strangers' certificates that were not looked at.
+    /// Number of strangers' certificates that were not read.
     left_out: usize,
     problems: Vec<String>,
 }
 
-/// Somebody who is not known.
+/// The certificate of somebody unknown.
 struct Stranger {
     certificate: Certificate,
     length: usize,
 }
 
-/// What new and changed files brought.
+/// The news in new and changed files.
 #[derive(Default)]
 pub(in crate::vault) struct Arrived {
-    /// Certificates of people whom I know, and mine.
+    /// Certificates of known people, and mine.
     pub(in crate::vault) of_known: Vec<Certificate>,
-    /// Files came, changed or went.
+    /// Files arrived, changed or vanished.
     pub(in crate::vault) changed: bool,
     /// Files were read, for whatever reason.
     pub(in crate::vault) read: bool,
 }
 
 impl KeyFolder {
-    /// Reads new and changed files, small ones first. `known` are those whose certificates matter
-    /// in any case, `mine` my own.
+    /// Reads new and changed files, small ones first. The certificates of `known` people matter in
+    /// any case; `mine` are my own.
     pub(in crate::vault) fn reread(
         &mut self,
         store: &dyn Store,
@@ -105,7 +107,7 @@ impl KeyFolder {
             known.is_some_and(|known| known.stamp == file.stamp && !known.again)
         };
         let mut unread: Vec<_> = listed.into_iter().filter(|file| !same(file)).collect();
-        // Whoever wants others not to be read would take large files.
+        // An enemy who wants to keep other files from being read would use large ones.
         unread.sort_by(|a, b| (a.stamp.size, &a.name).cmp(&(b.stamp.size, &b.name)));
         let mut cost = 0;
         let mut left = unread.len();
@@ -151,8 +153,8 @@ impl KeyFolder {
                 return read;
             }
         };
-        let told = |fault: &String| format!("keys/{shown}: {fault}");
-        read.problems.extend(ring.faults.iter().map(told));
+        let problem = |fault: &String| format!("keys/{shown}: {fault}");
+        read.problems.extend(ring.faults.iter().map(problem));
         let elsewhere = self.files.iter().filter(|(name, _)| **name != file.name);
         let strangers = elsewhere.flat_map(|(_, file)| file.strangers.values());
         let mut kept: usize = strangers.map(|stranger| stranger.length).sum();
@@ -200,14 +202,14 @@ impl KeyFolder {
         read
     }
 
-    /// Reads all files again at the next look: other people count as known.
+    /// Makes the next look read all files again, since other people are known now.
     pub(in crate::vault) fn forget_stamps(&mut self) {
         self.files.clear();
         self.listed = false;
     }
 
-    /// Whose signatures in others' certificates are asked for: where there are more than before,
-    /// all files are read again.
+    /// Sets the people whose signatures in others' certificates are kept. Where there are more than
+    /// before, all files are read again.
     pub(in crate::vault) fn ask_for(&mut self, endorsers: Endorsers) {
         if !endorsers.are_among(&self.endorsers) {
             self.files.values_mut().for_each(|file| file.again = true);
@@ -215,7 +217,7 @@ impl KeyFolder {
         self.endorsers = endorsers;
     }
 
-    /// What contacts seem to have signed in a certificate, in whatever file.
+    /// The signatures in a certificate that seem to be contacts', of all files.
     pub(in crate::vault) fn endorsements(&self, key: &Fingerprint) -> Endorsements {
         let files = self.files.values();
         let mut all = Endorsements::default();
@@ -250,8 +252,7 @@ impl KeyFolder {
         self.listed && self.unread == 0
     }
 
-    /// Joins what the files hold of a certificate of mine, with the name of a file that holds
-    /// nothing else.
+    /// Joins all copies of a certificate of mine, and names a file that holds nothing else.
     pub(in crate::vault) fn mine(
         &self,
         key: &Fingerprint,
@@ -274,7 +275,7 @@ impl KeyFolder {
         found.map(|found| (found, single))
     }
 
-    /// Sentences about files that hold what they should not, or are too many.
+    /// Sentences about files with wrong contents, or too many of them.
     pub(in crate::vault) fn problems(&self) -> Vec<String> {
         let all = self.files.values().flat_map(|file| &file.problems);
         let mut all: Vec<String> = all.cloned().collect();
@@ -307,7 +308,7 @@ impl KeyFolder {
 }
 
 impl KeyFile {
-    /// Adds somebody who is not known, if the certificate says whose it is; returns its length.
+    /// Adds a stranger's certificate if it names its owner; returns its length.
     fn add_stranger(&mut self, raw: &RawCertificate) -> usize {
         let Ok(certificate) = raw.read() else {
             return 0;

@@ -1,23 +1,24 @@
-//! My own certificates: what others know of them, and what they must know.
+//! My own certificates: taking over others' news of them, and publishing mine.
 
 use crate::contacts::Contacts;
 use crate::error::printable;
+use crate::ids::BlobId;
 use crate::openpgp::Certificate;
 use crate::store::FileName;
 use crate::vault::Vault;
 use crate::vault::keys::folder::KeyFolder;
 
-/// Bytes of my own certificate up to which it is published with what others signed in it.
+/// Bytes of my own certificate up to which it is published with others' signatures in it.
 const LARGEST_PUBLISHED: usize = 256 << 10;
 
 impl Vault {
-    /// Takes over what others know of my own certificates: a revocation above all.
+    /// Takes over others' news of my own certificates: a revocation above all.
     pub(in crate::vault) fn learn_mine(
         &self,
         contacts: &mut Contacts,
         arrived: &[Certificate],
     ) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut notices = Vec::new();
         for identity in self.identities.iter() {
             let key = identity.fingerprint();
             let kept = contacts.my_certificate(&key);
@@ -31,17 +32,17 @@ impl Vault {
             let own = identity.certificate();
             let all = match &kept {
                 Some(kept) => {
-                    // It cannot be of another key, as its name says whose it is.
+                    // It cannot be of another key, since its file is named by the key.
                     let _ = identity.learn(kept);
                     kept.grown(&own)
                 }
                 None => own.grown(&own),
             };
-            // Without news there is nothing in it but what my key file says.
+            // Without news it holds nothing but my key file.
             let Ok(all) = all else { continue };
             if (news || kept.is_some()) && kept.as_ref() != Some(&all) {
                 if let Err(error) = contacts.keep_my_certificate(&key, &all.to_bytes()) {
-                    told.push(
+                    notices.push(
                         error
                             .context("keeping a copy of your certificate")
                             .to_string(),
@@ -49,21 +50,21 @@ impl Vault {
                 }
             }
         }
-        told
+        notices
     }
 
-    /// Writes my certificate to `keys/` where the one there is older: others would not know of a
-    /// new expiry or key. Once for each state of it, so that nobody makes us do it for ever.
+    /// Writes my certificate to `keys/` where the copy there is older: others would not know of a new
+    /// expiry or key. It does so once for each state of it, so that nobody can make us do it for ever.
     pub(in crate::vault) fn publish_mine(&self, folder: &mut KeyFolder) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut notices = Vec::new();
         if !folder.is_complete() {
-            return told;
+            return notices;
         }
         for (position, identity) in self.identities.iter().enumerate() {
             let key = identity.fingerprint();
             let Some((there, file)) = folder.mine(&key) else {
                 if position == 0 {
-                    told.push(
+                    notices.push(
                         "your certificate is not in keys/, so nobody can begin to write to you: \
                          copy it there (`dds init` does)"
                             .to_owned(),
@@ -81,7 +82,7 @@ impl Vault {
             let name = file.or_else(|| FileName::new(format!("{key}.asc")).ok());
             let Some(name) = name else { continue };
             let armored = name.as_bytes().ends_with(b".asc");
-            // With what others signed in my own copy, such as my former key.
+            // With others' signatures in my own copy, such as that of my former key.
             let whole = newer.merge(&own).ok();
             let whole = whole.filter(|one| one.to_bytes().len() < LARGEST_PUBLISHED);
             let newer = whole.unwrap_or(newer);
@@ -90,20 +91,20 @@ impl Vault {
                 false => newer.to_bytes(),
             };
             let shown = printable(&name.as_os_str().to_string_lossy());
-            if !folder.published.insert(bytes.clone()) {
-                told.push(format!(
+            if !folder.published.insert(BlobId::of(&bytes)) {
+                notices.push(format!(
                     "keys/{shown} is older than your certificate, which was written there before: \
                      somebody puts the old one back"
                 ));
                 continue;
             }
             if let Err(error) = self.store.put_key(&name, &bytes) {
-                told.push(format!(
+                notices.push(format!(
                     "your certificate is newer than the one in keys/, and cannot be written to \
                      keys/{shown}: {error}"
                 ));
             }
         }
-        told
+        notices
     }
 }

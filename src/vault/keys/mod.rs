@@ -1,5 +1,6 @@
 //! `keys/`: certificates in and out of the store, and the pins that follow from them.
 
+pub(super) mod claims;
 pub(super) mod folder;
 mod mine;
 mod problems;
@@ -8,31 +9,33 @@ mod succession;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::contacts::{self, Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice};
+use crate::contacts::{Claimed, Contact, ContactName, Contacts, Notice};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Fingerprint, Timestamp};
 use crate::openpgp::{CertIndex, Certificate, Identity, holds_secret_key};
 use crate::store::{self, FileName};
+use crate::vault::Vault;
 use crate::vault::audience::{People, Who};
+use crate::vault::disk::folder_error;
+use crate::vault::keys::claims::{called, claim};
 use crate::vault::keys::folder::{Arrived, KeyFolder};
 use crate::vault::keys::succession::endorsers;
-use crate::vault::{Vault, folder_error, lock};
+use crate::vault::locks::lock;
 
-/// Bytes of the largest file in `keys/` that is looked at.
-pub const KEY_FILE_LIMIT: u64 = 1 << 20;
+pub use folder::KEY_FILE_LIMIT;
 
 impl Vault {
-    /// Reads what changed in `keys/`, pins newcomers, and judges everything anew if that changed
-    /// whom I know. Without a listing what the files are known to hold stays.
+    /// Reads changed files of `keys/`, pins newcomers, and judges everything anew if other people are
+    /// known after that. Without a listing the known contents of the files stay.
     pub(super) fn refresh_keys(
         &self,
         folder: &mut KeyFolder,
         listed: Option<Vec<store::KeyFile>>,
     ) -> Result<()> {
         let edited = lock(&self.contacts).refresh();
-        // A file that was damaged by hand while we run changes nothing, and is told.
+        // A file that was damaged by hand while we run changes nothing, and is reported.
         let damaged = edited.as_ref().err().map(ToString::to_string);
-        let told = damaged == folder.damaged_pins;
+        let reported = damaged == folder.damaged_pins;
         folder.damaged_pins.clone_from(&damaged);
         let edited = edited.unwrap_or(false);
         if edited {
@@ -40,7 +43,7 @@ impl Vault {
             folder.forget_stamps();
         }
         let in_touch = std::mem::take(&mut self.known().in_touch);
-        // If it cannot be saved, whoever is still heard of is noted at the next mount.
+        // If it cannot be saved, those of whom more arrives are noted at the next mount.
         let _ = lock(&self.contacts).note_used(&in_touch);
         let mine = self.my_fingerprints();
         let known = self.known_keys(&mine);
@@ -53,7 +56,7 @@ impl Vault {
             }
             None => Arrived::default(),
         };
-        if !arrived.changed && !arrived.read && folder.applied && told && !edited {
+        if !arrived.changed && !arrived.read && folder.applied && reported && !edited {
             return Ok(());
         }
         if arrived.changed || edited {
@@ -73,7 +76,7 @@ impl Vault {
         all.chain(mine).cloned().collect()
     }
 
-    /// Makes what was read take effect, also where it cannot be saved.
+    /// Makes the read files take effect, also where that cannot be saved.
     fn apply_keys(
         &self,
         folder: &mut KeyFolder,
@@ -85,7 +88,7 @@ impl Vault {
         let mut notices = folder.problems();
         notices.extend(self.learn_mine(&mut contacts, arrived));
         let known = self.known_copies(folder, &mut contacts, arrived, damaged.is_none());
-        keep_first(&mut saved, known.map(|told| notices.extend(told)));
+        keep_first(&mut saved, known.map(|more| notices.extend(more)));
         if damaged.is_none() {
             match self.observe(folder, &mut contacts) {
                 Ok(found) => tell_of(found, folder, &mut notices),
@@ -94,8 +97,8 @@ impl Vault {
             let known = self.known_copies(folder, &mut contacts, &[], true);
             keep_first(&mut saved, known.map(drop));
             let followed = self.follow_successors(folder, &mut contacts);
-            let told = followed.map(|found| tell_of(found, folder, &mut notices));
-            keep_first(&mut saved, told);
+            let followed = followed.map(|found| tell_of(found, folder, &mut notices));
+            keep_first(&mut saved, followed);
         }
         notices.extend(folder.events.iter().cloned());
         let mine = self.identities.iter().map(Identity::certificate);
@@ -126,7 +129,7 @@ impl Vault {
         saved
     }
 
-    /// Pins newcomers, and lets contacts claim what their certificates say.
+    /// Pins newcomers, and lets contacts claim the addresses in their certificates.
     fn observe(&self, folder: &KeyFolder, contacts: &mut Contacts) -> Result<Vec<Notice>> {
         let mine = self.my_fingerprints();
         let own = self.identities.iter().map(Identity::certificate);
@@ -136,7 +139,7 @@ impl Vault {
         let pinned = contacts.iter().flat_map(Contact::certificates);
         let known = pinned.chain(&mine).cloned().collect();
         for certificate in folder.strangers(&known) {
-            // Whoever was a contact once may have revoked the key then.
+            // Its owner may have been a contact once, and have revoked the key then.
             let former = contacts.former_certificate(&certificate.fingerprint());
             let former = former.and_then(|bytes| Certificate::read_kept(&bytes).ok());
             let together = former.and_then(|former| former.grown(&certificate).ok());
@@ -147,8 +150,8 @@ impl Vault {
         contacts.observe(&claimed, &mine, &taken, self.options.trust, now)
     }
 
-    /// Lets contacts' certificates grow by what arrived: subkeys, another expiry, revocations. A
-    /// copy that is kept is never replaced by less.
+    /// Lets contacts' certificates grow by the arrived copies: subkeys, another expiry, revocations.
+    /// A kept copy is never replaced by a smaller one.
     fn known_copies(
         &self,
         folder: &mut KeyFolder,
@@ -156,7 +159,7 @@ impl Vault {
         arrived: &[Certificate],
         save: bool,
     ) -> Result<Vec<String>> {
-        let mut told = Vec::new();
+        let mut notices = Vec::new();
         let mut saved = Ok(());
         let pinned = contacts.iter().flat_map(Contact::certificates);
         let pinned: Vec<Fingerprint> = pinned.cloned().collect();
@@ -168,7 +171,7 @@ impl Vault {
                     Ok(None) => {}
                     Err(sentence) => {
                         // Nothing takes its place: it may have known of a revocation.
-                        told.push(sentence);
+                        notices.push(sentence);
                         continue;
                     }
                 }
@@ -183,7 +186,7 @@ impl Vault {
                     Err(error) => {
                         let name = contacts.by_fingerprint(key);
                         let name = name.map_or_else(|| key.to_string(), |c| c.name.to_string());
-                        told.push(format!(
+                        notices.push(format!(
                             "a certificate of {name} is not taken over: {error}"
                         ));
                     }
@@ -197,10 +200,10 @@ impl Vault {
             }
         }
         folder.kept.retain(|key, _| pinned.contains(key));
-        saved.map(|()| told)
+        saved.map(|()| notices)
     }
 
-    /// Everybody I know, with what is known of myself.
+    /// Everybody whom I know, with my own addresses.
     pub(super) fn people_of(
         &self,
         called: Vec<(Fingerprint, ContactName)>,
@@ -213,8 +216,8 @@ impl Vault {
         people.with_my_addresses(addresses)
     }
 
-    /// Stores certificates in `keys/` after checking them, and pins what is new. Returns the name
-    /// of the file that holds them, or the first of them.
+    /// Stores certificates in `keys/` after checking them, and pins the new ones. Returns the name of
+    /// the file that holds them, or the first of them.
     ///
     /// Under a name that certificates can have in the store they stay as they are. Under any other
     /// each is stored by itself, as `<fingerprint>.asc`. An existing file is only replaced by
@@ -279,7 +282,7 @@ impl Vault {
         self.store.remove_key(name)
     }
 
-    /// Stores certificates in one file, merged with what it holds; `as_given` if it holds nothing.
+    /// Stores certificates in one file, merged with its contents; `as_given` if it has none.
     fn put_certificates(
         &self,
         name: &FileName,
@@ -313,14 +316,14 @@ impl Vault {
         self.store.put_key(name, &both).map_err(folder_error)
     }
 
-    /// Returns the certificate to which `key`'s owner is written.
+    /// Returns the certificate that receives for the owner of `key`.
     ///
     /// # Errors
-    /// `NoKey` for somebody unknown, `KeyRejected` for a pin in dispute, else what
-    /// [`Certificate::check_encryption`] says.
+    /// `NoKey` for somebody unknown, `KeyRejected` for a pin in dispute, else those of
+    /// [`Certificate::check_encryption`].
     pub(super) fn recipient(&self, people: &People, key: &Fingerprint) -> Result<Certificate> {
         let name = people.name(key);
-        match people.who(key) {
+        match people.owner(key) {
             Who::Me => {}
             Who::Contact(contact) if contact.frozen => {
                 let dispute = format!(
@@ -349,13 +352,13 @@ impl Vault {
     }
 }
 
-/// Tells what contacts' certificates say, and keeps what happened to contacts: it is told until the
-/// next change.
+/// Adds notices about the present state to `notices`, and keeps notices about events until the next
+/// change.
 fn tell_of(found: Vec<Notice>, folder: &mut KeyFolder, notices: &mut Vec<String>) {
     for notice in found {
         match notice {
-            // Who was pinned now is told as long as nobody confirmed it, and who is in dispute as
-            // long as that is so.
+            // `people_notices` reports an unconfirmed contact, and `key_problems` one in dispute, as
+            // long as that lasts.
             Notice::Pinned { .. } | Notice::Disputed { .. } => {}
             Notice::Named { .. } | Notice::MadeRoom { .. } | Notice::Succeeded { .. } => {
                 folder.events.push(notice.to_string());
@@ -389,7 +392,7 @@ fn read_kept(
     }
 }
 
-/// Tells of contacts whose certificates were taken out of `keys/`.
+/// Sentences about contacts whose certificates were taken out of `keys/`.
 fn taken_out(folder: &KeyFolder, people: &People) -> Vec<String> {
     if !folder.is_complete() {
         return Vec::new();
@@ -428,28 +431,4 @@ fn merged<'a>(
         merged.insert(fingerprint, together);
     }
     merged
-}
-
-/// My keys with the names that others give them on first sight.
-pub(super) fn called(identities: &[Identity]) -> Vec<(Fingerprint, ContactName)> {
-    let called = |identity: &Identity| {
-        let name = contacts::first_name(&claim(&identity.certificate()));
-        (identity.fingerprint(), name)
-    };
-    identities.iter().map(called).collect()
-}
-
-pub(super) fn claim(certificate: &Certificate) -> Claimed {
-    let user_ids = certificate.user_ids().into_iter();
-    Claimed {
-        fingerprint: certificate.fingerprint(),
-        user_ids: user_ids
-            .map(|user_id| ClaimedUserId {
-                text: user_id.text,
-                email: user_id.email,
-                name: user_id.name,
-            })
-            .collect(),
-        certificate: certificate.to_bytes(),
-    }
 }

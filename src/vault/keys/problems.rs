@@ -1,4 +1,4 @@
-//! What people should know of the state of keys, mine and others', with what helps.
+//! Sentences about the state of keys, mine and others', each with a remedy.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use crate::ids::{Fingerprint, Timestamp};
 use crate::openpgp::Condition;
 use crate::vault::Vault;
 
-/// How long before a certificate expires that is told.
+/// How long before a certificate expires it is reported.
 const AHEAD: Duration = Duration::from_secs(31 * 24 * 3600);
 
 impl Vault {
@@ -21,7 +21,7 @@ impl Vault {
         problems
     }
 
-    /// Says in a word how far a contact can be relied on: `in dispute`, `revoked`, `expired`,
+    /// Names how far a contact can be relied on: `in dispute`, `revoked`, `expired`,
     /// `unusable`, `verified` or `not verified`.
     pub fn standing(&self, contact: &Contact) -> &'static str {
         match self.condition(&contact.fingerprint) {
@@ -139,7 +139,7 @@ impl Vault {
 }
 
 impl Vault {
-    /// Tells of a contact that waits for a decision.
+    /// A sentence about a contact that waits for a decision.
     fn dispute(&self, contact: &Contact) -> String {
         let people = self.people();
         let (name, key) = (&contact.name, &contact.fingerprint);

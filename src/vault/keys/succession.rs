@@ -1,4 +1,4 @@
-//! New keys of contacts: what their pinned keys say of certificates with the same address.
+//! New keys of contacts: the statements of pinned keys about certificates with the same address.
 
 use crate::contacts::{Contact, Contacts, Notice, Said, Standing};
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::vault::Vault;
 use crate::vault::keys::folder::KeyFolder;
 
 impl Vault {
-    /// Acts on what contacts' keys say of others' certificates.
+    /// Acts on the statements of contacts' keys about others' certificates.
     pub(in crate::vault) fn follow_successors(
         &self,
         folder: &KeyFolder,
@@ -21,20 +21,20 @@ impl Vault {
         let mine = self.identities.iter().map(Identity::certificate);
         let user_ids = mine.flat_map(|certificate| certificate.user_ids());
         let my_addresses: Vec<String> = user_ids.filter_map(|id| id.email).collect();
-        let said = what_is_said(folder, contacts);
+        let said = statements(folder, contacts);
         contacts.follow(&said, standing, &my_addresses, self.options.trust)
     }
 }
 
-/// The contacts whose signatures in others' certificates are looked at.
+/// The contacts whose signatures in others' certificates matter.
 pub(in crate::vault) fn endorsers(folder: &KeyFolder, contacts: &Contacts) -> Endorsers {
     let relied_on = contacts.iter().filter(|contact| !contact.frozen);
     let keys = relied_on.flat_map(Contact::certificates);
     Endorsers::new(keys.filter_map(|key| folder.kept.get(key)))
 }
 
-/// Checks what contacts say of each other, where it matters.
-fn what_is_said(folder: &KeyFolder, contacts: &Contacts) -> Vec<Said> {
+/// Checks the statements of contacts about each other, where they matter.
+fn statements(folder: &KeyFolder, contacts: &Contacts) -> Vec<Said> {
     let mut said = Vec::new();
     for contact in contacts.iter().filter(|contact| !contact.verified) {
         let of = &contact.fingerprint;

@@ -7,8 +7,8 @@ use crate::ids::Timestamp;
 use crate::openpgp::{ChangedKeys, Facts};
 use crate::store::{Entry, Stamp};
 use crate::vault::audience::People;
+use crate::vault::describe::{describe, refused};
 use crate::vault::documents::Version;
-use crate::vault::judge::describe::{describe, refused};
 use crate::vault::learn::{Finding, FoundBlob, Learned};
 
 /// One file in `messages/` or `notes/`.

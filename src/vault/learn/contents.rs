@@ -8,7 +8,7 @@ use lru::LruCache;
 
 use crate::ids::BlobId;
 use crate::plaintext::Plaintext;
-use crate::vault::lock;
+use crate::vault::locks::lock;
 
 /// Bytes of all contents that are kept.
 const ROOM: usize = 16 << 20;

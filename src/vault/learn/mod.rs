@@ -1,9 +1,9 @@
 //! A blob becomes facts: its ciphertext is read, tried with my keys, decrypted and verified.
 //!
-//! What is learned depends on the bytes, my keys and the certificates alone. Which signer I know,
-//! and where the blob belongs, is a judgement (`judge`), and what lies in the store is the business
-//! of `scan`. So this room names neither people nor documents' states, and a cache on disk can take
-//! its place for blobs that were opened before.
+//! The result depends on the bytes, my keys and the certificates alone. Which signer I know, and where
+//! the blob belongs, is a judgement (`judge`), and listing the store is the business of `scan`. So this
+//! room names neither people nor the state, and a cache on disk can take its place for blobs that were
+//! opened before.
 //!
 //! Owns the cache of recently opened contents, whose lock is held for no I/O and no cryptography.
 
@@ -21,8 +21,8 @@ use crate::openpgp::{
 };
 use crate::plaintext::{Plaintext, SpillArea};
 use crate::store::{Entry, Stamp, Store};
+use crate::vault::disk::folder_error;
 use crate::vault::documents::{Unreadable, Version};
-use crate::vault::folder_error;
 use crate::vault::learn::contents::Contents;
 
 /// What a file of the store holds, before anybody judges it.

@@ -6,8 +6,9 @@ use crate::ids::{BlobKind, BlobName, Folder};
 use crate::openpgp::Receipt;
 use crate::state::Intent;
 use crate::vault::Vault;
+use crate::vault::publish::in_flight::{InFlight, Published};
+use crate::vault::publish::publication::{Placed, Publication};
 use crate::vault::publish::replace::Record;
-use crate::vault::publish::{InFlight, Placed, Publication, Published};
 
 /// Versions that wait to be placed together.
 pub struct Batch<'a> {

@@ -5,8 +5,8 @@ use crate::ids::Fingerprint;
 use crate::openpgp::Receipt;
 use crate::state::{Intent, IntentId};
 use crate::vault::Vault;
+use crate::vault::publish::publication::{Placed, Publication};
 use crate::vault::publish::template::SealTemplate;
-use crate::vault::publish::{Placed, Publication};
 
 impl Vault {
     /// Places one copy of a message for every reader.

@@ -2,55 +2,27 @@
 //! one blob, in [`copies`] and [`batch`] for several), and takes the place of its parents
 //! ([`replace`]).
 
-pub(super) mod batch;
+mod batch;
 mod copies;
+mod in_flight;
+mod publication;
 mod replace;
 mod staged;
 mod template;
 
-use std::sync::Arc;
-
 use crate::error::Result;
-use crate::ids::{BlobKind, DocId, Fingerprint, Timestamp};
-use crate::openpgp::{Certificate, Receipt};
-use crate::plaintext::Plaintext;
-use crate::store::Entry;
+use crate::ids::BlobKind;
+use crate::openpgp::Certificate;
+use crate::vault::Vault;
 use crate::vault::audience::Audience;
-use crate::vault::documents::{DocKey, Head, Version};
+use crate::vault::disk::folder_error;
+use crate::vault::publish::in_flight::InFlight;
+use crate::vault::publish::publication::Placed;
 use crate::vault::publish::template::SealTemplate;
-use crate::vault::{Vault, folder_error};
 
 pub use batch::Batch;
-
-/// One new version of one document, to be published.
-pub struct Publication<'a> {
-    /// Message, note or directory.
-    pub kind: BlobKind,
-    /// The readers, apart from me.
-    pub audience: &'a Audience,
-    /// Path below the audience directory.
-    pub path: &'a str,
-    /// The document.
-    pub doc: DocId,
-    /// The versions that this one replaces; they are removed from the store afterwards.
-    pub replaces: &'a [Arc<Version>],
-    /// The bytes.
-    pub content: &'a Plaintext,
-    /// Modification time.
-    pub mtime: Timestamp,
-    /// Owner's permission bits (0..=7) when not the default.
-    pub mode: Option<u32>,
-}
-
-/// A blob that was placed.
-struct Placed {
-    receipt: Receipt,
-    entry: Entry,
-    /// Notation `copy@`.
-    reader: Option<Fingerprint>,
-    /// Number of certificates that it is encrypted to.
-    recipients: usize,
-}
+pub use in_flight::Published;
+pub use publication::Publication;
 
 impl Vault {
     /// Checks that everybody in an audience, and I, can be written to, and that I can sign.
@@ -113,46 +85,5 @@ impl Vault {
             reader,
             recipients: recipients.len(),
         })
-    }
-}
-
-/// A published version: one blob, or one for each reader. Until this is dropped, readers are not
-/// given the document's changes, so that the publisher can first record the version for the file
-/// that it has open.
-pub struct Published<'a> {
-    /// The new version's blobs, at least one.
-    versions: Vec<Arc<Version>>,
-    _flight: InFlight<'a>,
-}
-
-impl Published<'_> {
-    /// The new version's blobs, at least one.
-    pub fn versions(&self) -> &[Arc<Version>] {
-        &self.versions
-    }
-
-    /// The document's new head.
-    pub fn head(&self) -> Head {
-        Head::of(self.versions.clone())
-    }
-}
-
-/// Marks a document as being published, until this is dropped: a refresh leaves a blob of it to its
-/// publisher.
-struct InFlight<'a> {
-    vault: &'a Vault,
-    key: DocKey,
-}
-
-impl<'a> InFlight<'a> {
-    fn begin(vault: &'a Vault, key: DocKey) -> Self {
-        vault.known().take_off(&key);
-        InFlight { vault, key }
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.vault.known().land(&self.key);
     }
 }

@@ -7,12 +7,12 @@ use crate::error::Result;
 use crate::ids::{BlobKind, Fingerprint};
 use crate::openpgp::{Facts, Notations, SignatureFacts, SignatureStatus};
 use crate::vault::Vault;
+use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Version};
-use crate::vault::judge::describe::describe;
 use crate::vault::known::Known;
 use crate::vault::known::store_file::StoreFile;
+use crate::vault::publish::publication::{Placed, Publication};
 use crate::vault::publish::template::SealTemplate;
-use crate::vault::publish::{Placed, Publication};
 
 /// A publication without its content: enough to describe its blobs once they are placed.
 pub(super) struct Record {

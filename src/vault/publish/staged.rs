@@ -9,7 +9,8 @@ use crate::ids::{BlobName, Folder};
 use crate::openpgp::{Ciphertext, Receipt, Sealed};
 use crate::state::IntentId;
 use crate::store::{Entry, FileName};
-use crate::vault::{Vault, folder_error};
+use crate::vault::Vault;
+use crate::vault::disk::folder_error;
 
 impl Vault {
     /// Writes a sealed blob to the state directory.

@@ -9,7 +9,7 @@ use crate::openpgp::{Certificate, Notations, SealRequest, Sealed};
 use crate::plaintext::Plaintext;
 use crate::vault::Vault;
 use crate::vault::documents::Version;
-use crate::vault::publish::Publication;
+use crate::vault::publish::publication::Publication;
 
 /// Superseded blobs that one blob names, direct parents first. Each takes some 60 bytes of the
 /// signature, which holds 64 KiB.

@@ -1,7 +1,7 @@
 //! The time that a thread has spent computing.
 //!
-//! Unlike the time of day it is the same on a busy machine as on an idle one, so it tells a file
-//! that is costly from one that had to wait for others.
+//! Unlike the time of day it is the same on a busy machine as on an idle one, so it tells a costly
+//! file from one that had to wait for others.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ mod tests {
             clock
         });
         let clock = clock.join().unwrap();
-        // Who waits for a thread may be told of its end before the system has forgotten it.
+        // A join may return before the system has forgotten the thread.
         let begun = std::time::Instant::now();
         while clock.read().is_some() {
             assert!(begun.elapsed() < Duration::from_secs(10));

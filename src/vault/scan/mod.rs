@@ -4,20 +4,23 @@
 mod clock;
 pub(super) mod openings;
 mod problems;
+pub(super) mod progress;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ids::Folder;
 use crate::openpgp::ChangedKeys;
 use crate::store::{Entry, FileName, Stamp};
+use crate::vault::Vault;
 use crate::vault::keys::folder::KeyFolder;
 use crate::vault::known::store_file::StoreFile;
-use crate::vault::scan::openings::{Opening, Openings};
-use crate::vault::{Vault, lock, openers};
+use crate::vault::locks::lock;
+use crate::vault::scan::openings::Opening;
+use crate::vault::worker::cores;
 
 pub use clock::ThreadClock;
 
@@ -25,17 +28,6 @@ pub use clock::ThreadClock;
 const COST: Duration = Duration::from_millis(100);
 /// The same for the first refreshes together: a small store is all there when the mount is.
 const FIRST_COST: Duration = Duration::from_secs(2);
-
-/// The progress of reading the store.
-#[derive(Default)]
-pub(super) struct Progress {
-    /// The files that wait to be opened, are being opened, or wait to be taken in.
-    pub(super) openings: Openings,
-    /// Everything in the store was listed once.
-    listed: AtomicBool,
-    /// Everything in the store was opened once, as far as it can be.
-    scanned: AtomicBool,
-}
 
 /// The files that a folder was found to have.
 struct Listing {
@@ -120,7 +112,7 @@ impl Vault {
                 self.open_one(entry);
             }
         };
-        let threads = openers().min(openings.pending());
+        let threads = cores().min(openings.pending());
         std::thread::scope(|scope| {
             for _ in 1..threads {
                 scope.spawn(work);

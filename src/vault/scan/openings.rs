@@ -1,9 +1,9 @@
 //! Files of the store that wait to be opened, and those that are being opened.
 //!
-//! What a file costs is known only when it was opened, and who put it there may be an enemy. So a
-//! look at the store only queues what is new, the newest first; other threads open it, and the
-//! look waits for a file only as long as it is cheap. What is not opened by then is not shown yet,
-//! and is taken in when it is.
+//! The cost of a file is known only after it was opened, and an enemy may have put it there. So a
+//! refresh only queues new files, the newest first; other threads open them, and the refresh waits
+//! for a file only as long as it is cheap. A file that is not opened by then is not shown yet, and is
+//! taken in when it is.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::openpgp::CertIndex;
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::known::Slot;
 use crate::vault::learn::Learned;
-use crate::vault::lock;
+use crate::vault::locks::lock;
 use crate::vault::scan::clock::ThreadClock;
 
 /// Files above this size are opened one at a time, which bounds memory, and leaves the other
@@ -56,15 +56,15 @@ pub(in crate::vault) struct Openings {
 struct Desk {
     /// The newest is the last: by the time of change, then as they came.
     waiting: BTreeMap<(Timestamp, u64), Entry>,
-    /// Where in it each file is.
+    /// The place of each file in it.
     places: HashMap<Slot, (Timestamp, u64)>,
     /// Files that were ever queued.
     count: u64,
     running: HashMap<Slot, Running>,
     done: Vec<Opening>,
-    /// Threads that open what waits.
+    /// Threads that open the waiting files.
     openers: usize,
-    /// There are such threads, or will be.
+    /// There are such threads, or there will be.
     is_served: bool,
     /// Processor time of everything that was opened.
     used: Duration,
@@ -73,7 +73,7 @@ struct Desk {
 struct Running {
     stamp: Stamp,
     clock: Option<ThreadClock>,
-    /// What the clock said when the file's turn came.
+    /// The time on the clock when the file's turn came.
     began: Duration,
     since: Instant,
 }
@@ -114,7 +114,7 @@ impl Desk {
         Some(entry)
     }
 
-    /// Queues a file, in the place of what was queued of that name.
+    /// Queues a file, in the place of an older one of that name.
     fn add(&mut self, entry: Entry) {
         let place = (entry.stamp.ctime, self.count);
         self.count += 1;
@@ -155,13 +155,13 @@ impl Openings {
         self.changed.notify_all();
     }
 
-    /// Queues a file again that was judged by what is no longer so.
+    /// Queues a file again whose signatures were verified by older certificates.
     pub(in crate::vault) fn queue_again(&self, entry: Entry) {
         lock(&self.desk).add(entry);
         self.changed.notify_all();
     }
 
-    /// Forgets what waits in a folder and is not there any more.
+    /// Forgets the waiting files of a folder that are not there any more.
     pub(in crate::vault) fn keep_only(&self, folder: Folder, names: &HashSet<FileName>) {
         let there = |entry: &Entry| entry.folder != folder || names.contains(&entry.name);
         let mut desk = lock(&self.desk);
@@ -193,7 +193,7 @@ impl Openings {
         }
     }
 
-    /// Notes what a file was found to be.
+    /// Hands over an opened file.
     pub(in crate::vault) fn finish(&self, mut opening: Opening) {
         let mut desk = lock(&self.desk);
         if let Some(running) = desk.running.remove(&slot(&opening.entry)) {
@@ -205,7 +205,7 @@ impl Openings {
         self.changed.notify_all();
     }
 
-    /// Takes what was opened.
+    /// Takes the opened files.
     pub(in crate::vault) fn take_done(&self) -> Vec<Opening> {
         std::mem::take(&mut lock(&self.desk).done)
     }
@@ -222,8 +222,8 @@ impl Openings {
         desk.waiting.len() + desk.running.len()
     }
 
-    /// Waits until everything is opened that can be at little cost: a file that costs more is not
-    /// waited for, and all together may cost no more than `all`, or what is left of `first`, which
+    /// Waits until everything is opened that can be at little cost: it does not wait for a file that
+    /// costs more, and all together may cost no more than `all`, or the rest of `first`, which
     /// everything since the beginning may cost.
     pub(in crate::vault) fn wait_while_cheap(&self, all: Duration, first: Duration) {
         let mut desk = lock(&self.desk);
@@ -243,7 +243,7 @@ impl Openings {
         }
     }
 
-    /// Notes that a thread begins to open what waits, until the guard is dropped.
+    /// Notes that a thread opens waiting files until the guard is dropped.
     pub(in crate::vault) fn enter(&self) -> Opener<'_> {
         lock(&self.desk).openers += 1;
         Opener(self)
@@ -254,7 +254,7 @@ impl Openings {
         lock(&self.desk).is_served = true;
     }
 
-    /// Tells whether threads open what waits.
+    /// Tells whether threads open the waiting files.
     pub(in crate::vault) fn has_openers(&self) -> bool {
         lock(&self.desk).is_served
     }
@@ -262,7 +262,7 @@ impl Openings {
     /// Ends the opening of files, also of those that are being opened.
     pub(in crate::vault) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
-        // Who is about to wait sees it, or is woken.
+        // A thread that is about to wait sees it, or is woken.
         drop(lock(&self.desk));
         self.changed.notify_all();
     }
@@ -271,13 +271,13 @@ impl Openings {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// What tells those who open a file to give up.
+    /// The flag that makes the opening of a file give up.
     pub(in crate::vault) fn stopped(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stopped)
     }
 }
 
-/// A thread that opens what waits.
+/// A thread that opens waiting files.
 pub(in crate::vault) struct Opener<'a>(&'a Openings);
 
 impl Drop for Opener<'_> {

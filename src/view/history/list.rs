@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobName, Folder, VersionId};
-use crate::vault::{DocKey, Head, Past, People, Version};
+use crate::vault::{DocKey, Head, PastVersion, People, Version};
 use crate::view::View;
 use crate::view::tree::audiences::{UNVERIFIED, canonical_name, resolve};
 use crate::view::tree::names::{is_safe, safe_path, utc};
@@ -81,7 +81,7 @@ pub(in crate::view) struct NoteHistory {
 pub(in crate::view) struct NoteVersion {
     pub(in crate::view) version: Arc<Version>,
     /// `None` if it is in the store.
-    pub(in crate::view) past: Option<Past>,
+    pub(in crate::view) past: Option<PastVersion>,
     pub(in crate::view) path: String,
     /// What its blobs are or were called.
     pub(in crate::view) names: Vec<BlobName>,
@@ -174,7 +174,7 @@ impl View {
 
     /// All documents of which old versions are kept, the one that changed last first.
     fn documents(&self, people: &People) -> Vec<NoteHistory> {
-        let mut documents: HashMap<DocKey, Vec<Past>> = HashMap::new();
+        let mut documents: HashMap<DocKey, Vec<PastVersion>> = HashMap::new();
         for past in self.vault.past() {
             let key = past.version.key.clone();
             documents.entry(key).or_default().push(past);
@@ -190,10 +190,10 @@ impl View {
         found
     }
 
-    fn document_with(&self, key: DocKey, past: Vec<Past>, people: &People) -> NoteHistory {
+    fn document_with(&self, key: DocKey, past: Vec<PastVersion>, people: &People) -> NoteHistory {
         let stored = self.vault.versions(&key).into_iter();
         let ids: HashSet<VersionId> = past.iter().map(|past| past.version.id).collect();
-        let one = |version: Arc<Version>, past: Option<Past>| NoteVersion {
+        let one = |version: Arc<Version>, past: Option<PastVersion>| NoteVersion {
             path: old_path(&version, people),
             names: match &past {
                 Some(past) => past.names.clone(),
@@ -282,7 +282,7 @@ impl View {
                 signature: version.vouched.name().to_owned(),
                 size: version.size,
                 state,
-                went: one.past.as_ref().map(|past| rfc3339(past.went)),
+                went: one.past.as_ref().map(|past| rfc3339(past.departed)),
             }
         };
         let notes = found.iter().map(|document| OldNote {

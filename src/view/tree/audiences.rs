@@ -165,7 +165,7 @@ fn find<'a>(people: &'a People, spelled: &str) -> Option<&'a Contact> {
         return people.by_address(spelled);
     }
     let fingerprint: Fingerprint = spelled.parse().ok()?;
-    match people.who(&fingerprint) {
+    match people.owner(&fingerprint) {
         Who::Contact(contact) => Some(contact),
         Who::Me | Who::Unknown => None,
     }

@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 
 use crate::ids::{BlobKind, Folder, VersionId};
-use crate::vault::{Audience, DocKey, Document, Head, People, Place, Version};
+use crate::vault::{Audience, DocKey, Document, Head, People, Placement, Version};
 use crate::view::news::Event;
 use crate::view::tree::audiences::{UNVERIFIED, canonical_name};
 use crate::view::tree::names::{PATH_LIMIT, conflict_remark, safe, safe_path, with_remark};
@@ -274,8 +274,8 @@ impl Tree {
         let folder = version.folder();
         let name = parts.pop().expect("filled above");
         match &version.place {
-            Place::Unverified => (self.unverified_dir(folder), name),
-            Place::Audience(audience) => {
+            Placement::Unverified => (self.unverified_dir(folder), name),
+            Placement::Audience(audience) => {
                 let mut at = self.audience_dir(folder, audience, people);
                 let mut real = String::new();
                 // `messages/<audience>/` is flat.

@@ -1,8 +1,6 @@
-//! Decides from a blob's facts and the pins where it stands in the view, and who vouches for it.
+//! Decides by a blob's facts and by the pins where it stands in the view, and who vouches for it.
 //!
 //! Facts are cryptographic and never change; judgements are made anew whenever the pins change.
-
-pub(super) mod describe;
 
 use crate::ids::{BlobKind, Fingerprint, Folder};
 use crate::openpgp::{Facts, SignatureFacts, SignatureStatus};
@@ -10,10 +8,10 @@ use crate::vault::audience::{Audience, People, Who};
 
 /// Where a blob stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Placement {
     /// Under the directory of this audience, which its signature proves.
     Audience(Audience),
-    /// Under `unverified/`: readable, but nobody I know vouches for it.
+    /// Under `unverified/`: readable, but nobody whom I know vouches for it.
     Unverified,
 }
 
@@ -49,23 +47,23 @@ impl Vouched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// Where the blob stands.
-    pub place: Place,
+    pub place: Placement,
     /// Index of the deciding signature among the facts. `None` in `unverified/`.
     pub decided_by: Option<usize>,
-    /// Who vouches.
+    /// The word of its signer.
     pub vouched: Vouched,
     /// The signature names its intended recipients.
     pub addressee_proven: bool,
 }
 
-/// Judges a blob found in `folder` (DESIGN 4, "The directory is the audience").
+/// Judges a blob found in `folder`: its directory is the audience that its signature proves.
 ///
-/// Of several good signatures the first that proves an audience decides.
+/// Of several good signatures the first that proves an audience decides. dds(7) has the rules.
 pub fn judge(facts: &Facts, folder: Folder, people: &People) -> Judgement {
     for (index, signature) in facts.signatures.iter().enumerate() {
         if let Some((audience, vouched)) = proven_audience(signature, folder, people) {
             return Judgement {
-                place: Place::Audience(audience),
+                place: Placement::Audience(audience),
                 decided_by: Some(index),
                 vouched,
                 addressee_proven: !signature.intended.is_empty(),
@@ -73,7 +71,7 @@ pub fn judge(facts: &Facts, folder: Folder, people: &People) -> Judgement {
         }
     }
     Judgement {
-        place: Place::Unverified,
+        place: Placement::Unverified,
         decided_by: None,
         vouched: unverified_label(&facts.signatures, people),
         addressee_proven: false,
@@ -91,7 +89,7 @@ fn proven_audience(
     if kind.is_some_and(|kind: BlobKind| kind.folder() != folder) {
         return None;
     }
-    let (from_me, vouched) = match people.who(signer) {
+    let (from_me, vouched) = match people.owner(signer) {
         Who::Me => (true, Vouched::Good),
         Who::Contact(contact) if contact.frozen => return None,
         Who::Contact(contact) if contact.verified => (false, Vouched::Good),
@@ -106,7 +104,7 @@ fn proven_audience(
         }
         people.audience(std::slice::from_ref(signer))
     } else {
-        if !intended.iter().any(|key| people.who(key) == Who::Me) {
+        if !intended.iter().any(|key| people.owner(key) == Who::Me) {
             return None;
         }
         let audience = people.audience(intended);
@@ -140,7 +138,7 @@ fn unverified_label(signatures: &[SignatureFacts], people: &People) -> Vouched {
     for signature in signatures {
         match signature.status {
             SignatureStatus::Good => {
-                return match signature.signer.as_ref().map(|key| people.who(key)) {
+                return match signature.signer.as_ref().map(|key| people.owner(key)) {
                     Some(Who::Me) => Vouched::Good,
                     Some(Who::Contact(contact)) if contact.verified => Vouched::Good,
                     Some(Who::Contact(_)) => Vouched::GoodUnverified,

@@ -1,15 +1,14 @@
-//! What a blob is called and where it belongs: derived from the facts that are inside it and from
-//! the pins.
+//! The name and the place of a blob, derived from the facts inside it and from the pins.
 
 use crate::ids::{BlobId, BlobKind, BlobName, DocId, Folder, Timestamp, VersionId};
 use crate::openpgp::{Facts, Notations, SignatureFacts, SignatureStatus};
 use crate::store::Entry;
 use crate::vault::audience::{People, Who};
 use crate::vault::documents::{DocKey, Unreadable, Version};
-use crate::vault::judge::{Judgement, Place, Vouched, judge};
+use crate::vault::judge::{Judgement, Placement, Vouched, judge};
 
 /// Derives a version from facts and pins.
-pub(in crate::vault) fn describe(
+pub(super) fn describe(
     entry: Entry,
     blob: BlobName,
     file_id: BlobId,
@@ -33,7 +32,7 @@ pub(in crate::vault) fn describe(
     let mine = proven.is_some()
         && signer
             .as_ref()
-            .is_some_and(|key| people.who(key) == Who::Me);
+            .is_some_and(|key| people.owner(key) == Who::Me);
     let literal_name = facts.name.clone().filter(|name| !name.is_empty());
     let literal_date = facts.date.filter(|date| *date > 0);
     let signed_at = signature.and_then(|signature| signature.created);
@@ -79,7 +78,7 @@ pub(in crate::vault) fn describe(
     }
 }
 
-/// Says why the signature of a blob is bad.
+/// Returns the reason why the signature of a blob is bad.
 fn why_bad(facts: &Facts, vouched: Vouched) -> Option<String> {
     let mut bad = facts.signatures.iter().filter_map(|one| match &one.status {
         SignatureStatus::Bad(why) => Some(why.clone()),
@@ -88,7 +87,7 @@ fn why_bad(facts: &Facts, vouched: Vouched) -> Option<String> {
     bad.next().filter(|_| vouched == Vouched::Bad)
 }
 
-/// All ids that a version may go by, whoever judges it with whatever pins.
+/// All ids that a version may have, by any pins.
 fn ids(id: VersionId, facts: &Facts) -> Vec<VersionId> {
     let signatures = facts.signatures.iter();
     let good = signatures.filter(|one| one.status == SignatureStatus::Good);
@@ -102,12 +101,11 @@ fn ids(id: VersionId, facts: &Facts) -> Vec<VersionId> {
     ids
 }
 
-/// Tells whether a signature is for others than its maker and me. `None` if it does not say for
-/// whom it is.
+/// Tells whether a signature is for others than its maker and me. `None` if it names no readers.
 fn is_for_others(signature: &SignatureFacts, kind: BlobKind, people: &People) -> Option<bool> {
     let copy = signature.notations.copy.as_ref();
     if let Some(reader) = copy.filter(|_| kind == BlobKind::Message) {
-        return Some(people.who(reader) != Who::Me);
+        return Some(people.owner(reader) != Who::Me);
     }
     if signature.intended.is_empty() {
         return None;
@@ -117,7 +115,7 @@ fn is_for_others(signature: &SignatureFacts, kind: BlobKind, people: &People) ->
     Some(!writer.includes(&readers))
 }
 
-/// Messages are never kept, whatever folder they were put in.
+/// Tells whether the history keeps a version. It never keeps a message, in whatever folder it is.
 fn is_keepable(facts: &Facts, folder: Folder, kind: BlobKind) -> bool {
     let mut signatures = facts.signatures.iter();
     let message = signatures.any(|one| one.notations.kind == Some(BlobKind::Message));
@@ -133,18 +131,18 @@ fn doc_key(
     id: VersionId,
 ) -> DocKey {
     match (&judgement.place, doc) {
-        (Place::Audience(audience), Some(doc)) => DocKey::Placed {
+        (Placement::Audience(audience), Some(doc)) => DocKey::Placed {
             kind,
             audience: audience.clone(),
             doc,
             signer: signer.filter(|_| kind == BlobKind::Message),
         },
-        (Place::Audience(_) | Place::Unverified, _) => DocKey::Single(folder, id),
+        (Placement::Audience(_) | Placement::Unverified, _) => DocKey::Single(folder, id),
     }
 }
 
 /// A whole blob of which nothing may be shown.
-pub(in crate::vault) fn refused(
+pub(super) fn refused(
     entry: Entry,
     blob: BlobName,
     file_id: BlobId,
@@ -158,7 +156,7 @@ pub(in crate::vault) fn refused(
         ids: vec![id],
         file_id,
         blob,
-        place: Place::Unverified,
+        place: Placement::Unverified,
         kind: match entry.folder {
             Folder::Messages => BlobKind::Message,
             Folder::Notes => BlobKind::Note,
