@@ -47,6 +47,45 @@
 //!    unlinked ([`vault::Vault::make_durable`]). After a crash at any moment there is the old version, the
 //!    new one, or both.
 //!
+//! # Without a kernel
+//!
+//! A web page or a mail gateway uses the same rooms without `fuse`: operations by path, for one
+//! reader, whose saves replace only what it has read ([`view::Paths`]).
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use dds::contacts::Contacts;
+//! use dds::openpgp::{self, Identity, Profile};
+//! use dds::state::State;
+//! use dds::store::DirStore;
+//! use dds::vault::{self, Vault};
+//! use dds::view::{self, Reader, View};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! for folder in ["keys", "messages", "notes", "software"] {
+//!     std::fs::create_dir_all(dir.path().join("store").join(folder))?;
+//! }
+//! let key = openpgp::generate("Alice <alice@example.org>", None, Profile::Compatible)?;
+//! let identities = vec![Identity::unlock(&key.secret, None)?];
+//! let state = State::open(&dir.path().join("state"), &vault::StateKey(&identities))?;
+//! let contacts = Contacts::load(&dir.path().join("contacts"))?;
+//! let store = Arc::new(DirStore::open(&dir.path().join("store"))?);
+//! let vault = Vault::open(store, state, identities, contacts, vault::Options::default())?;
+//! let view = View::new(vault, view::Options::default())?;
+//!
+//! let paths = view.paths(Reader::session());
+//! let saved = paths.save("notes/me/todo.md", b"buy milk\n")?;
+//! let facts = saved.facts.ok_or("no version")?;
+//! assert_eq!(facts.from.ok_or("unsigned")?.name, "me");
+//! assert_eq!(paths.list("notes/me")?.len(), 1);
+//! assert_eq!(paths.read("notes/me/todo.md")?.as_slice(), b"buy milk\n");
+//! assert!(view.close().is_empty(), "everything was saved");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! `man/dds-store.5` describes the files of the store byte for byte, and `man/dds.7` the rules.
 //! `tests/README.md` tells where each of them is tested.
 

@@ -1,11 +1,11 @@
 //! Who is behind a request: the kernel tells a thread, the view thinks in thread groups.
 
-use crate::view::{Caller, ThreadGroup};
+use crate::view::{Caller, Reader};
 
 /// Converts the process of a request, in calls that neither open nor close a file.
 pub(super) fn plain(request: &fuser::Request) -> Caller {
     Caller {
-        group: None,
+        reader: None,
         is_root: request.uid() == 0,
     }
 }
@@ -21,7 +21,7 @@ pub(super) fn with_group(request: &fuser::Request) -> Caller {
     };
     let group = status.as_deref().and_then(thread_group);
     Caller {
-        group: group.map(ThreadGroup),
+        reader: group.map(Reader::process),
         ..plain(request)
     }
 }

@@ -8,7 +8,7 @@ use crate::store::SoftwareFile;
 use crate::view::draft::state::OpenFile;
 use crate::view::ops::open::Access;
 use crate::view::tree::Ino;
-use crate::view::{DirEntry, HandleId, ThreadGroup, View, lock};
+use crate::view::{DirEntry, HandleId, Reader, View, lock};
 
 /// An open file.
 pub(in crate::view) enum Handle {
@@ -17,7 +17,7 @@ pub(in crate::view) enum Handle {
         file: Arc<OpenFile>,
         access: Access,
         /// Whose FLUSH publishes.
-        opener: Option<ThreadGroup>,
+        opener: Option<Reader>,
         /// Its opener has read from it.
         has_read: AtomicBool,
     },

@@ -13,11 +13,14 @@ mod background;
 mod close;
 mod draft;
 mod error_log;
+mod facts;
 mod handles;
 mod history;
 mod looking;
 mod news;
 mod ops;
+mod paths;
+mod reader;
 mod rules;
 mod special;
 mod spot;
@@ -30,12 +33,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use background::Background;
 pub use close::Unsaved;
+pub use facts::{Correspondent, Facts, Readers};
 pub use history::list::{OldNote, OldState, OldVersion};
 pub use history::restore::Restored;
 pub use news::{Event, News, Watcher};
 pub use ops::attr::SetAttr;
 pub use ops::open::Access;
 pub use ops::rename::RenameMode;
+pub use paths::{Listed, OpenPath, Paths, Saved};
+pub use reader::Reader;
 pub use special::status::{ContactStatus, InService, Status, Surroundings};
 pub use tree::Ino;
 
@@ -83,15 +89,11 @@ pub struct View {
     watcher: OnceLock<Watcher>,
 }
 
-/// A process, as far as writing is concerned: threads of one group share their files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ThreadGroup(pub u32);
-
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// The asking process; `None` if it cannot be told.
-    pub group: Option<ThreadGroup>,
+    /// The asking process or session; `None` if it cannot be identified.
+    pub reader: Option<Reader>,
     /// The superuser passes permission bits, but not the rules of the view.
     pub is_root: bool,
 }

@@ -11,9 +11,7 @@ use dds::openpgp::Identity;
 use dds::state::State;
 use dds::store::DirStore;
 use dds::vault::{self, Vault};
-use dds::view::{
-    self, Access, Caller, HandleId, Ino, NodeKind, RenameMode, SetAttr, ThreadGroup, View,
-};
+use dds::view::{self, Access, Caller, HandleId, OpenPath, Paths, Reader, SetAttr, View};
 
 use super::mount::{Home, Mount, can_mount, wait_for};
 use super::people::{Person, make_store};
@@ -115,11 +113,11 @@ impl InProcess {
             secret: person.secret.clone(),
             view: None,
         };
-        rig.open();
+        rig.start();
         rig
     }
 
-    fn open(&mut self) {
+    fn start(&mut self) {
         let store = DirStore::open(&self.store).unwrap();
         let identity = Identity::unlock(&self.secret, None).unwrap();
         let contacts = Contacts::load(&self.home.path("pins")).unwrap();
@@ -158,7 +156,7 @@ impl InProcess {
         let identities = vec![Identity::unlock(&self.secret, None).unwrap()];
         change_state(&self.open_state(&identities));
         change_store(&self.store);
-        self.open();
+        self.start();
     }
 
     pub fn view(&self) -> &View {
@@ -177,18 +175,14 @@ impl InProcess {
             secret: self.secret.clone(),
             view: None,
         };
-        rig.open();
+        rig.start();
         rig
     }
 
     /// Opens as `open(2)` does and leaves it open.
     pub fn open_as(&self, path: &str, access: Access) -> Done<HandleId> {
-        if access.write {
-            return self.open_for_writing(path, access);
-        }
-        self.view()
-            .open(self.find(path)?, access, caller())
-            .map_err(number)
+        let file = self.open(path, access)?;
+        Ok(file.keep())
     }
 
     pub fn write_handle(&self, handle: HandleId, offset: u64, bytes: &[u8]) -> Done<()> {
@@ -209,59 +203,27 @@ impl InProcess {
     pub fn crash(&mut self, meanwhile: impl FnOnce(&Path)) {
         self.view = None;
         meanwhile(&self.store);
-        self.open();
+        self.start();
     }
 
-    fn find(&self, path: &str) -> Done<Ino> {
-        let mut at = Ino::ROOT;
-        let mut parts: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
-        while let Some(part) = parts.pop() {
-            let attr = self.view().lookup(at, OsStr::new(&part)).map_err(number)?;
-            if attr.kind == NodeKind::Symlink {
-                parts.push(self.view().readlink(attr.ino).map_err(number)?);
-            } else {
-                at = attr.ino;
-            }
-        }
-        Ok(at)
+    /// The operations by path, for the one reader that this rig is.
+    pub fn paths(&self) -> Paths<'_> {
+        self.view().paths(reader())
     }
 
-    fn parent<'a>(&self, path: &'a str) -> Done<(Ino, &'a OsStr)> {
-        match path.rsplit_once('/') {
-            Some((parent, name)) => Ok((self.find(parent)?, OsStr::new(name))),
-            None => Ok((Ino::ROOT, OsStr::new(path))),
-        }
+    fn open(&self, path: &str, access: Access) -> Done<OpenPath<'_>> {
+        self.paths().open(path, access).map_err(number)
     }
+}
 
-    /// Opens for writing as `open(2)` does, creating the file if it is missing.
-    fn open_for_writing(&self, path: &str, access: Access) -> Done<HandleId> {
-        let (parent, name) = self.parent(path)?;
-        let access = Access {
-            write: true,
-            ..access
-        };
-        match self.view().lookup(parent, name) {
-            Ok(attr) if attr.kind == NodeKind::Directory => Err(libc::EISDIR),
-            Ok(attr) => self.view().open(attr.ino, access, caller()).map_err(number),
-            Err(error) if number_of(&error) == libc::ENOENT => {
-                let created = self.view().create(parent, name, 0o600, access, caller());
-                created.map(|(_, handle)| handle).map_err(number)
-            }
-            Err(error) => Err(number(error)),
-        }
-    }
-
-    fn close(&self, handle: HandleId, so_far: Done<()>) -> Done<()> {
-        let flushed = self.view().flush(handle, caller()).map_err(number);
-        self.view().release(handle);
-        so_far.and(flushed)
-    }
+fn reader() -> Reader {
+    Reader::process(std::process::id())
 }
 
 fn caller() -> Caller {
     Caller {
-        group: Some(ThreadGroup(std::process::id())),
-        is_root: rustix::process::geteuid().is_root(),
+        reader: Some(reader()),
+        is_root: false,
     }
 }
 
@@ -279,56 +241,46 @@ impl Rig for InProcess {
     }
 
     fn read(&self, path: &str) -> Done<Vec<u8>> {
-        let access = Access {
-            read: true,
-            ..Access::default()
-        };
-        let ino = self.find(path)?;
-        let handle = self.view().open(ino, access, caller()).map_err(number)?;
-        let bytes = self
-            .view()
-            .read(handle, 0, usize::MAX)
-            .map_err(number)?
-            .to_vec();
-        self.close(handle, Ok(()))?;
-        Ok(bytes)
+        let bytes = self.paths().read(path).map_err(number)?;
+        Ok(bytes.to_vec())
     }
 
     fn write(&self, path: &str, bytes: &[u8]) -> Done<()> {
-        let handle = self.open_for_writing(
-            path,
-            Access {
-                truncate: true,
-                ..Access::default()
-            },
-        )?;
+        let access = Access {
+            write: true,
+            truncate: true,
+            ..Access::default()
+        };
+        let file = self.open(path, access)?;
         let written = match bytes {
             [] => Ok(()),
-            bytes => self.view().write(handle, 0, bytes, false).map_err(number),
+            bytes => file.write(0, bytes).map_err(number),
         };
-        self.close(handle, written)
+        let closed = file.close().map_err(number);
+        written.and(closed)
     }
 
     fn append(&self, path: &str, bytes: &[u8]) -> Done<()> {
-        let handle = self.open_for_writing(
-            path,
-            Access {
-                append: true,
-                ..Access::default()
-            },
-        )?;
-        let written = self.view().write(handle, 0, bytes, false).map_err(number);
-        self.close(handle, written)
+        let access = Access {
+            write: true,
+            append: true,
+            ..Access::default()
+        };
+        let file = self.open(path, access)?;
+        let written = file.write(0, bytes).map_err(number);
+        let closed = file.close().map_err(number);
+        written.and(closed)
     }
 
     fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Done<()> {
-        let handle = self.open_for_writing(path, Access::default())?;
-        let written = self
-            .view()
-            .write(handle, offset, bytes, false)
-            .map_err(number);
-        let synced = written.and_then(|()| self.view().fsync(handle).map_err(number));
-        self.close(handle, synced)
+        let access = Access {
+            write: true,
+            ..Access::default()
+        };
+        let file = self.open(path, access)?;
+        let written = file.write(offset, bytes).and_then(|()| file.sync());
+        let closed = file.close().map_err(number);
+        written.map_err(number).and(closed)
     }
 
     fn truncate(&self, path: &str, size: u64) -> Done<()> {
@@ -336,32 +288,21 @@ impl Rig for InProcess {
             size: Some(size),
             ..SetAttr::default()
         };
-        self.view()
-            .setattr(self.find(path)?, None, set, caller())
-            .map(drop)
-            .map_err(number)
+        self.paths().set(path, set).map(drop).map_err(number)
     }
 
     fn list(&self, path: &str) -> Done<Vec<String>> {
-        let ino = if path.is_empty() {
-            Ino::ROOT
-        } else {
-            self.find(path)?
-        };
-        let entries = self.view().list(ino).map_err(number)?.into_iter();
-        let names = entries.map(|entry| entry.name.into_string().unwrap());
-        Ok(names.filter(|name| name != "." && name != "..").collect())
+        let listed = self.paths().list(path).map_err(number)?.into_iter();
+        Ok(listed.map(|file| file.name).collect())
     }
 
     fn size(&self, path: &str) -> Done<u64> {
-        self.view()
-            .getattr(self.find(path)?)
-            .map(|attr| attr.size)
-            .map_err(number)
+        let attr = self.paths().stat(path).map_err(number)?;
+        Ok(attr.size)
     }
 
     fn stat(&self, path: &str) -> Done<(u32, i64)> {
-        let attr = self.view().getattr(self.find(path)?).map_err(number)?;
+        let attr = self.paths().stat(path).map_err(number)?;
         Ok((attr.mode, attr.mtime.seconds()))
     }
 
@@ -370,74 +311,47 @@ impl Rig for InProcess {
             mode: Some(mode),
             ..SetAttr::default()
         };
-        self.view()
-            .setattr(self.find(path)?, None, set, caller())
-            .map(drop)
-            .map_err(number)
+        self.paths().set(path, set).map(drop).map_err(number)
     }
 
     fn remove(&self, path: &str) -> Done<()> {
-        let (parent, name) = self.parent(path)?;
-        self.view().unlink(parent, name).map_err(number)
+        self.paths().remove(path).map_err(number)
     }
 
     fn mkdir(&self, path: &str) -> Done<()> {
-        let (parent, name) = self.parent(path)?;
-        if self.view().lookup(parent, name).is_ok() {
-            return Err(libc::EEXIST);
-        }
-        self.view()
-            .mkdir(parent, name, 0o700)
-            .map(drop)
-            .map_err(number)
+        self.paths().mkdir(path).map_err(number)
     }
 
     fn rmdir(&self, path: &str) -> Done<()> {
-        let (parent, name) = self.parent(path)?;
-        self.view().rmdir(parent, name).map_err(number)
+        self.paths().remove_dir(path).map_err(number)
     }
 
     fn readlink(&self, path: &str) -> Done<String> {
-        let (parent, name) = self.parent(path)?;
-        let attr = self.view().lookup(parent, name).map_err(number)?;
-        self.view().readlink(attr.ino).map_err(number)
+        self.paths().link_target(path).map_err(number)
     }
 
     fn xattr(&self, path: &str, name: &str) -> Done<String> {
-        self.view()
-            .xattr(self.find(path)?, OsStr::new(name))
-            .map_err(number)
+        let ino = self.paths().find(path).map_err(number)?;
+        self.view().xattr(ino, OsStr::new(name)).map_err(number)
     }
 
     fn rename(&self, from: &str, to: &str) -> Done<()> {
-        // As the kernel does before it asks.
-        if to.starts_with(&format!("{from}/")) {
-            return Err(libc::EINVAL);
-        }
-        let (parent, name) = self.parent(from)?;
-        let (new_parent, new_name) = self.parent(to)?;
-        let mode = RenameMode::default();
-        let view = self.view();
-        view.lookup(parent, name).map_err(number)?;
-        view.rename(parent, name, new_parent, new_name, mode, caller())
-            .map_err(number)
+        self.paths().rename(from, to).map_err(number)
     }
 
     fn link(&self, from: &str, to: &str) -> Done<()> {
-        let ino = self.find(from)?;
-        let (parent, name) = self.parent(to)?;
-        self.view()
-            .link(ino, parent, name, caller())
-            .map(drop)
-            .map_err(number)
+        let paths = self.paths();
+        let linked = paths.find(from).and_then(|ino| {
+            let (parent, name) = paths.parent(to)?;
+            self.view().link(ino, parent, name, caller())
+        });
+        linked.map(drop).map_err(number)
     }
 
     fn symlink(&self, path: &str, target: &str) -> Done<()> {
-        let (parent, name) = self.parent(path)?;
-        self.view()
-            .symlink(parent, name, target)
-            .map(drop)
-            .map_err(number)
+        let (parent, name) = self.paths().parent(path).map_err(number)?;
+        let linked = self.view().symlink(parent, name, target);
+        linked.map(drop).map_err(number)
     }
 
     fn settle(&self) {
@@ -447,13 +361,13 @@ impl Rig for InProcess {
     fn remount(&mut self) {
         assert_eq!(self.view().close(), []);
         self.view = None;
-        self.open();
+        self.start();
     }
 
     fn remount_with_rescue(&mut self) {
         assert!(self.view().close().iter().all(|file| file.rescued));
         self.view = None;
-        self.open();
+        self.start();
     }
 }
 

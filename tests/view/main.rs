@@ -14,6 +14,7 @@ mod keys;
 mod link;
 mod mkdir;
 mod names;
+mod paths;
 mod rename;
 mod rescue;
 mod seen;

@@ -9,11 +9,11 @@ use crate::support::people::Blob;
 use crate::support::programs::{installed, run};
 use crate::support::rig::{Cast, InProcess, Mounted, Rig};
 use dds::ids::{BlobKind, BlobName, Folder};
-use dds::view::{Access, Caller, Ino, RenameMode, ThreadGroup};
+use dds::view::{Access, Caller, Ino, Reader, RenameMode};
 
 /// The editor, and another program.
-const VIM: Option<ThreadGroup> = Some(ThreadGroup(7_000_001));
-const OTHER: Option<ThreadGroup> = Some(ThreadGroup(7_000_002));
+const VIM: Option<Reader> = Some(Reader::process(7_000_001));
+const OTHER: Option<Reader> = Some(Reader::process(7_000_002));
 
 const DIR: &str = "notes/bob";
 
@@ -57,9 +57,9 @@ impl Scene {
         }
     }
 
-    fn caller(group: Option<ThreadGroup>) -> Caller {
+    fn caller(reader: Option<Reader>) -> Caller {
         let is_root = false;
-        Caller { group, is_root }
+        Caller { reader, is_root }
     }
 
     fn access(write: bool, append: bool, truncate: bool) -> Access {
@@ -72,17 +72,17 @@ impl Scene {
         }
     }
 
-    fn read(&self, name: &str, group: Option<ThreadGroup>) {
+    fn read(&self, name: &str, reader: Option<Reader>) {
         let view = self.rig.view();
         let ino = view.lookup(self.dir, OsStr::new(name)).unwrap().ino;
         let access = Self::access(false, false, false);
-        let handle = view.open(ino, access, Self::caller(group)).unwrap();
+        let handle = view.open(ino, access, Self::caller(reader)).unwrap();
         view.read(handle, 0, 100).unwrap();
         view.release(handle);
     }
 
-    fn write(&self, name: &str, bytes: &[u8], append: bool, group: Option<ThreadGroup>) {
-        let (view, who) = (self.rig.view(), Self::caller(group));
+    fn write(&self, name: &str, bytes: &[u8], append: bool, reader: Option<Reader>) {
+        let (view, who) = (self.rig.view(), Self::caller(reader));
         let access = Self::access(true, append, !append);
         let handle = match view.lookup(self.dir, OsStr::new(name)) {
             Ok(attr) => view.open(attr.ino, access, who).unwrap(),
@@ -96,10 +96,10 @@ impl Scene {
         view.release(handle);
     }
 
-    fn rename(&self, from: &str, to: &str, group: Option<ThreadGroup>) {
+    fn rename(&self, from: &str, to: &str, reader: Option<Reader>) {
         let (from, to) = (OsStr::new(from), OsStr::new(to));
         let (view, mode) = (self.rig.view(), RenameMode::default());
-        let renamed = view.rename(self.dir, from, self.dir, to, mode, Self::caller(group));
+        let renamed = view.rename(self.dir, from, self.dir, to, mode, Self::caller(reader));
         renamed.unwrap();
     }
 

@@ -10,7 +10,7 @@ use crate::view::draft::takeover::Takeover;
 use crate::view::spot::Spot;
 use crate::view::tree::names::safe_path;
 use crate::view::tree::{FileRole, Ino, Shown, Tree};
-use crate::view::{ThreadGroup, View};
+use crate::view::{Reader, View};
 
 impl View {
     /// Lets a process that begins to write a conflict copy settle with the document's other heads:
@@ -18,14 +18,14 @@ impl View {
     /// it, it settles with none.
     pub(in crate::view) fn settle_only_seen(
         &self,
-        group: Option<ThreadGroup>,
+        reader: Option<Reader>,
         ino: Ino,
         file: &OpenFile,
     ) {
         let Some((parent, name, _)) = self.shown_there(ino) else {
             return;
         };
-        let sight = self.last_read(group, parent, &name);
+        let sight = self.last_read(reader, parent, &name);
         let saw = |version: &Version| sight.as_ref().is_some_and(|sight| sight.saw(version));
         let mut others = self.tree().other_heads(ino);
         others.retain(|version| saw(version));
@@ -41,9 +41,9 @@ impl View {
     pub(in crate::view) fn settled_before(
         &self,
         spot: &Spot,
-        group: Option<ThreadGroup>,
+        reader: Option<Reader>,
     ) -> Option<Takeover> {
-        let sight = self.last_read(group, spot.parent, OsStr::new(&spot.name))?;
+        let sight = self.last_read(reader, spot.parent, OsStr::new(&spot.name))?;
         let key = &sight.head.version.key;
         let heads = self.vault.document(key).filter(|_| sight.is_conflict)?;
         let [head] = &heads.heads()[..] else {

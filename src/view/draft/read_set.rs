@@ -17,13 +17,13 @@ use crate::vault::{Head, Version};
 use crate::view::draft::state::{OpenFile, Target};
 use crate::view::handles::Handle;
 use crate::view::tree::Ino;
-use crate::view::{ThreadGroup, View, lock};
+use crate::view::{Reader, View, lock};
 
 /// Names of which it is remembered what a process saw there. Who is forgotten counts as one that
 /// never read the file.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-type ReadName = (ThreadGroup, Ino, OsString);
+type ReadName = (Reader, Ino, OsString);
 
 /// What a process saw under a name.
 #[derive(Clone)]
@@ -109,33 +109,33 @@ enum Trace {
 
 impl View {
     /// Remembers that a process saw what a file shows now.
-    pub(in crate::view) fn note_read(&self, group: Option<ThreadGroup>, ino: Ino) {
+    pub(in crate::view) fn note_read(&self, reader: Option<Reader>, ino: Ino) {
         let others = self.tree().other_heads(ino);
-        self.remember_read(group, ino, |_| others);
+        self.remember_read(reader, ino, |_| others);
     }
 
     /// Remembers that a process made what a file shows now. What arrived beside it meanwhile it has
     /// not seen.
-    pub(in crate::view) fn note_written(&self, group: Option<ThreadGroup>, ino: Ino) {
-        self.remember_read(group, ino, |before| {
+    pub(in crate::view) fn note_written(&self, reader: Option<Reader>, ino: Ino) {
+        self.remember_read(reader, ino, |before| {
             before.map(|sight| sight.others.clone()).unwrap_or_default()
         });
     }
 
     fn remember_read(
         &self,
-        group: Option<ThreadGroup>,
+        reader: Option<Reader>,
         ino: Ino,
         others: impl FnOnce(Option<&LastRead>) -> Vec<Arc<Version>>,
     ) {
-        let (Some(group), Some((parent, name, head))) = (group, self.shown_there(ino)) else {
+        let (Some(reader), Some((parent, name, head))) = (reader, self.shown_there(ino)) else {
             return;
         };
         let is_conflict = {
             let tree = self.tree();
             tree.shown(ino).is_some_and(|shown| shown.is_conflict)
         };
-        let place = (group, parent, name);
+        let place = (reader, parent, name);
         let mut seen = lock(&self.read_set);
         let others = others(seen.opened.get(&place));
         let sight = LastRead {
@@ -149,12 +149,14 @@ impl View {
     /// Returns what a process saw last under a name.
     pub(in crate::view) fn last_read(
         &self,
-        group: Option<ThreadGroup>,
+        reader: Option<Reader>,
         parent: Ino,
         name: &OsStr,
     ) -> Option<LastRead> {
         let mut seen = lock(&self.read_set);
-        seen.opened.get(&(group?, parent, name.to_owned())).cloned()
+        seen.opened
+            .get(&(reader?, parent, name.to_owned()))
+            .cloned()
     }
 
     /// Tells whether programs here made one version from another one.
@@ -174,12 +176,12 @@ impl View {
     /// has the name now: it saw another one there.
     pub(in crate::view) fn seen_instead(
         &self,
-        group: Option<ThreadGroup>,
+        reader: Option<Reader>,
         parent: Ino,
         name: &OsStr,
         current: &Head,
     ) -> Option<Instead> {
-        let sight = self.last_read(group, parent, name)?;
+        let sight = self.last_read(reader, parent, name)?;
         let before = sight.head;
         let same_place = before.version.place == current.version.place
             && before.version.kind == current.version.kind;
@@ -203,12 +205,12 @@ impl View {
     }
 
     /// Lets what a process is about to write replace what it saw.
-    pub(in crate::view) fn rebase(&self, group: Option<ThreadGroup>, ino: Ino, file: &OpenFile) {
+    pub(in crate::view) fn rebase(&self, reader: Option<Reader>, ino: Ino, file: &OpenFile) {
         let Some((parent, name, current)) = self.shown_there(ino) else {
             return;
         };
-        self.settle_only_seen(group, ino, file);
-        let Some(instead) = self.seen_instead(group, parent, &name, &current) else {
+        self.settle_only_seen(reader, ino, file);
+        let Some(instead) = self.seen_instead(reader, parent, &name, &current) else {
             return;
         };
         let mut body = file.lock();

@@ -29,6 +29,7 @@ pub(in crate::view) struct Stat {
 }
 
 /// Where a save goes.
+#[derive(Clone)]
 pub(in crate::view) enum Target {
     Document {
         kind: BlobKind,
@@ -350,6 +351,22 @@ impl Body {
             return Err(too_large(limit));
         }
         self.own().write_at(offset, data)?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Replaces the whole content; `empty` is what it is built in, so that on an error nothing changed.
+    pub(in crate::view) fn replace(
+        &mut self,
+        bytes: &[u8],
+        mut empty: Plaintext,
+        limit: u64,
+    ) -> Result<()> {
+        if bytes.len() as u64 > limit {
+            return Err(too_large(limit));
+        }
+        empty.write_at(0, bytes)?;
+        self.content = Content::Own(empty);
         self.changed();
         Ok(())
     }

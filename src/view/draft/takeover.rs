@@ -44,9 +44,9 @@ impl View {
             found.map(|(ino, shown)| (ino, shown, open, tree.other_heads(ino)))
         };
         let Some((ino, shown, open, mut settles)) = found else {
-            return self.settled_before(spot, caller.group);
+            return self.settled_before(spot, caller.reader);
         };
-        let sight = self.last_read(caller.group, spot.parent, OsStr::new(&spot.name));
+        let sight = self.last_read(caller.reader, spot.parent, OsStr::new(&spot.name));
         settles.retain(|version| sight.as_ref().is_some_and(|sight| sight.saw(version)));
         let head = shown.head.as_ref().filter(|_| shown.is_conflict);
         let path = head.map(|head| self.saved_path(ino, &head.version));
@@ -57,7 +57,7 @@ impl View {
             ..self.continuing(key, &spot.audience, base)
         };
         let instead = shown.head.as_ref().and_then(|current| {
-            self.seen_instead(caller.group, spot.parent, OsStr::new(&spot.name), current)
+            self.seen_instead(caller.reader, spot.parent, OsStr::new(&spot.name), current)
         });
         match instead {
             Some(Instead::Seen(seen)) => {

@@ -84,7 +84,7 @@ impl View {
             ino,
             file,
             access,
-            opener: caller.group,
+            opener: caller.reader,
             has_read: AtomicBool::new(false),
         });
         Ok((self.getattr(ino)?, handle))

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::error::{Error, Kind, Result};
 use crate::view::rules::{check_length, not_found};
 use crate::view::tree::{Ino, NodeData, Role, audiences};
-use crate::view::{Attr, DirEntry, NodeKind, View, kind_of};
+use crate::view::{Attr, DirEntry, View, kind_of};
 
 impl View {
     /// Finds a name in a directory.
@@ -117,7 +117,7 @@ impl View {
         }
     }
 
-    /// Lists a directory, after looking at the store.
+    /// Lists a directory in the order of its names, after looking at the store.
     ///
     /// # Errors
     /// `NotDirectory`; `NotFound`; `Io` when the store cannot be read.
@@ -129,12 +129,6 @@ impl View {
         let dir = tree
             .dir(ino)
             .ok_or_else(|| self.not_a_directory(&tree, ino))?;
-        let parent = tree.get(ino).map_or(ino, |node| node.parent);
-        let dots = [(ino, "."), (parent, "..")].map(|(ino, name)| DirEntry {
-            ino,
-            kind: NodeKind::Directory,
-            name: name.into(),
-        });
         let children = dir.children.iter().filter_map(|(name, ino)| {
             Some(DirEntry {
                 ino: *ino,
@@ -142,6 +136,6 @@ impl View {
                 name: name.clone(),
             })
         });
-        Ok(dots.into_iter().chain(children).collect())
+        Ok(children.collect())
     }
 }

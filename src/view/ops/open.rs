@@ -67,15 +67,15 @@ impl View {
             ino,
             file: Arc::clone(&file),
             access,
-            opener: caller.group,
+            opener: caller.reader,
             has_read: AtomicBool::new(false),
         });
         if access.write && access.truncate {
-            self.rebase(caller.group, ino, &file);
+            self.rebase(caller.reader, ino, &file);
             file.lock().truncate_at_open();
             self.note_draft(ino, &file);
         } else if access.write {
-            self.settle_only_seen(caller.group, ino, &file);
+            self.settle_only_seen(caller.reader, ino, &file);
         }
         Ok(id)
     }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Kind, Result};
 use crate::view::handles::Handle;
 use crate::view::tree::Ino;
-use crate::view::{DirEntry, HandleId, View, lock};
+use crate::view::{DirEntry, HandleId, NodeKind, View, lock};
 
 impl View {
     /// Reads up to `size` bytes from `offset`; fewer at the end of the file.
@@ -53,8 +53,8 @@ impl View {
         Ok(self.insert_handle(Handle::Directory { ino, entries }))
     }
 
-    /// Returns the entries of an open directory from the `offset`th on. Offset 0 takes a new
-    /// listing; the others go on in it.
+    /// Returns the entries of an open directory from the `offset`th on, `.` and `..` first. Offset
+    /// 0 takes a new listing; the others go on in it.
     ///
     /// # Errors
     /// `BadHandle`; what [`View::list`] gives.
@@ -65,10 +65,22 @@ impl View {
             return Err(Error::new(Kind::BadHandle, "not an open directory"));
         };
         if offset == 0 {
-            let listing = self.list(*ino)?;
+            let mut listing = self.dots(*ino);
+            listing.extend(self.list(*ino)?);
             *lock(entries) = listing;
         }
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         Ok(lock(entries).iter().skip(skip).cloned().collect())
+    }
+
+    fn dots(&self, ino: Ino) -> Vec<DirEntry> {
+        let parent = self.tree().get(ino).map_or(ino, |node| node.parent);
+        let dots = [(ino, "."), (parent, "..")];
+        let entry = |(ino, name): (Ino, &str)| DirEntry {
+            ino,
+            kind: NodeKind::Directory,
+            name: name.into(),
+        };
+        dots.map(entry).into()
     }
 }

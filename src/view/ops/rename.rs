@@ -114,7 +114,7 @@ impl View {
                 self.note_draft(victim, &file);
             }
             renamed?;
-            self.note_written(caller.group, ino);
+            self.note_written(caller.reader, ino);
         }
         let people = self.vault.people();
         let mut tree = self.tree();

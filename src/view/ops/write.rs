@@ -72,7 +72,7 @@ impl View {
         else {
             return Ok(());
         };
-        let by_opener = match (opener, caller.group) {
+        let by_opener = match (opener, caller.reader) {
             (Some(opener), Some(closer)) => *opener == closer,
             // Who cannot be told counts as the opener: better twice than not at all.
             (None, _) | (_, None) => true,

@@ -3,11 +3,9 @@
 use std::ffi::OsStr;
 
 use crate::error::{Error, Kind, Result, printable};
-use crate::ids::Folder;
-use crate::vault::{Head, Version};
 use crate::view::View;
-use crate::view::rules::not_found;
-use crate::view::tree::{Ino, NodeData, Shown};
+use crate::view::facts::Facts;
+use crate::view::tree::Ino;
 
 const PREFIX: &str = "user.dds.";
 
@@ -38,59 +36,34 @@ impl View {
     }
 
     fn attributes(&self, ino: Ino) -> Result<Vec<(&'static str, String)>> {
-        let shown = {
-            let tree = self.tree();
-            match &tree.get(ino).ok_or_else(not_found)?.data {
-                NodeData::File(_) => tree.shown(ino).cloned(),
-                NodeData::Dir(_) | NodeData::Alias(_) => None,
-            }
-        };
-        let Some(Shown {
-            head: Some(head),
-            is_conflict,
-            ..
-        }) = shown
-        else {
-            return Ok(Vec::new());
-        };
-        Ok(self.document_attributes(&head, is_conflict))
+        Ok(self.facts(ino)?.map(attributes_of).unwrap_or_default())
     }
+}
 
-    fn document_attributes(&self, head: &Head, is_conflict: bool) -> Vec<(&'static str, String)> {
-        let people = self.vault.people();
-        let version: &Version = &head.version;
-        let mut attributes = vec![
-            ("blob", version.blob.to_string()),
-            ("signature", version.vouched.name().to_owned()),
-        ];
-        if let Some(reason) = &version.reason {
-            attributes.push(("reason", printable(reason)));
-        }
-        if let Some(signer) = &version.signer {
-            attributes.push(("from", people.name(signer)));
-        }
-        if let Some(audience) = version.audience() {
-            let addressee = if version.addressee_proven {
-                "proven"
-            } else {
-                "unproven"
-            };
-            attributes.push(("addressee", addressee.to_owned()));
-            let mut names: Vec<_> = audience.members().map(|key| people.name(key)).collect();
-            names.sort();
-            names.push("me".to_owned());
-            attributes.push(("to", names.join(",")));
-        }
-        if version.mine && version.folder() == Folder::Messages {
-            let left = head.blobs().filter_map(|copy| copy.reader.as_ref());
-            let mut names: Vec<_> = left.map(|key| people.name(key)).collect();
-            names.sort();
-            names.dedup();
-            attributes.push(("pending", names.join(",")));
-        }
-        if is_conflict {
-            attributes.push(("conflict", "yes".to_owned()));
-        }
-        attributes
+fn attributes_of(facts: Facts) -> Vec<(&'static str, String)> {
+    let mut attributes = vec![
+        ("blob", facts.blob.to_string()),
+        ("signature", facts.signature.name().to_owned()),
+    ];
+    if let Some(reason) = facts.reason {
+        attributes.push(("reason", printable(&reason)));
     }
+    if let Some(from) = facts.from {
+        attributes.push(("from", from.name));
+    }
+    if let Some(readers) = facts.audience {
+        let addressee = match readers.proven {
+            true => "proven",
+            false => "unproven",
+        };
+        attributes.push(("addressee", addressee.to_owned()));
+        attributes.push(("to", readers.names.join(",")));
+    }
+    if let Some(pending) = facts.pending {
+        attributes.push(("pending", pending.join(",")));
+    }
+    if facts.is_conflict {
+        attributes.push(("conflict", "yes".to_owned()));
+    }
+    attributes
 }

@@ -90,7 +90,6 @@ pub struct Model {
     pub published: BTreeSet<(Vec<u8>, String)>,
     /// Documents that this mount made, and its versions of each.
     pub made: BTreeMap<Key, BTreeSet<Vid>>,
-    pub is_root: bool,
     pub next: Id,
 }
 
@@ -117,7 +116,7 @@ pub fn members(area: &str) -> BTreeSet<&str> {
 }
 
 impl Model {
-    pub fn new(is_root: bool) -> Model {
+    pub fn new() -> Model {
         let mut model = Model {
             docs: Documents::default(),
             names: BTreeMap::new(),
@@ -125,7 +124,6 @@ impl Model {
             handles: vec![None; 3],
             published: BTreeSet::new(),
             made: BTreeMap::new(),
-            is_root,
             next: 0,
         };
         model.start();
@@ -226,7 +224,7 @@ impl Model {
             key, head: Some(_), ..
         } = &file.role
         {
-            if key.signer == Some(Who::Bob) || (file.mode & 2 == 0 && !self.is_root) {
+            if key.signer == Some(Who::Bob) || file.mode & 2 == 0 {
                 return Err(libc::EACCES);
             }
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use dds::fuse::errno_of;
 use dds::ids::BlobName;
-use dds::view::{Access, Caller, HandleId, Ino, NodeKind, RenameMode, ThreadGroup};
+use dds::view::{Access, Caller, HandleId, Ino, NodeKind, Reader, RenameMode};
 
 use super::people::Cast;
 use super::syncer::{FileId, Syncer};
@@ -56,7 +56,7 @@ fn number(error: dds::error::Error) -> i32 {
 
 pub fn caller(group: u32) -> Caller {
     Caller {
-        group: Some(ThreadGroup(7_000_000 + group)),
+        reader: Some(Reader::process(7_000_000 + group)),
         is_root: false,
     }
 }
@@ -242,7 +242,7 @@ impl Device {
                 let path = format!("{dir}/{name}");
                 if entry.kind != NodeKind::Directory {
                     found.push(path);
-                } else if name != "." && name != ".." {
+                } else {
                     found.push(format!("{path}/"));
                     open.push(entry.ino);
                     paths.push(path);
