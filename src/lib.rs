@@ -91,6 +91,7 @@
 
 pub mod cli;
 pub mod contacts;
+pub mod daemon;
 pub mod error;
 pub mod fuse;
 pub mod ids;

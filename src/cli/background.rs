@@ -59,8 +59,8 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
     log::to_system();
     let mut parent = File::from(parent);
     match job.mount() {
-        Ok(running) => {
-            when_read(&running.view, move |warnings| {
+        Ok(daemon) => {
+            when_read(daemon.view(), move |warnings| {
                 // The parent says that the mount ended.
                 let Some(warnings) = warnings else { return };
                 for warning in warnings {
@@ -71,7 +71,7 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
                 }
                 tell(&mut parent, Exit::Ok);
             });
-            match mount::serve(running) {
+            match mount::serve(daemon) {
                 Ok(()) => 0,
                 Err(failure) => failure.exit as i32,
             }

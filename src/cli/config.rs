@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::{Exit, Failure, Outcome, paths};
 use crate::contacts::{ContactName, Trust};
-use crate::plaintext::SpillArea;
 use crate::store::DirStore;
 use crate::vault::{Groups, HistoryLimits};
 
@@ -122,7 +120,7 @@ impl Config {
     }
 
     /// How the vault shall behave.
-    pub(super) fn vault_options(&self, spill: Arc<SpillArea>) -> Outcome<crate::vault::Options> {
+    pub(super) fn vault_options(&self) -> Outcome<crate::vault::Options> {
         Ok(crate::vault::Options {
             max_file_size: match self.max_file_mib {
                 Some(mib) => mib.saturating_mul(1 << 20).min(i64::MAX as u64),
@@ -134,7 +132,6 @@ impl Config {
             },
             named_recipients: self.recipients == RecipientsSetting::Named,
             groups: self.groups_of(Path::new("config.toml"))?,
-            spill: Some(spill),
             history: self
                 .history_days
                 .map_or_else(HistoryLimits::default, HistoryLimits::days),
@@ -143,15 +140,10 @@ impl Config {
     }
 
     /// How the view shall behave.
-    pub(super) fn view_options(
-        &self,
-        surroundings: crate::view::Surroundings,
-        open_software: usize,
-    ) -> crate::view::Options {
+    pub(super) fn view_options(&self) -> crate::view::Options {
         crate::view::Options {
             remove_shared_notes: self.remove_shared_notes,
-            open_software: Some(open_software),
-            surroundings,
+            ..crate::view::Options::default()
         }
     }
 }

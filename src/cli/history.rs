@@ -5,11 +5,11 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 
-use super::control::{Reply, Request};
-use super::daemons::{Choice, Daemon, none_running, of_configured_store};
-use super::{Exit, Failure, Outcome};
+use super::daemons::{Choice, no_answer, none_running, of_configured_store};
+use super::{Exit, Failure, Outcome, to_json};
+use crate::daemon::client::Connection;
+use crate::daemon::protocol::{OldNote, OldState, OldVersion, Reply, Request};
 use crate::error::{Error, printable};
-use crate::view::{OldNote, OldState, OldVersion};
 
 /// List old versions of notes
 ///
@@ -36,34 +36,34 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     let given = arguments.path.as_deref().unwrap_or(Path::new(""));
     let (mut daemon, path) = find(arguments.store.as_deref(), given)?;
     if arguments.forget {
-        return match daemon.ask(&Request::ForgetHistory { path })? {
-            Reply::Forgotten(count) => say(&format!("forgotten versions: {count}\n")),
+        return match daemon
+            .ask(&Request::ForgetHistory { path })
+            .map_err(no_answer)?
+        {
+            Reply::Forgotten(count) => print(&format!("forgotten versions: {count}\n")),
             other => Err(refused(other)),
         };
     }
-    let notes = match daemon.ask(&Request::History { path })? {
+    let notes = match daemon.ask(&Request::History { path }).map_err(no_answer)? {
         Reply::History(notes) => notes,
         other => return Err(refused(other)),
     };
     let mut text = String::new();
     for note in &notes {
         text += &match arguments.json {
-            true => serde_json::to_string(note).map_err(|error| {
-                let error = Error::io("standard output", error.into());
-                Failure::from(error)
-            })?,
-            false => told(note),
+            true => to_json(note)?,
+            false => describe(note),
         };
         text.push('\n');
     }
     if notes.is_empty() && !arguments.json {
         text = "no old versions are kept\n".to_owned();
     }
-    say(&text)
+    print(&text)
 }
 
 /// Finds the mount in which a path is, and the path below it.
-pub(super) fn find(store: Option<&Path>, path: &Path) -> Outcome<(Daemon, String)> {
+pub(super) fn find(store: Option<&Path>, path: &Path) -> Outcome<(Connection, String)> {
     let choice = Choice {
         store: store.map(Path::to_owned),
         mountpoint: None,
@@ -74,14 +74,15 @@ pub(super) fn find(store: Option<&Path>, path: &Path) -> Outcome<(Daemon, String
         return Err(none_running(&found.unreachable));
     }
     let absolute = settled(path);
-    let inside = daemons
-        .iter()
-        .position(|daemon| absolute.starts_with(&daemon.status.surroundings.mountpoint));
+    let inside = daemons.iter().position(|daemon| {
+        let mountpoint = &daemon.status.mountpoint;
+        !mountpoint.is_empty() && absolute.starts_with(mountpoint)
+    });
     let inside = inside.filter(|_| !path.as_os_str().is_empty());
     let (daemon, below) = match inside {
         Some(index) => {
             let daemon = daemons.swap_remove(index);
-            let below = absolute.strip_prefix(&daemon.status.surroundings.mountpoint);
+            let below = absolute.strip_prefix(&daemon.status.mountpoint);
             (daemon, below.unwrap_or(Path::new("")).to_owned())
         }
         None if path.is_absolute() => {
@@ -121,7 +122,7 @@ fn settled(path: &Path) -> PathBuf {
     }
 }
 
-/// What is told if the mount says no.
+/// The failure if the daemon refuses.
 pub(super) fn refused(reply: Reply) -> Failure {
     let why = match reply {
         Reply::Error(why) => printable(&why),
@@ -132,13 +133,13 @@ pub(super) fn refused(reply: Reply) -> Failure {
     )
 }
 
-pub(super) fn say(text: &str) -> Outcome<()> {
+pub(super) fn print(text: &str) -> Outcome<()> {
     let written = std::io::stdout().lock().write_all(text.as_bytes());
     written.map_err(|error| Failure::from(Error::io("standard output", error)))
 }
 
 /// The lines about a note: one for each version, if these can be chosen by their numbers.
-fn told(note: &OldNote) -> String {
+fn describe(note: &OldNote) -> String {
     let path = printable(&note.path);
     let kept = note.versions.iter().filter(|one| one.went.is_some());
     let state = match (

@@ -2,10 +2,12 @@
 
 use clap::Args;
 
-use super::control::told;
-use super::daemons::{Choice, Found, end, lock_unreachable, none_running, of_configured_store};
+use super::daemons::{
+    Choice, describe_unsaved, lock_unreachable, none_running, of_configured_store,
+};
 use super::{Exit, Failure, Outcome};
-use crate::error::printable;
+use crate::daemon::client::{Found, end};
+use crate::error::{Error, printable};
 
 /// Lock: unmount, whatever is open, and forget the keys
 ///
@@ -42,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     let locking: Vec<_> = daemons
         .into_iter()
         .map(|daemon| {
-            let mountpoint = daemon.mountpoint();
+            let mountpoint = daemon.name();
             (mountpoint, std::thread::spawn(move || daemon.lock()))
         })
         .collect();
@@ -54,8 +56,9 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         }
     }
     for process in silent.iter().filter(|_| arguments.all) {
-        if let Err(error) = end(process) {
-            failure = Some(error);
+        if !end(process) {
+            let why = "a mount did not answer, and was killed: what was unsaved in it is lost";
+            failure = Some(Failure::new(Exit::Failure, why).hint("it is locked now"));
         }
     }
     for (mountpoint, locked) in locking {
@@ -63,11 +66,11 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
             Ok(unsaved) => {
                 println!("locked: {mountpoint}");
                 for file in &unsaved {
-                    println!("{}", told(file));
+                    println!("{}", describe_unsaved(file));
                 }
                 lost |= unsaved.iter().any(|file| !file.rescued);
             }
-            Err(error) => failure = Some(error),
+            Err(error) => failure = Some(not_locked(&error)),
         }
     }
     match failure {
@@ -76,4 +79,10 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
             .hint("what is kept is in .dds/rescued/ of the next mount; is the disk full?")),
         None => Ok(()),
     }
+}
+
+fn not_locked(error: &Error) -> Failure {
+    Failure::new(Exit::Failure, error.to_string()).hint(
+        "dds status tells whether it still runs; the next mount shows what was kept in .dds/rescued/",
+    )
 }

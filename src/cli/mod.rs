@@ -5,10 +5,8 @@
 
 mod background;
 pub mod config;
-mod control;
 mod daemons;
 pub mod history;
-mod idle;
 pub mod init;
 pub mod lock;
 mod log;
@@ -22,6 +20,7 @@ pub mod status;
 pub mod tool;
 mod unlock;
 pub mod verify;
+pub mod watch;
 
 use std::process::ExitCode;
 
@@ -95,6 +94,13 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        Failure::of(&error)
+    }
+}
+
+impl Failure {
+    /// The failure that an error of the library leads to, if nothing better is known.
+    fn of(error: &Error) -> Self {
         let exit = match error.kind() {
             Kind::BadConfig => Exit::Setup,
             Kind::WrongPassphrase => Exit::Passphrase,
@@ -123,6 +129,12 @@ fn hint(kind: Kind) -> Option<&'static str> {
 }
 
 type Outcome<T> = std::result::Result<T, Failure>;
+
+/// Writes something as one line of JSON, without the line's end.
+fn to_json(value: &impl serde::Serialize) -> Outcome<String> {
+    serde_json::to_string(value)
+        .map_err(|error| Failure::from(Error::io("standard output", error.into())))
+}
 
 /// Parses a command line; prints help, version or what is wrong with it.
 fn parse<T: clap::Parser>(program: &str) -> std::result::Result<T, ExitCode> {

@@ -1,40 +1,31 @@
 //! `dds-mount`: unlock, mount, go to the background, serve until unmounted.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::background;
 use super::config::{Config, find_store, open_store};
-use super::control::{Control, Door, told};
-use super::daemons;
-use super::idle;
+use super::daemons::{self, describe_unsaved};
 use super::log;
 use super::mountpoint::Mountpoint;
 use super::options::mount_options;
 use super::passphrase::Source;
 use super::unlock::unlock;
 use super::{Exit, Failure, Outcome, parse, paths};
-use crate::contacts::Contacts;
-use crate::error::{Error, Kind};
-use crate::fuse::{self, Serving};
+use crate::daemon::{self, Confinement, Daemon, LEAVING, OwnProcess, Parts, StartError, Step};
+use crate::error::Kind;
+use crate::fuse;
 use crate::openpgp::Identity;
-use crate::plaintext::{Budget, SpillArea};
+use crate::process::close_all_but;
 use crate::process::keeper::Keeper;
-use crate::process::logind::{self, Occasions};
-use crate::process::memory::{self, Locking};
-use crate::process::sandbox::{self, Places};
-use crate::process::{close_all_but, raise_descriptor_limit};
+use crate::process::logind::{self, LockTriggers};
+use crate::process::memory;
+use crate::process::sandbox;
 use crate::state::State;
 use crate::store::DirStore;
-use crate::vault::{StateKey, Vault};
-use crate::view::{Surroundings, View};
 
 pub(super) const PROGRAM: &str = "dds-mount";
 
@@ -67,7 +58,7 @@ struct Arguments {
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
     /// Lock after so many minutes without use; open files alone are no use
-    #[arg(long, value_name = "MINUTES", value_parser = idle::minutes)]
+    #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     idle: Option<Duration>,
     /// Lock before the machine sleeps (only if built with logind)
     #[arg(long)]
@@ -104,6 +95,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Parses a time in minutes, such as `15` or `0.5`.
+fn minutes(text: &str) -> Result<Duration, String> {
+    let wrong = || "a number of minutes, such as 15 or 0.5".to_owned();
+    let minutes: f64 = text.parse().map_err(|_| wrong())?;
+    if !(minutes > 0.0 && minutes.is_finite()) {
+        return Err(wrong());
+    }
+    Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| wrong())
+}
+
 /// Lets content, which comes in pieces of 64 KiB, go back to the system when it is freed. Else the
 /// allocator would keep the largest that each thread ever held.
 fn return_freed_memory() {
@@ -119,7 +120,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     memory::conceal()?;
     return_freed_memory();
     let options = mount_options(&arguments.options)?;
-    let occasions = occasions(arguments)?;
+    let triggers = lock_triggers(arguments)?;
     let config = Config::load(arguments.config.as_deref())?;
     let given = arguments
         .store
@@ -131,13 +132,14 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     fuse_available()?;
     let may_be_unconfined = arguments.allow_unconfined || arguments.require_sandbox;
     if !may_be_unconfined && !sandbox::confines_files() {
-        refuse_unconfined_root()?;
+        let refused = daemon::refuse_unconfined_root();
+        refused.map_err(|failed| not_started(&failed, &arguments.mountpoint))?;
     }
     let mountpoint = Mountpoint::prepare(&arguments.mountpoint, &store_path)?;
     // Before a passphrase is asked for in vain.
     refuse_second_mount(&store_path).inspect_err(|_| mountpoint.undo())?;
-    // Before any secret is there that it would have a copy of.
-    let keeper = start_keeper(occasions).inspect_err(|_| mountpoint.undo())?;
+    // Forked before secrets exist, so that the keeper inherits none.
+    let keeper = start_keeper(triggers).inspect_err(|_| mountpoint.undo())?;
     let identities = unlock(&arguments.keys, &arguments.passphrase, &config)
         .inspect_err(|_| mountpoint.undo())?;
     let job = Job {
@@ -148,8 +150,11 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         mountpoint: &mountpoint,
         options,
         keeper,
-        require_sandbox: arguments.require_sandbox,
-        allow_unconfined: arguments.allow_unconfined,
+        confinement: match (arguments.require_sandbox, arguments.allow_unconfined) {
+            (true, _) => Confinement::Complete,
+            (false, true) => Confinement::Optional,
+            (false, false) => Confinement::Files,
+        },
         idle: arguments.idle,
     };
     if arguments.foreground {
@@ -159,24 +164,24 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     }
 }
 
-/// When logind shall lock the mount.
-fn occasions(arguments: &Arguments) -> Outcome<Occasions> {
-    let occasions = Occasions {
+/// The events of logind that lock the mount.
+fn lock_triggers(arguments: &Arguments) -> Outcome<LockTriggers> {
+    let triggers = LockTriggers {
         suspend: arguments.lock_on_suspend,
         screen_lock: arguments.lock_on_screen_lock,
     };
-    if occasions.any() && !logind::OFFERED {
+    if triggers.any() && !logind::OFFERED {
         let refused = "built without logind, so neither suspend nor screen lock is noticed";
         return Err(Failure::new(Exit::Usage, refused)
             .hint("cargo install --locked --features logind --path . builds it with logind"));
     }
-    Ok(occasions)
+    Ok(triggers)
 }
 
-/// Starts the keeper. What it was asked to notice, it must be able to.
-fn start_keeper(occasions: Occasions) -> Outcome<Keeper> {
-    let keeper = Keeper::fork(occasions)?;
-    if occasions.any() {
+/// Starts the keeper, which must be able to notice the triggers that were asked for.
+fn start_keeper(triggers: LockTriggers) -> Outcome<Keeper> {
+    let keeper = Keeper::fork(triggers)?;
+    if triggers.any() {
         keeper.listens().map_err(|error| {
             let why = format!("logind cannot be reached: {error}");
             Failure::new(Exit::Failure, why)
@@ -194,18 +199,6 @@ fn fuse_available() -> Outcome<()> {
         };
         Failure::new(Exit::Fuse, error.to_string()).hint(hint)
     })
-}
-
-/// Refuses to go on where nothing would keep root's process from any file of the machine, as root
-/// passes over all permissions. The process reads what strangers wrote.
-fn refuse_unconfined_root() -> Outcome<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let why = "this kernel has no landlock, so as root the daemon could open every file of the \
-               machine";
-    Err(Failure::new(Exit::Failure, why)
-        .hint("mount as an ordinary user; --allow-unconfined mounts all the same"))
 }
 
 /// Refuses to mount a store that this user has mounted already, and says where. A daemon that was
@@ -231,27 +224,6 @@ fn refuse_second_mount(store: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Makes the directory in which large drafts spill, encrypted: a cache, of this machine only.
-fn spill_area(store: &Path) -> Outcome<Arc<SpillArea>> {
-    let dir = paths::cache_dir(store)?;
-    let failed = |why: String| {
-        Failure::new(Exit::Setup, format!("cache {}: {why}", dir.display()))
-            .hint("export XDG_CACHE_HOME=DIR names another place")
-    };
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir);
-    made.map_err(|error| failed(error.to_string()))?;
-    let canonical = dir
-        .canonicalize()
-        .map_err(|error| failed(error.to_string()))?;
-    if canonical.starts_with(store) {
-        return Err(failed("it must not be in the store".to_owned()));
-    }
-    SpillArea::open(&canonical, Budget::default()).map_err(|error| failed(error.to_string()))
-}
-
 /// Everything that is needed to mount.
 pub(super) struct Job<'a> {
     store: DirStore,
@@ -261,183 +233,79 @@ pub(super) struct Job<'a> {
     pub(super) mountpoint: &'a Mountpoint,
     options: Vec<String>,
     keeper: Keeper,
-    require_sandbox: bool,
-    allow_unconfined: bool,
+    confinement: Confinement,
     idle: Option<Duration>,
 }
 
-/// A mount that is served.
-pub(super) struct Running {
-    pub(super) view: Arc<View>,
-    serving: Serving,
-    control: Control,
-}
-
 impl Job<'_> {
-    /// Mounts, then begins to read the store: nothing that others wrote is looked at before the
-    /// process is confined, and mounting needs what it gives up. The mount is served from then on,
-    /// however long reading takes.
-    pub(super) fn mount(self) -> Outcome<Running> {
+    /// Mounts, and begins to serve.
+    pub(super) fn mount(self) -> Outcome<Daemon> {
         let mountpoint = self.mountpoint;
         self.try_mount().inspect_err(|_| mountpoint.undo())
     }
 
-    fn try_mount(self) -> Outcome<Running> {
-        // After the fork: what the keeper runs has the usual limit.
-        let descriptors = raise_descriptor_limit();
-        let locking = memory::lock();
-        if locking == Locking::Nothing {
-            tracing::warn!("locked in memory: {}", locking.sentence());
-        }
-        let contacts = Contacts::load(&paths::pins_dir(&self.store_path)?)?;
-        let options = self.config.vault_options(spill_area(&self.store_path)?)?;
-        let state = open_state(&paths::state_dir(&self.store_path)?, &self.identities)?;
-        let places = places(&self.store_path, &self.mountpoint.path)?;
-        let door = Door::bind(&self.store_path)?;
-        let path = &self.mountpoint.path;
-        // From here on nobody ends it without what has to be done then.
-        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
-        let mut signals = signals.map_err(|error| Error::io("signals", error))?;
-        self.mountpoint.open_up();
+    fn try_mount(self) -> Outcome<Daemon> {
+        let mountpoint = self.mountpoint;
         let name = paths::store_name(&self.store_path);
-        let mounted = fuse::mount(path, &name, &self.options, self.keeper);
-        let mounted = mounted.map_err(|error| {
-            let why = format!("{}: {error}", path.display());
+        let (options, keeper) = (self.options, self.keeper);
+        let mount = move || {
+            mountpoint.open_up();
+            let mounted = fuse::mount(&mountpoint.path, &name, &options, keeper);
+            mounted.inspect(|_| mountpoint.restore())
+        };
+        let parts = Parts {
+            store: self.store,
+            identities: self.identities,
+            directories: paths::directories(&self.store_path)?,
+            vault: self.config.vault_options()?,
+            view: self.config.view_options(),
+            process: Some(OwnProcess {
+                confinement: self.confinement,
+            }),
+            idle: self.idle,
+            mount: Some(daemon::Mount {
+                path: &mountpoint.path,
+                mount: Box::new(mount),
+            }),
+        };
+        daemon::start(parts).map_err(|failed| not_started(&failed, &mountpoint.path))
+    }
+}
+
+/// The failure of a daemon that could not start.
+fn not_started(failed: &StartError, mountpoint: &Path) -> Failure {
+    let StartError { step, error } = failed;
+    let failure = |exit| Failure::new(exit, error.to_string());
+    match step {
+        Step::Cache => failure(Exit::Setup).hint("export XDG_CACHE_HOME=DIR names another place"),
+        Step::State if error.kind() == Kind::Busy => {
+            failure(Exit::Failure).hint("this store is mounted elsewhere: unmount it there first")
+        }
+        Step::State => {
+            Failure::of(error).hint("it remembers what you removed: do not delete it lightly")
+        }
+        Step::Socket => {
+            failure(Exit::Failure).hint("XDG_RUNTIME_DIR must be a directory of yours, or not set")
+        }
+        Step::Mount => {
+            let why = format!("{}: {error}", mountpoint.display());
             Failure::new(Exit::Mountpoint, why.trim_end().replace('\n', "; "))
                 .hint("try without -o; else another mountpoint, such as ~/secure")
-        })?;
-        self.mountpoint.restore();
-        let sandbox = sandbox::enter(&places);
-        if self.require_sandbox && !sandbox.is_complete() {
-            mounted.give_up();
-            let why = format!("the sandbox is {sandbox}");
-            return Err(Failure::new(Exit::Failure, why)
-                .hint("leave out --require-sandbox to mount with less, or use a newer kernel"));
         }
-        if !self.allow_unconfined && !sandbox.confines_files() {
-            if let Err(refused) = refuse_unconfined_root() {
-                mounted.give_up();
-                return Err(refused);
-            }
-        }
-        if !sandbox.is_complete() {
-            tracing::warn!("the sandbox is {sandbox}");
-        }
-        let surroundings = Surroundings {
-            mountpoint: path.display().to_string(),
-            store: self.store_path.display().to_string(),
-            sandbox: vec![sandbox.to_string()],
-            locked_memory: vec![locking.sentence()],
-        };
-        let open_software = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
-        let open_software = usize::try_from(open_software).unwrap_or(usize::MAX);
-        let view_options = self
-            .config
-            .view_options(surroundings, open_software.max(LEAST_OPEN));
-
-        let store = Arc::new(self.store);
-        let vault = Vault::new(store, state, self.identities, contacts, options);
-        let view = vault.and_then(|vault| View::new(vault, view_options));
-        match view {
-            Ok(view) => {
-                let view = Arc::new(view);
-                let serving = mounted.serve(Arc::clone(&view))?;
-                let locker = serving.locker();
-                let at_panic = serving.locker();
-                fuse::lock_at_panic(move || at_panic.lock());
-                // It ends with the process.
-                std::thread::Builder::new()
-                    .name("signals".to_owned())
-                    .spawn(move || signals.forever().for_each(|_| locker.lock()))
-                    .map_err(|error| Error::io("starting a thread", error))?;
-                if let Some(idle) = self.idle {
-                    let watched = idle::lock_after(idle, &view, serving.locker());
-                    watched.map_err(|error| Error::io("starting a thread", error))?;
-                }
-                let control = door.serve(Arc::clone(&view), path, serving.locker())?;
-                Ok(Running {
-                    view,
-                    serving,
-                    control,
-                })
-            }
-            Err(error) => {
-                mounted.give_up();
-                Err(error.into())
-            }
-        }
+        Step::Confinement => failure(Exit::Failure)
+            .hint("leave out --require-sandbox to mount with less, or use a newer kernel"),
+        Step::RootConfinement => failure(Exit::Failure)
+            .hint("mount as an ordinary user; --allow-unconfined mounts all the same"),
+        Step::Other => Failure::of(error),
     }
 }
-
-/// Tells what the daemon goes on using, and makes the directories of it that are missing: once it
-/// is confined it could not.
-fn places(store: &Path, mountpoint: &Path) -> Outcome<Places> {
-    let pins = paths::pins_dir(store)?;
-    let mut writable = vec![paths::state_dir(store)?, paths::cache_dir(store)?];
-    for dir in [pins].into_iter().chain(paths::runtime_dir()) {
-        let made = std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir);
-        match made {
-            Ok(()) => writable.push(dir),
-            // Nothing can be kept there: whoever tries to will be told.
-            Err(error) => tracing::warn!("{}: {error}", dir.display()),
-        }
-    }
-    writable.push(store.to_owned());
-    Ok(Places {
-        writable,
-        mount: Some(mountpoint.to_owned()),
-        ..Places::default()
-    })
-}
-
-/// Descriptors that are kept for everything but open files of `software/`: threads that read and
-/// write the store and the state, sockets, the log.
-const RESERVED_DESCRIPTORS: u64 = 64;
-
-/// Files of `software/` that may be open at once however few descriptors there are.
-const LEAST_OPEN: usize = 8;
-
-/// How long a daemon that was just unmounted may take to end.
-const LEAVING: Duration = Duration::from_secs(5);
 
 /// Time in which everything must be saved that can be saved, once the mount is to be locked.
 const LOCKING: Duration = Duration::from_millis(4500);
 
-/// Opens the state directory, waiting for the daemon of an earlier mount to let go of it.
-fn open_state(dir: &Path, identities: &[Identity]) -> Outcome<State> {
-    let begun = Instant::now();
-    loop {
-        match State::open(dir, &StateKey(identities)) {
-            Ok(state) => return Ok(state),
-            Err(error) if error.kind() == Kind::Busy => {
-                if begun.elapsed() > LEAVING {
-                    return Err(Failure::new(Exit::Failure, error.to_string())
-                        .hint("this store is mounted elsewhere: unmount it there first"));
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(error) => {
-                let failure = Failure::from(error.context("the state directory"));
-                return Err(failure.hint("it remembers what you removed: do not delete it lightly"));
-            }
-        }
-    }
-}
-
 /// Serves until the mount is taken away, by a signal, by `dds lock` or from outside.
-pub(super) fn serve(running: Running) -> Outcome<()> {
-    let Running {
-        view,
-        serving,
-        control,
-    } = running;
-    drop(view);
-    let answers = control.answers();
-    let served = serving.wait(|| {
-        answers.end();
+pub(super) fn serve(daemon: Daemon) -> Outcome<()> {
+    let locked = daemon.serve(|answers| {
         let watchdog = std::thread::Builder::new().name("watchdog".to_owned());
         let watchdog = watchdog.spawn(move || {
             std::thread::sleep(LOCKING);
@@ -452,22 +320,19 @@ pub(super) fn serve(running: Running) -> Outcome<()> {
             tracing::warn!("locking may take its time: {error}");
         }
     });
-    let lost = match &served {
-        Ok(lost) | Err((_, lost)) => lost,
-    };
-    let neither = lost.iter().filter(|file| !file.rescued).count();
-    if neither > 0 {
-        tracing::error!("{neither} files could be neither saved nor kept");
+    let lost = locked.unsaved.iter().filter(|file| !file.rescued).count();
+    if lost > 0 {
+        tracing::error!("{lost} files could be neither saved nor kept");
     }
-    for file in lost {
-        eprintln!("{PROGRAM}: {}", told(file));
+    for file in &locked.unsaved {
+        eprintln!("{PROGRAM}: {}", describe_unsaved(&file.clone().into()));
     }
-    control.finish(lost);
-    match served {
-        Ok(lost) if lost.iter().all(|file| file.rescued) => Ok(()),
-        Ok(_) => Err(Failure::new(Exit::Failure, "not everything could be saved")
+    let (_, served) = locked.finish();
+    served?;
+    match lost {
+        0 => Ok(()),
+        _ => Err(Failure::new(Exit::Failure, "not everything could be saved")
             .hint("is the disk of ~/.local/state full? what was kept is in .dds/rescued/")),
-        Err((error, _)) => Err(error.into()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::{Exit, Failure, Outcome};
+use crate::daemon::{Directories, SocketPath};
 use crate::process::account;
 
 /// The user's home directory: `HOME`, unless it is missing or somebody else's, as under `mount(8)`,
@@ -76,6 +77,29 @@ pub(super) fn runtime_dir() -> Option<PathBuf> {
         .filter(|dir| dir.is_dir())?
         .uid();
     (owner == rustix::process::geteuid().as_raw()).then(|| dir.join("dds"))
+}
+
+/// All of a store's directories, and its control socket: in the session's directory, else in the
+/// store's state.
+pub(super) fn directories(store: &Path) -> Outcome<Directories> {
+    let (state, runtime) = (state_dir(store)?, runtime_dir());
+    let socket = match &runtime {
+        Some(runtime) => SocketPath {
+            directory: runtime.clone(),
+            name: format!("{}.sock", store_name(store)),
+        },
+        None => SocketPath {
+            directory: state.clone(),
+            name: "control.sock".to_owned(),
+        },
+    };
+    Ok(Directories {
+        pins: pins_dir(store)?,
+        state,
+        cache: cache_dir(store)?,
+        runtime,
+        socket,
+    })
 }
 
 /// Names a store: the first 16 hex digits of the SHA-256 of its canonical path.

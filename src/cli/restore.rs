@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Outcome;
-use super::control::{Reply, Request};
-use super::history::{find, refused, say};
+use super::daemons::no_answer;
+use super::history::{find, print, refused};
+use crate::daemon::protocol::{Reply, Request};
 use crate::error::printable;
 
 /// Restore an old version of a note
@@ -29,13 +30,16 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome<()> {
     let (mut daemon, path) = find(arguments.store.as_deref(), &arguments.path)?;
     let version = arguments.version.clone();
-    match daemon.ask(&Request::Restore { path, version })? {
+    match daemon
+        .ask(&Request::Restore { path, version })
+        .map_err(no_answer)?
+    {
         Reply::Restored(restored) => {
             let path = printable(&restored.path);
             let version = printable(restored.version.get(..8).unwrap_or_default());
             match restored.changed {
-                true => say(&format!("restored: {path} ({version})\n")),
-                false => say(&format!("{path} is just as {version} was\n")),
+                true => print(&format!("restored: {path} ({version})\n")),
+                false => print(&format!("{path} is just as {version} was\n")),
             }
         }
         other => Err(refused(other)),

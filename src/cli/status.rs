@@ -4,9 +4,10 @@ use std::io::Write as _;
 
 use clap::Args;
 
-use super::daemons::{Choice, none_running};
-use super::{Failure, Outcome};
+use super::daemons::{Choice, no_answer, none_running};
+use super::{Failure, Outcome, to_json};
 use crate::error::{Error, printable};
+use crate::view::Status;
 
 /// Tell how the running mounts stand
 ///
@@ -25,7 +26,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome<()> {
     let found = arguments.choice.find()?;
     let mut daemons = found.daemons;
-    // Of what is gone nothing is told.
+    // Of a mount that is gone nothing is told.
     daemons.retain(|daemon| !daemon.is_leaving);
     if daemons.is_empty() {
         return Err(none_running(&found.unreachable));
@@ -35,14 +36,18 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         eprintln!("dds: {path} is mounted and cannot be asked; dds lock {path} locks it");
     }
     let mut out = std::io::stdout().lock();
-    for (number, daemon) in daemons.iter().enumerate() {
+    for (number, daemon) in daemons.into_iter().enumerate() {
         let text = match arguments.json {
-            true => serde_json::to_string(&daemon.status).map(|line| line + "\n"),
-            false if number == 0 => Ok(daemon.status.to_string()),
-            false => Ok(format!("\n{}", daemon.status)),
+            true => to_json(&daemon.status)? + "\n",
+            false => {
+                let name = daemon.name();
+                let status = Status::try_from(daemon.status);
+                let status = status.map_err(|error| no_answer(error.context(&name)))?;
+                let gap = if number == 0 { "" } else { "\n" };
+                format!("{gap}{status}")
+            }
         };
-        let written = text.map_err(Into::into);
-        let written = written.and_then(|text: String| out.write_all(text.as_bytes()));
+        let written = out.write_all(text.as_bytes());
         written.map_err(|error| Failure::from(Error::io("standard output", error)))?;
     }
     Ok(())

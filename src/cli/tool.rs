@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{history, init, lock, parse, restore, status, verify};
+use super::{history, init, lock, parse, restore, status, verify, watch};
 
 const PROGRAM: &str = "dds";
 
@@ -24,6 +24,7 @@ enum Command {
     Restore(restore::Arguments),
     Status(status::Arguments),
     Verify(verify::Arguments),
+    Watch(watch::Arguments),
 }
 
 /// Runs the program.
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Restore(arguments) => restore::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,14 +1,15 @@
 //! The adapter between the kernel and the view: it converts, calls, replies.
 //!
-//! It decides nothing and keeps no state. Calls that it does not offer are answered by fuser
-//! with ENOSYS, which the kernel remembers: `poll`, `ioctl`, `bmap`, `getlk`, `setlk`,
+//! It decides nothing and keeps no state; requests of our own, by which arrivals reach programs
+//! that watch the mount, are answered by [`replay`] before they reach the view. Calls that the
+//! adapter does not offer are answered by fuser with ENOSYS, which the kernel remembers: `poll`, `ioctl`, `bmap`, `getlk`, `setlk`,
 //! `fallocate`, `lseek`, `copy_file_range`.
 
 mod caller;
 mod convert;
 mod errno;
-mod herald;
 mod panics;
+mod replay;
 mod session;
 
 use std::ffi::OsStr;
@@ -25,14 +26,14 @@ use fuser::{
 
 pub use errno::code as errno_of;
 pub use panics::lock_at_panic;
-pub use session::{Locker, Mounted, Serving, check_available, mount};
+pub use session::{Mounted, Serving, check_available, mount};
 
 use self::convert::{
     access, erase, file_type, handle, ino, reply_empty, reply_open, reply_xattr, timestamp,
 };
-use self::herald::Telling;
+use self::replay::{Replayed, Replaying};
 use crate::error::{Kind, Result};
-use crate::view::{Attr, InService, RenameMode, SetAttr, View};
+use crate::view::{Attr, RenameMode, SetAttr, View};
 
 /// Nothing is remembered by the kernel until the view can tell it what changed.
 const TTL: Duration = Duration::ZERO;
@@ -47,14 +48,15 @@ struct Adapter {
     view: Arc<OnceLock<Arc<View>>>,
     uid: u32,
     gid: u32,
-    /// What is being told to programs that watch the mount, in requests of our own.
-    telling: Arc<Telling>,
+    /// Knows and answers the requests of our own.
+    replaying: Arc<Replaying>,
 }
 
 impl Adapter {
-    /// The view, which is in service until the request is answered.
-    fn view(&self) -> InService<'_> {
-        self.view.get().expect("requests wait for the view").serve()
+    /// The view as a request sees it; it is in service until the request is answered.
+    fn view(&self, request: &Request) -> Replayed<'_> {
+        let view = self.view.get().expect("requests wait for the view");
+        Replayed::of(view, &self.replaying, request)
     }
 
     fn attr(&self, attr: &Attr) -> FileAttr {
@@ -78,10 +80,10 @@ impl Adapter {
         }
     }
 
-    fn reply_entry(&self, result: Result<Attr>, reply: ReplyEntry) {
+    fn reply_entry(&self, view: &View, result: Result<Attr>, reply: ReplyEntry) {
         match result {
             Ok(attr) => {
-                self.view().remember(attr.ino);
+                view.remember(attr.ino);
                 reply.entry(&TTL, &self.attr(&attr), Generation(0));
             }
             Err(error) => reply.error(errno::of(&error)),
@@ -112,20 +114,16 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (view, parent) = (self.view(), ino(parent));
-        let found = match self.telling.is_asking(req) {
-            true => self.telling.lookup(&view, parent, name),
-            false => view.lookup(parent, name),
-        };
-        self.reply_entry(found, reply);
+        let view = self.view(req);
+        self.reply_entry(&view, view.lookup(ino(parent), name), reply);
     }
 
-    fn forget(&self, _req: &Request, number: INodeNo, nlookup: u64) {
-        self.view().forget(ino(number), nlookup);
+    fn forget(&self, req: &Request, number: INodeNo, nlookup: u64) {
+        self.view(req).forget(ino(number), nlookup);
     }
 
-    fn getattr(&self, _req: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.reply_attr(self.view().getattr(ino(number)), reply);
+    fn getattr(&self, req: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.reply_attr(self.view(req).getattr(ino(number)), reply);
     }
 
     fn setattr(
@@ -146,9 +144,6 @@ impl Filesystem for Adapter {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        if self.telling.is_asking(req) {
-            return self.reply_attr(self.view().getattr(ino(number)), reply);
-        }
         let set = SetAttr {
             mode,
             size,
@@ -157,15 +152,15 @@ impl Filesystem for Adapter {
             gives_away: uid.is_some_and(|uid| uid != self.uid)
                 || gid.is_some_and(|gid| gid != self.gid),
         };
-        let who = caller::plain(req);
-        self.reply_attr(
-            self.view().setattr(ino(number), fh.map(handle), set, who),
-            reply,
-        );
+        let caller = caller::plain(req);
+        let changed = self
+            .view(req)
+            .setattr(ino(number), fh.map(handle), set, caller);
+        self.reply_attr(changed, reply);
     }
 
-    fn readlink(&self, _req: &Request, number: INodeNo, reply: ReplyData) {
-        match self.view().readlink(ino(number)) {
+    fn readlink(&self, req: &Request, number: INodeNo, reply: ReplyData) {
+        match self.view(req).readlink(ino(number)) {
             Ok(target) => reply.data(target.as_bytes()),
             Err(error) => reply.error(errno::of(&error)),
         }
@@ -181,9 +176,9 @@ impl Filesystem for Adapter {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        let who = caller::with_group(req);
-        let made = self.view().mknod(ino(parent), name, mode & !umask, who);
-        self.reply_entry(made, reply);
+        let (view, caller) = (self.view(req), caller::with_group(req));
+        let made = view.mknod(ino(parent), name, mode & !umask, caller);
+        self.reply_entry(&view, made, reply);
     }
 
     fn mkdir(
@@ -195,42 +190,30 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let (view, parent) = (self.view(), ino(parent));
-        let made = match self.telling.is_asking(req) {
-            true => self.telling.appeared(&view, parent, name),
-            false => view.mkdir(parent, name, mode & !umask),
-        };
-        self.reply_entry(made, reply);
+        let view = self.view(req);
+        let made = view.mkdir(ino(parent), name, mode & !umask);
+        self.reply_entry(&view, made, reply);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (view, parent) = (self.view(), ino(parent));
-        let removed = match self.telling.is_asking(req) {
-            true => self.telling.gone(&view, parent, name).map(|_| ()),
-            false => view.unlink(parent, name),
-        };
-        reply_empty(removed, reply);
+        reply_empty(self.view(req).unlink(ino(parent), name), reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (view, parent) = (self.view(), ino(parent));
-        let removed = match self.telling.is_asking(req) {
-            true => self.telling.gone(&view, parent, name).map(|_| ()),
-            false => view.rmdir(parent, name),
-        };
-        reply_empty(removed, reply);
+        reply_empty(self.view(req).rmdir(ino(parent), name), reply);
     }
 
     fn symlink(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let target = target.to_string_lossy();
-        self.reply_entry(self.view().symlink(ino(parent), name, &target), reply);
+        let (view, target) = (self.view(req), target.to_string_lossy());
+        let made = view.symlink(ino(parent), name, &target);
+        self.reply_entry(&view, made, reply);
     }
 
     fn rename(
@@ -248,11 +231,8 @@ impl Filesystem for Adapter {
             exotic: flags.bits() & !RenameFlags::RENAME_NOREPLACE.bits() != 0,
         };
         let (from, to) = (ino(parent), ino(newparent));
-        let who = caller::with_group(req);
-        reply_empty(
-            self.view().rename(from, name, to, newname, mode, who),
-            reply,
-        );
+        let (view, caller) = (self.view(req), caller::with_group(req));
+        reply_empty(view.rename(from, name, to, newname, mode, caller), reply);
     }
 
     fn link(
@@ -263,16 +243,14 @@ impl Filesystem for Adapter {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let who = caller::with_group(req);
-        self.reply_entry(self.view().link(ino(number), ino(parent), name, who), reply);
+        let (view, caller) = (self.view(req), caller::with_group(req));
+        let made = view.link(ino(number), ino(parent), name, caller);
+        self.reply_entry(&view, made, reply);
     }
 
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if self.telling.is_asking(req) {
-            return reply.opened(herald::HANDLE, FopenFlags::empty());
-        }
-        let who = caller::with_group(req);
-        reply_open(self.view().open(ino(number), access(flags), who), reply);
+        let (view, caller) = (self.view(req), caller::with_group(req));
+        reply_open(view.open(ino(number), access(flags), caller), reply);
     }
 
     fn create(
@@ -285,25 +263,14 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (view, parent) = (self.view(), ino(parent));
-        let created = match self.telling.is_asking(req) {
-            true => {
-                let there = self.telling.appeared(&view, parent, name);
-                there.map(|attr| (attr, herald::HANDLE))
-            }
-            false => {
-                let who = caller::with_group(req);
-                let access = access(OpenFlags(flags));
-                let created = view.create(parent, name, mode & !umask, access, who);
-                created.map(|(attr, id)| (attr, FileHandle(id.0)))
-            }
-        };
+        let (view, caller) = (self.view(req), caller::with_group(req));
+        let access = access(OpenFlags(flags));
+        let created = view.create(ino(parent), name, mode & !umask, access, caller);
         match created {
             Ok((attr, handle)) => {
                 view.remember(attr.ino);
-                let attr = self.attr(&attr);
-                let open = FopenFlags::empty();
-                reply.created(&TTL, &attr, Generation(0), handle, open);
+                let (attr, handle) = (self.attr(&attr), FileHandle(handle.0));
+                reply.created(&TTL, &attr, Generation(0), handle, FopenFlags::empty());
             }
             Err(error) => reply.error(errno::of(&error)),
         }
@@ -311,7 +278,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         _number: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -320,7 +287,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.view().read(handle(fh), offset, size as usize) {
+        match self.view(req).read(handle(fh), offset, size as usize) {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(errno::of(&error)),
         }
@@ -328,7 +295,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         _number: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -340,7 +307,7 @@ impl Filesystem for Adapter {
     ) {
         // Pages of a mapping come through any handle, and belong where they are.
         let in_place = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let written = self.view().write(handle(fh), offset, data, in_place);
+        let written = self.view(req).write(handle(fh), offset, data, in_place);
         let length = data.len() as u32;
         erase(data);
         match written {
@@ -357,16 +324,13 @@ impl Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        if fh == herald::HANDLE {
-            return reply.ok();
-        }
-        let who = caller::with_group(req);
-        reply_empty(self.view().flush(handle(fh), who), reply);
+        let caller = caller::with_group(req);
+        reply_empty(self.view(req).flush(handle(fh), caller), reply);
     }
 
     fn release(
         &self,
-        _req: &Request,
+        req: &Request,
         _number: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
@@ -374,34 +338,34 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.view().release(handle(fh));
+        self.view(req).release(handle(fh));
         reply.ok();
     }
 
     fn fsync(
         &self,
-        _req: &Request,
+        req: &Request,
         _number: INodeNo,
         fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        reply_empty(self.view().fsync(handle(fh)), reply);
+        reply_empty(self.view(req).fsync(handle(fh)), reply);
     }
 
-    fn opendir(&self, _req: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply_open(self.view().open_dir(ino(number)), reply);
+    fn opendir(&self, req: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply_open(self.view(req).open_dir(ino(number)), reply);
     }
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         _number: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        match self.view().read_dir(handle(fh), offset) {
+        match self.view(req).read_dir(handle(fh), offset) {
             Ok(entries) => {
                 for (next, entry) in (offset.saturating_add(1)..).zip(entries) {
                     if reply.add(
@@ -421,29 +385,29 @@ impl Filesystem for Adapter {
 
     fn releasedir(
         &self,
-        _req: &Request,
+        req: &Request,
         _number: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.view().release(handle(fh));
+        self.view(req).release(handle(fh));
         reply.ok();
     }
 
     fn fsyncdir(
         &self,
-        _req: &Request,
+        req: &Request,
         _number: INodeNo,
         fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        reply_empty(self.view().fsync(handle(fh)), reply);
+        reply_empty(self.view(req).fsync(handle(fh)), reply);
     }
 
-    fn statfs(&self, _req: &Request, _number: INodeNo, reply: ReplyStatfs) {
-        match self.view().space() {
+    fn statfs(&self, req: &Request, _number: INodeNo, reply: ReplyStatfs) {
+        match self.view(req).space() {
             Ok(space) => {
                 let (size, name_max) = (space.block_size, 255);
                 let (files, free_files) = (space.files, space.free_files);
@@ -479,20 +443,13 @@ impl Filesystem for Adapter {
         reply.error(errno::errno(Kind::Unsupported));
     }
 
-    fn getxattr(
-        &self,
-        _req: &Request,
-        number: INodeNo,
-        name: &OsStr,
-        size: u32,
-        reply: ReplyXattr,
-    ) {
-        let value = self.view().xattr(ino(number), name);
+    fn getxattr(&self, req: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let value = self.view(req).xattr(ino(number), name);
         reply_xattr(value.map(String::into_bytes), size, reply);
     }
 
-    fn listxattr(&self, _req: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = self.view().xattr_names(ino(number)).map(|names| {
+    fn listxattr(&self, req: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = self.view(req).xattr_names(ino(number)).map(|names| {
             let names = names.iter().flat_map(|name| name.bytes().chain([0]));
             names.collect()
         });
@@ -502,10 +459,10 @@ impl Filesystem for Adapter {
     fn access(&self, req: &Request, number: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         let wants = |flag| mask.contains(flag);
         let (write, execute) = (wants(AccessFlags::W_OK), wants(AccessFlags::X_OK));
-        let who = caller::plain(req);
-        reply_empty(
-            self.view().may_access(ino(number), write, execute, who),
-            reply,
-        );
+        let caller = caller::plain(req);
+        let allowed = self
+            .view(req)
+            .may_access(ino(number), write, execute, caller);
+        reply_empty(allowed, reply);
     }
 }

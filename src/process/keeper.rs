@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::close_all_but;
-use super::logind::{Heard, Logind, Occasions};
+use super::logind::{Heard, LockTriggers, Logind};
 use super::mounts::{self, Entry};
 use super::sandbox::only_thread;
 use crate::error::{Error, Kind, Result, printable};
@@ -58,7 +58,7 @@ pub struct Keeper {
 
 /// What the keeper tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Notice {
     /// The mount is out of the tree.
     Gone,
     /// The mount shall be locked.
@@ -70,12 +70,12 @@ pub enum Told {
 }
 
 impl Keeper {
-    /// Forks the keeper, which has the mount locked on these occasions. The process must have one
+    /// Forks the keeper, which has the mount locked on these triggers. The process must have one
     /// thread, and no secret.
     ///
     /// # Errors
     /// `Io` if the system has no process or descriptor left.
-    pub fn fork(occasions: Occasions) -> Result<Keeper> {
+    pub fn fork(triggers: LockTriggers) -> Result<Keeper> {
         let failed = |error: std::io::Error| Error::io("starting the keeper", error);
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
@@ -91,7 +91,7 @@ impl Keeper {
             0 => {
                 drop(ours);
                 // The daemon sees a keeper that could not begin as one that was killed.
-                exit(i32::from(run(theirs, occasions).is_err()));
+                exit(i32::from(run(theirs, triggers).is_err()));
             }
             _ => Ok(Keeper { socket: ours }),
         }
@@ -157,27 +157,27 @@ impl Keeper {
     }
 
     /// Waits for what the keeper tells.
-    pub fn listen(&self) -> Told {
+    pub fn listen(&self) -> Notice {
         let mut message = [0];
         loop {
             match rustix::net::recv(&self.socket, &mut message, RecvFlags::empty()) {
-                Ok((_, 0)) => return Told::Lost,
-                Ok(_) if message[0] == GONE => return Told::Gone,
-                Ok(_) if message[0] == LOCK => return Told::Lock,
-                Ok(_) if message[0] == DEAF => return Told::Deaf,
+                Ok((_, 0)) => return Notice::Lost,
+                Ok(_) if message[0] == GONE => return Notice::Gone,
+                Ok(_) if message[0] == LOCK => return Notice::Lock,
+                Ok(_) if message[0] == DEAF => return Notice::Deaf,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return Told::Lost,
+                Err(_) => return Notice::Lost,
             }
         }
     }
 }
 
 /// The keeper's life.
-fn run(socket: OwnedFd, occasions: Occasions) -> std::io::Result<()> {
+fn run(socket: OwnedFd, triggers: LockTriggers) -> std::io::Result<()> {
     leave_everything(&socket)?;
     let mut logind = None;
-    if occasions.any() {
-        match Logind::connect(occasions) {
+    if triggers.any() {
+        match Logind::connect(triggers) {
             Ok(connected) => logind = Some(connected),
             Err(error) => {
                 tell(&socket, &[&[FAILED], error.to_string().as_bytes()].concat());

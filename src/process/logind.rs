@@ -19,14 +19,14 @@ pub const OFFERED: bool = cfg!(feature = "logind");
 
 /// When logind shall lock a mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Occasions {
+pub struct LockTriggers {
     /// Before the machine sleeps.
     pub suspend: bool,
     /// When the screen is locked, or the session ends.
     pub screen_lock: bool,
 }
 
-impl Occasions {
+impl LockTriggers {
     /// Tells whether there are any.
     pub fn any(self) -> bool {
         self.suspend || self.screen_lock

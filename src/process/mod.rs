@@ -4,6 +4,7 @@
 
 pub mod account;
 mod calls;
+pub mod ending;
 pub mod keeper;
 pub mod logind;
 pub mod memory;

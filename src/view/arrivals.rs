@@ -29,7 +29,7 @@ impl View {
         let people = self.vault.people();
         let is_read = self.vault.is_scanned();
         let mut tree = self.tree();
-        self.begin_news(&mut tree);
+        self.begin_events(&mut tree);
         let stale = tree.drop_stale_audiences(&people);
         for folder in Folder::ALL {
             tree.unverified_dir(folder);
@@ -49,7 +49,7 @@ impl View {
         }
         self.note_made_elsewhere(&changes);
         tree.apply(changes, &people);
-        self.tell_news(&mut tree);
+        self.publish_events(&mut tree, &people);
         self.was_read.fetch_or(is_read, Ordering::Relaxed);
     }
 
@@ -80,10 +80,10 @@ impl View {
         if tree.misnamed.nodes.is_empty() || tree.misnamed.renamed > 0 {
             return;
         }
-        self.begin_news(&mut tree);
+        self.begin_events(&mut tree);
         // What gets its own name may free the one that it had.
         while tree.give_free_names(only, &people) {}
-        self.tell_news(&mut tree);
+        self.publish_events(&mut tree, &people);
     }
 
     /// As [`View::give_free_names`], unless a program freed a name a moment ago.

@@ -2,8 +2,6 @@
 
 use std::ffi::OsStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::Result;
 use crate::view::View;
 use crate::view::draft::scratch::{Hold, is_leftover};
@@ -11,7 +9,7 @@ use crate::view::draft::state::{Body, Target};
 use crate::view::tree::{FileRole, Ino};
 
 /// A file that was not saved where it belongs when the mount ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsaved {
     /// Its path in the view, or what else is in danger.
     pub path: String,
@@ -33,6 +31,7 @@ impl View {
     ///
     /// What needs the store comes last: its disk may not answer.
     pub fn close(&self) -> Vec<Unsaved> {
+        self.announce_lock();
         self.vault.stop_copying();
         let mut open: Vec<_> = {
             let tree = self.tree();

@@ -13,11 +13,11 @@ mod background;
 mod close;
 mod draft;
 mod error_log;
+mod events;
 mod facts;
 mod handles;
 mod history;
 mod looking;
-mod news;
 mod ops;
 mod paths;
 mod reader;
@@ -29,14 +29,14 @@ mod tree;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use background::Background;
 pub use close::Unsaved;
+pub use events::{Event, EventFile, Received, Subscription};
 pub use facts::{Correspondent, Facts, Readers};
 pub use history::list::{OldNote, OldState, OldVersion};
 pub use history::restore::Restored;
-pub use news::{Event, News, Watcher};
 pub use ops::attr::SetAttr;
 pub use ops::open::Access;
 pub use ops::rename::RenameMode;
@@ -44,6 +44,7 @@ pub use paths::{Listed, OpenPath, Paths, Saved};
 pub use reader::Reader;
 pub use special::status::{ContactStatus, InService, Status, Surroundings};
 pub use tree::Ino;
+pub use tree::changes::{ChangeKind, TreeChange};
 
 use crate::error::Result;
 use crate::ids::Timestamp;
@@ -85,8 +86,7 @@ pub struct View {
     was_read: AtomicBool,
     /// Names under which programs wrote certificates in this mount that have other ones.
     spelled_keys: Mutex<HashMap<OsString, special::keys::SpelledKey>>,
-    /// Who is told what others did.
-    watcher: OnceLock<Watcher>,
+    events: events::Events,
 }
 
 /// Who asks.
@@ -169,7 +169,7 @@ impl View {
             looks: looking::Looks::default(),
             was_read: AtomicBool::new(false),
             spelled_keys: Mutex::default(),
-            watcher: OnceLock::new(),
+            events: events::Events::new(),
         };
         view.show_changes();
         view.show_rescued();

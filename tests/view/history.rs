@@ -183,7 +183,7 @@ fn what_i_replace_is_kept_and_can_be_restored() {
     assert_eq!(scene.rig.read(MINE).unwrap(), b"second");
     assert_eq!(scene.restore(MINE, Some("4")), MINE);
     assert_eq!(scene.rig.read(MINE).unwrap(), b"first");
-    let third = scene.versions(MINE)[2].version.clone();
+    let third = scene.versions(MINE)[2].version.to_string();
     assert_eq!(scene.restore(MINE, Some(&third[..8])), MINE);
     assert_eq!(scene.rig.read(MINE).unwrap(), b"third");
     assert_eq!(scene.rig.list("notes/me").unwrap(), ["plan.md"]);

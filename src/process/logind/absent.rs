@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Heard, Occasions};
+use super::{Heard, LockTriggers};
 use crate::error::{Error, Kind, Result};
 
 /// A connection to logind, of which there is none.
@@ -13,7 +13,7 @@ impl Logind {
     ///
     /// # Errors
     /// `Unsupported`, always.
-    pub fn connect(_: Occasions) -> Result<Logind> {
+    pub fn connect(_: LockTriggers) -> Result<Logind> {
         Err(Error::new(Kind::Unsupported, "built without logind"))
     }
 

@@ -12,7 +12,7 @@ use zbus::Message;
 use zbus::blocking::{Connection, Proxy, connection};
 use zbus::zvariant::{self, OwnedObjectPath, Value};
 
-use super::{Heard, Occasions};
+use super::{Heard, LockTriggers};
 use crate::error::{Error, Kind, Result};
 
 /// logind's name on the bus.
@@ -40,17 +40,17 @@ impl Logind {
     ///
     /// # Errors
     /// `Io` if there is no bus, no logind on it, or no session whose screen can be locked.
-    pub fn connect(occasions: Occasions) -> Result<Logind> {
+    pub fn connect(triggers: LockTriggers) -> Result<Logind> {
         // A bus that accepts, and says nothing, must not keep anybody waiting.
         let (done, connected) = mpsc::channel();
-        std::thread::spawn(move || done.send(Self::try_connect(occasions)));
+        std::thread::spawn(move || done.send(Self::try_connect(triggers)));
         match connected.recv_timeout(PATIENCE) {
             Ok(connected) => connected.map_err(|error| Error::new(Kind::Io, error.to_string())),
             Err(_) => Err(Error::new(Kind::Io, "it does not answer")),
         }
     }
 
-    fn try_connect(occasions: Occasions) -> zbus::Result<Logind> {
+    fn try_connect(triggers: LockTriggers) -> zbus::Result<Logind> {
         let bus = connection::Builder::system()?.method_timeout(PATIENCE);
         let bus = bus.build()?;
         let (heard, told) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -59,11 +59,11 @@ impl Logind {
             bus: bus.clone(),
             told: Arc::new(told),
         };
-        if occasions.screen_lock {
+        if triggers.screen_lock {
             listener.hear_screen(session(&bus)?)?;
         }
         let mut brake = None;
-        if occasions.suspend {
+        if triggers.suspend {
             // Before the brake is there, so that it is let go of whenever that is waited for.
             listener.hear_sleep()?;
             brake = Some(inhibit(&bus)?);

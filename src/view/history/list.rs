@@ -7,18 +7,16 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobName, Folder, VersionId};
-use crate::vault::{DocKey, Head, PastVersion, People, Version};
+use crate::ids::{BlobName, Folder, Timestamp, VersionId};
+use crate::vault::{DocKey, Head, PastVersion, People, Version, Vouched};
 use crate::view::View;
 use crate::view::tree::audiences::{UNVERIFIED, canonical_name, resolve};
-use crate::view::tree::names::{is_safe, safe_path, utc};
+use crate::view::tree::names::{is_safe, safe_path};
 use crate::view::tree::{Ino, Tree};
 
 /// A note with its versions, newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OldNote {
     /// Where it is in the view, or was last.
     pub path: String,
@@ -29,33 +27,30 @@ pub struct OldNote {
 }
 
 /// A version of a note.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OldVersion {
     /// By which it can be restored, counted over all notes that had the path that was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<usize>,
-    /// The blob's name, of which the first 8 digits do, too.
-    pub version: String,
+    /// The blob's name.
+    pub version: BlobName,
     /// Where it was in the view.
     pub path: String,
-    /// When it was signed, as in RFC 3339, in UTC.
-    pub signed: String,
+    /// When it was signed.
+    pub signed: Timestamp,
     /// Who signed it.
     pub by: String,
-    /// Whether that is proven, as in the attribute `user.dds.signature`.
-    pub signature: String,
+    /// Whether that is proven.
+    pub signature: Vouched,
     /// Bytes of content.
     pub size: u64,
     /// What became of it.
     pub state: OldState,
     /// When it went from the store, or when that was noticed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub went: Option<String>,
+    pub went: Option<Timestamp>,
 }
 
 /// What became of a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldState {
     /// It is shown.
     Current,
@@ -275,14 +270,14 @@ impl View {
             };
             OldVersion {
                 number: numbered.then_some(number),
-                version: version.blob.to_string(),
+                version: version.blob,
                 path: one.path.clone(),
-                signed: rfc3339(version.signed_at),
+                signed: version.signed_at,
                 by: signer.map_or_else(|| "nobody".to_owned(), |key| people.name(key)),
-                signature: version.vouched.name().to_owned(),
+                signature: version.vouched,
                 size: version.size,
                 state,
-                went: one.past.as_ref().map(|past| rfc3339(past.departed)),
+                went: one.past.as_ref().map(|past| past.departed),
             }
         };
         let notes = found.iter().map(|document| OldNote {
@@ -405,10 +400,6 @@ pub(in crate::view) fn own_path(version: &Version) -> String {
             parts => parts.join("/"),
         },
     }
-}
-
-fn rfc3339(time: crate::ids::Timestamp) -> String {
-    utc(time, "%Y-%m-%dT%H:%M:%SZ")
 }
 
 pub(in crate::view) fn unknown(path: &str) -> Error {

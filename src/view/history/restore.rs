@@ -5,22 +5,20 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Kind, Result};
-use crate::ids::BlobKind;
+use crate::ids::{BlobKind, BlobName};
 use crate::plaintext::Plaintext;
 use crate::vault::{Audience, Publication, Version};
 use crate::view::history::list::{NoteHistory, NoteVersion, old_path, own_path, unknown};
 use crate::view::{View, lock};
 
 /// What restoring did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Where it is shown.
     pub path: String,
     /// The version that was restored.
-    pub version: String,
+    pub version: BlobName,
     /// `false` if the note is just so already, and nothing was published.
     pub changed: bool,
 }
@@ -81,7 +79,7 @@ impl View {
         let target = target_of(found, document, version);
         let done = |path: String, changed| Restored {
             path,
-            version: version.blob.to_string(),
+            version: version.blob,
             changed,
         };
         if let Some((ino, head)) = &target.shown {

@@ -5,17 +5,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
 
 use crate::error::printable;
 use crate::ids::{Fingerprint, Timestamp};
 use crate::view::View;
 use crate::view::special::local_time::local;
-use crate::view::tree::names::utc;
 use crate::view::tree::{FileRole, Ino, Tree};
 
 /// What the status tells of the process that serves the view. The view only passes it on.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// Where the view is mounted, if it is.
     pub mountpoint: String,
@@ -27,24 +25,20 @@ pub struct Surroundings {
     pub locked_memory: Vec<String>,
 }
 
-/// How things stand. As JSON it is a stable interface, described in `dds(1)`; as text it is
-/// `.dds/status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// How things stand. As text it is `.dds/status`.
+#[derive(Clone, Debug)]
 pub struct Status {
     /// Version of the program that serves the view.
     pub version: String,
     /// Where it is, and how it is confined.
-    #[serde(flatten)]
     pub surroundings: Surroundings,
     /// My fingerprint.
-    pub identity: String,
-    /// When the view was made, as in RFC 3339, in UTC.
-    pub mounted_since: String,
+    pub identity: Fingerprint,
+    /// When the view was made.
+    pub mounted_since: Timestamp,
     /// The store is still being read for the first time.
-    #[serde(default)]
     pub reading: bool,
     /// Number of files in the store that were not opened yet: they are not shown yet.
-    #[serde(default)]
     pub unopened: usize,
     /// Everybody whose certificate is pinned.
     pub contacts: Vec<ContactStatus>,
@@ -57,17 +51,16 @@ pub struct Status {
     /// What people should look at.
     pub problems: Vec<String>,
     /// The last lines of `.dds/errors`, the newest last.
-    #[serde(default)]
     pub errors: Vec<String>,
 }
 
 /// A contact, as far as the status tells it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct ContactStatus {
     /// Name of their directories.
     pub name: String,
-    /// Of their certificate.
-    pub fingerprint: String,
+    /// Fingerprint of their certificate.
+    pub fingerprint: Fingerprint,
     /// `verified`, `not verified`, `in dispute`, `revoked`, `expired` or `unusable`.
     pub state: String,
 }
@@ -78,18 +71,17 @@ impl View {
         let people = self.vault.people();
         let contacts = people.contacts().map(|contact| ContactStatus {
             name: contact.name.to_string(),
-            fingerprint: contact.fingerprint.to_string(),
+            fingerprint: contact.fingerprint.clone(),
             state: self.vault.standing(contact).to_owned(),
         });
         let contacts = contacts.collect();
-        let mut problems = self.vault.notices();
-        problems.extend(self.conflicts());
         let mut surroundings = self.options.surroundings.clone();
         let unlocked = crate::plaintext::in_ram().unlocked >> 10;
         if unlocked > 0 {
             let beyond = format!("but not {unlocked} KiB of contents beyond the limit");
             surroundings.locked_memory.push(beyond);
         }
+        let problems = self.problems();
         let tree = self.tree();
         let paths = |wanted: fn(&crate::view::tree::FileNode) -> bool| {
             let found = tree.files().filter(|(_, file)| wanted(file));
@@ -97,12 +89,11 @@ impl View {
             paths.sort();
             paths
         };
-        problems.extend(self.file_problems(&tree));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             surroundings,
-            identity: people.me().to_string(),
-            mounted_since: utc(self.started, "%Y-%m-%dT%H:%M:%SZ"),
+            identity: people.me().clone(),
+            mounted_since: self.started,
             reading: !self.vault.is_scanned(),
             unopened: self.vault.unopened(),
             contacts,
@@ -115,6 +106,14 @@ impl View {
             problems,
             errors: self.errors.last(LAST_ERRORS),
         }
+    }
+
+    /// Lists sentences about everything that people should look at.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.vault.notices();
+        problems.extend(self.conflicts());
+        problems.extend(self.file_problems(&self.tree()));
+        problems
     }
 
     /// Sentences about files that cannot be opened, as long as they are there.
@@ -254,15 +253,15 @@ impl fmt::Display for Status {
         writeln!(f, "dds-mount {}", printable(&self.version))?;
         writeln!(f, "mountpoint: {}", printable(&around.mountpoint))?;
         writeln!(f, "store: {}", printable(&around.store))?;
-        writeln!(f, "identity: {}", grouped(&self.identity))?;
-        writeln!(f, "mounted: {}", local_of(&self.mounted_since))?;
+        writeln!(f, "identity: {}", self.identity.in_groups())?;
+        writeln!(f, "mounted: {}", local(self.mounted_since))?;
         writeln!(f, "sandbox: {}", list(&around.sandbox))?;
         writeln!(f, "locked memory: {}", list(&around.locked_memory))?;
         if self.reading || self.unopened > 0 {
             writeln!(f, "files not opened yet: {}", self.unopened)?;
         }
         for contact in &self.contacts {
-            let (name, fingerprint) = (printable(&contact.name), grouped(&contact.fingerprint));
+            let (name, fingerprint) = (printable(&contact.name), contact.fingerprint.in_groups());
             writeln!(
                 f,
                 "contact: {name} {fingerprint} ({})",
@@ -289,19 +288,6 @@ impl fmt::Display for Status {
         }
         Ok(())
     }
-}
-
-/// A fingerprint as people compare it.
-fn grouped(fingerprint: &str) -> String {
-    let parsed = fingerprint.parse::<Fingerprint>();
-    parsed.map_or_else(|_| printable(fingerprint), |parsed| parsed.in_groups())
-}
-
-/// A time of RFC 3339 as people here read it.
-fn local_of(time: &str) -> String {
-    let parsed = chrono::DateTime::parse_from_rfc3339(time).ok();
-    let parsed = parsed.and_then(|time| Timestamp::new(time.timestamp(), 0).ok());
-    parsed.map_or_else(|| printable(time), local)
 }
 
 fn list(words: &[String]) -> String {

@@ -8,8 +8,8 @@ use std::ffi::OsStr;
 
 use crate::ids::{BlobKind, Folder, VersionId};
 use crate::vault::{Audience, DocKey, Document, Head, People, Placement, Version};
-use crate::view::news::Event;
 use crate::view::tree::audiences::{UNVERIFIED, canonical_name};
+use crate::view::tree::changes::ChangeKind;
 use crate::view::tree::names::{PATH_LIMIT, conflict_remark, safe, safe_path, with_remark};
 use crate::view::tree::{DirNode, FileNode, FileRole, Ino, NodeData, Role, Shown, Tree};
 
@@ -220,7 +220,7 @@ impl Tree {
             let changed = shown.head.as_ref().map(looks) != Some(looks(&head));
             shown.head = Some(head);
             if changed {
-                self.note_news(Event::Changed, ino);
+                self.record(ChangeKind::Changed, ino);
             }
         } else if let Some(dir) = self.dir_mut(ino) {
             let mut markers = dir.markers.iter_mut();

@@ -5,6 +5,7 @@
 
 pub(in crate::view) mod alike;
 pub(in crate::view) mod audiences;
+pub(in crate::view) mod changes;
 pub(in crate::view) mod free_names;
 pub(in crate::view) mod layout;
 pub(in crate::view) mod names;
@@ -17,9 +18,8 @@ use crate::ids::{BlobName, Folder, Timestamp, VersionId};
 use crate::store::FileName;
 use crate::vault::{Audience, DocKey, Head};
 use crate::view::draft::state::{OpenFile, Stat};
-use crate::view::kind_of;
-use crate::view::news::{Event, News};
 use crate::view::tree::alike::Alike;
+use crate::view::tree::changes::{ChangeKind, TreeChange};
 use crate::view::tree::free_names::Misnamed;
 
 /// Number of an inode. Never used twice in a mount.
@@ -157,8 +157,8 @@ pub(in crate::view) struct Tree {
     pub(in crate::view) by_document: HashMap<DocKey, Vec<Ino>>,
     /// Aliases that were looked up; they are in no listing.
     aliases: HashMap<(Ino, OsString), Ino>,
-    /// What others did, while it is taken in.
-    news: Option<Vec<News>>,
+    /// Changes that others made, while they are taken in.
+    recorded: Option<Vec<TreeChange>>,
     pub(in crate::view) misnamed: Misnamed,
 }
 
@@ -220,7 +220,7 @@ impl Tree {
             next: 2,
             by_document: HashMap::new(),
             aliases: HashMap::new(),
-            news: None,
+            recorded: None,
             misnamed: Misnamed::default(),
         }
     }
@@ -318,34 +318,8 @@ impl Tree {
             debug_assert!(old.is_none(), "no file ever hides another");
             dir.mtime = Timestamp::now();
         }
-        self.note_news(Event::Appeared, ino);
+        self.record(ChangeKind::Appeared, ino);
         ino
-    }
-
-    /// From now on what happens is others' doing.
-    pub(in crate::view) fn begin_news(&mut self) {
-        self.news = Some(Vec::new());
-    }
-
-    /// Ends what [`Tree::begin_news`] began, and returns what happened.
-    pub(in crate::view) fn take_news(&mut self) -> Vec<News> {
-        self.news.take().unwrap_or_default()
-    }
-
-    /// Notes what happened to a node, if others did it.
-    pub(in crate::view) fn note_news(&mut self, what: Event, ino: Ino) {
-        let (Some(_), Some(node)) = (&self.news, self.nodes.get(&ino)) else {
-            return;
-        };
-        let news = News {
-            what,
-            parent: node.parent,
-            directory: self.path(node.parent).into(),
-            name: node.name.clone(),
-            ino,
-            kind: kind_of(&node.data),
-        };
-        self.news.get_or_insert_default().push(news);
     }
 
     pub(in crate::view) fn attach_file(
@@ -406,7 +380,7 @@ impl Tree {
         if !self.is_attached(ino) {
             return;
         }
-        self.note_news(Event::Gone, ino);
+        self.record(ChangeKind::Gone, ino);
         let Some(node) = self.nodes.get_mut(&ino) else {
             return;
         };

@@ -1,26 +1,19 @@
-//! `--idle`: locking a mount that nobody uses.
+//! Locking a view that nobody uses.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::fuse::Locker;
+use crate::process::ending::Locker;
 use crate::view::View;
 
-/// How often it is looked at the least: the clock of sleeping stands still while the machine
-/// sleeps, the one of use does not.
+/// Longest time between two looks: the clock of sleeping stands still while the machine sleeps, the
+/// one of use does not.
 const ROUND: Duration = Duration::from_secs(20);
 
-/// Parses a time in minutes, such as `15` or `0.5`.
-pub(super) fn minutes(text: &str) -> Result<Duration, String> {
-    let wrong = || "a number of minutes, such as 15 or 0.5".to_owned();
-    let minutes: f64 = text.parse().map_err(|_| wrong())?;
-    if !(minutes > 0.0 && minutes.is_finite()) {
-        return Err(wrong());
-    }
-    Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| wrong())
-}
-
-/// Locks when the view was not used for that time.
+/// Starts a thread that locks when the view was not used for that time.
+///
+/// # Errors
+/// The system has no thread left.
 pub(super) fn lock_after(idle: Duration, view: &Arc<View>, locker: Locker) -> std::io::Result<()> {
     let view: Weak<View> = Arc::downgrade(view);
     let thread = std::thread::Builder::new().name("idle".to_owned());
