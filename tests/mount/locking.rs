@@ -442,7 +442,8 @@ impl HangingDisk {
         server.arg(&cipher).arg(&at).stderr(Stdio::null());
         let server = Running(server.spawn().unwrap());
         wait_for("the disk", || {
-            let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let table = fs::read("/proc/self/mountinfo").unwrap();
+            let table = String::from_utf8_lossy(&table);
             table.contains(at.to_str().unwrap())
         });
         Some(HangingDisk { server, at })
