@@ -99,7 +99,7 @@ const PARTS_OF_THE_VAULT: [&str; 23] = [
     "learn",
     "changes",
     "known",
-    "told",
+    "reports",
     "history::keep",
     "history::facts",
     "durability",

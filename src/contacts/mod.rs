@@ -25,7 +25,7 @@ pub use names::{ContactName, first_name, is_address};
 pub use notice::Notice;
 use pinning::Book;
 use pins::Pins;
-pub use succession::{Said, Standing};
+pub use succession::{Standing, Statement};
 
 /// Pins that are made on first sight, in all; more need an explicit act.
 pub const FIRST_SIGHT_LIMIT: usize = 64;
@@ -218,7 +218,7 @@ impl Contacts {
     /// As [`Contacts::load`]; any error of the disk.
     pub fn follow(
         &mut self,
-        said: &[Said],
+        said: &[Statement],
         standing: impl Fn(&Fingerprint) -> Standing,
         my_addresses: &[String],
         trust: Trust,

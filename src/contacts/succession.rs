@@ -12,7 +12,7 @@ use crate::ids::Fingerprint;
 /// A statement of one contact's certificate in the certificate of another contact; its signature is
 /// checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct Statement {
     /// The certificate that holds the statement.
     pub of: Fingerprint,
     /// The certificate that made the statement.
@@ -39,7 +39,11 @@ pub enum Standing {
 
 impl Book {
     /// Freezes successors whose certification is worth nothing any more.
-    pub(super) fn take_back(&mut self, said: &[Said], standing: impl Fn(&Fingerprint) -> Standing) {
+    pub(super) fn take_back(
+        &mut self,
+        said: &[Statement],
+        standing: impl Fn(&Fingerprint) -> Standing,
+    ) {
         let mut withdrawn = Vec::new();
         for contact in self.contacts.values().filter(|one| !one.verified) {
             let taken_back = said.iter().find(|one| {
@@ -72,7 +76,7 @@ impl Book {
     /// Unfreezes contacts that the pins with their addresses certify.
     pub(super) fn accept(
         &mut self,
-        said: &[Said],
+        said: &[Statement],
         standing: impl Fn(&Fingerprint) -> Standing,
         my_addresses: &[String],
     ) {
@@ -160,7 +164,7 @@ impl Book {
 
     /// Tells whether the author of a statement is pinned, for somebody else, with the address of the
     /// statement.
-    fn may_say(&self, said: &Said, of: &Contact) -> bool {
+    fn may_say(&self, said: &Statement, of: &Contact) -> bool {
         let mut holders = self.contacts.values().filter(|one| one.name != of.name);
         let claimed = |one: &Contact| {
             let mut addresses = one.addresses.iter();

@@ -20,7 +20,7 @@
 //!
 //! Locks, in the order in which they are taken: `refreshing`, `contacts`, durability's `flushing`,
 //! `known`. All others are leaves: durability's `pending`, the queue of `scan::openings`, the caches
-//! of `learn` and `history::facts`, and `told`. `known` and the leaves are never held during
+//! of `learn` and `history::facts`, and `reports`. `known` and the leaves are never held during
 //! cryptography or disk I/O. Files are opened with none of them held, by threads of their own where
 //! there are any (see `scan::openings`).
 
@@ -40,11 +40,11 @@ mod locks;
 mod notices;
 mod publish;
 mod removals;
+mod reports;
 mod rescue;
 mod scan;
 mod software;
 mod state_key;
-mod told;
 mod wakeup;
 mod worker;
 
@@ -68,7 +68,7 @@ pub use worker::Worker;
 use crate::contacts::{Contacts, Trust};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, DocId, Fingerprint, Folder, VersionId};
-use crate::openpgp::{Identity, Limits};
+use crate::openpgp::{Identity, Limits, Role};
 use crate::plaintext::{Plaintext, SpillArea};
 pub use crate::state::Limits as HistoryLimits;
 use crate::state::State;
@@ -81,8 +81,8 @@ use crate::vault::known::store_file::StoreFile;
 use crate::vault::known::{Known, slot_of};
 use crate::vault::learn::{Learner, unreadable};
 use crate::vault::locks::lock;
+use crate::vault::reports::{Lasting, Reports};
 use crate::vault::scan::progress::Progress;
-use crate::vault::told::{Lasting, Told};
 
 /// How a vault behaves; see `dds-mount(1)` for the configuration that sets it.
 #[derive(Clone, Debug)]
@@ -126,14 +126,14 @@ pub struct Vault {
     store: Arc<dyn Store>,
     /// The memory outside the store.
     memory: Arc<State>,
-    /// The first one signs; all of them decrypt.
+    /// The first one signs, and there is one; all of them decrypt.
     identities: Arc<[Identity]>,
     options: Options,
     learner: Learner,
     replacements: Arc<PendingReplacements>,
     found: FoundFacts,
     progress: Progress,
-    told: Told,
+    reports: Reports,
     contacts: Mutex<Contacts>,
     refreshing: Mutex<KeyFolder>,
     /// Counts refreshes by their beginnings: a caller that waited for a later one need not scan.
@@ -142,7 +142,7 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// Opens a store with unlocked identities, the first of which signs, and reads all of it.
+    /// Opens a store with unlocked identities, the first signer of which signs, and reads all of it.
     ///
     /// # Errors
     /// Those of [`Vault::new`] and of the first [`Vault::refresh`].
@@ -158,11 +158,11 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Opens a store with unlocked identities, the first of which signs. Nothing that others put
+    /// Opens a store with unlocked identities, the first signer of which signs. Nothing that others put
     /// there is read yet: only the pins tell the people whom I know.
     ///
     /// # Errors
-    /// `NoKey` without an identity; `BadConfig` if a group has a contact's name; any error of saving
+    /// `NoKey` without an identity that signs; `BadConfig` if a group has a contact's name; any error of saving
     /// pins.
     pub fn new(
         store: Arc<dyn Store>,
@@ -171,7 +171,9 @@ impl Vault {
         contacts: Contacts,
         options: Options,
     ) -> Result<Vault> {
-        if identities.is_empty() {
+        let mut identities = identities;
+        identities.sort_by_key(|one| one.role() != Role::Signer);
+        if identities.first().map(Identity::role) != Some(Role::Signer) {
             return Err(Error::new(Kind::NoKey, "no secret key"));
         }
         let mine = called(&identities);
@@ -189,7 +191,7 @@ impl Vault {
             replacements: Arc::new(replacements),
             found: FoundFacts::default(),
             progress: Progress::default(),
-            told: Told::default(),
+            reports: Reports::default(),
             contacts: Mutex::new(contacts),
             refreshing: Mutex::default(),
             begun: AtomicU64::new(0),
@@ -201,11 +203,11 @@ impl Vault {
         };
         if let Err(error) = vault.memory.history().set_limits(vault.options.history) {
             let sentence = error.context("the history of notes").to_string();
-            vault.told.tell(sentence, Lasting::Mount);
+            vault.reports.report(sentence, Lasting::Mount);
         }
         if let Err(error) = vault.complete_intents() {
             // The next start tries again; everything in the store can be read until then.
-            vault.told.tell(error.to_string(), Lasting::Mount);
+            vault.reports.report(error.to_string(), Lasting::Mount);
         }
         vault.refresh_keys(&mut lock(&vault.refreshing), None)?;
         let people = vault.people();
@@ -307,7 +309,7 @@ impl Vault {
 
     /// Returns the key of a document of mine.
     pub fn doc_key(&self, kind: BlobKind, audience: &Audience, doc: DocId) -> DocKey {
-        let me = self.identities[0].fingerprint();
+        let me = self.signer().fingerprint();
         DocKey::Placed {
             kind,
             audience: audience.clone(),
@@ -369,7 +371,7 @@ impl Vault {
 
     /// The limits of the key that I write with, a sentence each.
     pub fn shortcomings(&self) -> Vec<String> {
-        self.identities[0].shortcomings().to_vec()
+        self.signer().shortcomings().to_vec()
     }
 
     /// Forgets everything that was opened; all that was published is durable if this returns `Ok`.
@@ -403,7 +405,46 @@ impl Vault {
         self.store.space()
     }
 
+    /// The identity that I write as.
+    fn signer(&self) -> &Identity {
+        &self.identities[0]
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         lock(&self.known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openpgp::{Profile, generate};
+    use crate::store::MemoryStore;
+
+    fn opened(identities: Vec<Identity>) -> Result<Vault> {
+        let store = Arc::new(MemoryStore::new());
+        let contacts = Contacts::in_memory();
+        let options = Options::default();
+        Vault::open(store, State::in_memory(), identities, contacts, options)
+    }
+
+    #[test]
+    fn the_signer_signs_wherever_it_stands_and_a_former_identity_never() {
+        let identity = |user_id: &str| {
+            let made = generate(user_id, None, Profile::Compatible).unwrap();
+            Identity::unlock(&made.secret, None).unwrap()
+        };
+        let signer = identity("Me <me@example.org>");
+        let former = identity("Me, once <old@example.org>").into_former();
+        let [mine, old] = [signer.fingerprint(), former.fingerprint()];
+        let vault = opened(vec![former, signer]).unwrap();
+        assert_eq!(vault.my_fingerprints(), [mine.clone(), old.clone()]);
+        assert_eq!(*vault.people().me(), mine);
+        assert_eq!(vault.people().owner(&old), Who::Me);
+        let only_former = identity("Me, once <old@example.org>").into_former();
+        for none in [vec![only_former], Vec::new()] {
+            let refused = opened(none).map(drop).unwrap_err();
+            assert_eq!(refused.kind(), Kind::NoKey);
+        }
     }
 }

@@ -14,7 +14,7 @@ impl Vault {
         notices.extend(self.file_problems());
         notices.extend(self.replacements.notices());
         notices.extend(self.memory.notices());
-        notices.extend(self.told.sentences(&self.known()));
+        notices.extend(self.reports.sentences(&self.known()));
         notices
     }
 

@@ -18,7 +18,7 @@ use crate::vault::documents::Version;
 use crate::vault::file_clock::{a_step_later, is_younger};
 use crate::vault::known::slot_of;
 use crate::vault::known::store_file::StoreFile;
-use crate::vault::told::Lasting;
+use crate::vault::reports::Lasting;
 
 const NOT_REMEMBERED: &str = "what was replaced cannot be remembered";
 
@@ -96,7 +96,7 @@ impl Vault {
                 "blob {} has other readers: it is hidden here and stays in the store",
                 version.blob
             );
-            self.told.tell(sentence, Lasting::of(version));
+            self.reports.report(sentence, Lasting::of(version));
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Vault {
              while that is not there",
             version.blob
         );
-        self.told.tell(sentence, Lasting::of(version));
+        self.reports.report(sentence, Lasting::of(version));
     }
 
     /// Treats a version that I removed and that is there again.
@@ -177,7 +177,7 @@ impl Vault {
         match version.folder() {
             Folder::Notes => {
                 let sentence = format!("note {blob} was removed here and came back; it is shown");
-                self.told.tell(sentence, Lasting::of(version));
+                self.reports.report(sentence, Lasting::of(version));
                 Some((entry, file))
             }
             Folder::Messages if version.has_other_readers() => {
@@ -187,13 +187,13 @@ impl Vault {
                 Ok(()) => {
                     self.replacements.note_removed(entry.folder);
                     let sentence = format!("message {blob} came back and was removed again");
-                    self.told.tell(sentence, Lasting::over());
+                    self.reports.report(sentence, Lasting::over());
                     None
                 }
                 Err(error) => {
                     let sentence =
                         format!("message {blob} came back and cannot be removed: {error}");
-                    self.told.tell(sentence, Lasting::of(version));
+                    self.reports.report(sentence, Lasting::of(version));
                     Some((entry, StoreFile::hidden(file.stamp)))
                 }
             },
@@ -220,10 +220,10 @@ impl Vault {
             return;
         }
         match self.memory.note_departed(&departures) {
-            Ok(()) => self.told.no_longer(NOT_REMEMBERED),
+            Ok(()) => self.reports.withdraw(NOT_REMEMBERED),
             Err(error) => self
-                .told
-                .tell(format!("{NOT_REMEMBERED}: {error}"), Lasting::Mount),
+                .reports
+                .report(format!("{NOT_REMEMBERED}: {error}"), Lasting::Mount),
         }
         let mut known = self.known();
         for version in gone {

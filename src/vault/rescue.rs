@@ -36,7 +36,7 @@ impl Vault {
             mtime: Some(mtime),
             ..Notations::default()
         };
-        let sealed = for_me_alone(&self.identities[0], &notations, content)?;
+        let sealed = for_me_alone(self.signer(), &notations, content)?;
         self.memory
             .rescue(&mut |out| Ok(sealed.write_to(out)?.name))
             .map(drop)

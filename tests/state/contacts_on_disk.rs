@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use dds::contacts::{
-    Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice, Said, Standing, Trust,
+    Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice, Standing, Statement, Trust,
 };
 use dds::error::Kind;
 use dds::ids::Fingerprint;
@@ -97,7 +97,7 @@ fn who_certified_whom_is_kept() {
     see(&mut contacts, &[cert(1, &["bob@a.org"])]);
     see(&mut contacts, &[cert(2, &["bob@a.org"])]);
     assert!(!pins(dir).contains("certified_by ="));
-    let said = Said {
+    let said = Statement {
         of: fpr(2),
         by: fpr(1),
         address: "Bob@a.org".to_owned(),

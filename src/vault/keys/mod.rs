@@ -91,13 +91,13 @@ impl Vault {
         keep_first(&mut saved, known.map(|more| notices.extend(more)));
         if damaged.is_none() {
             match self.observe(folder, &mut contacts) {
-                Ok(found) => tell_of(found, folder, &mut notices),
+                Ok(found) => sort_notices(found, folder, &mut notices),
                 Err(error) => keep_first(&mut saved, Err(error)),
             }
             let known = self.known_copies(folder, &mut contacts, &[], true);
             keep_first(&mut saved, known.map(drop));
             let followed = self.follow_successors(folder, &mut contacts);
-            let followed = followed.map(|found| tell_of(found, folder, &mut notices));
+            let followed = followed.map(|found| sort_notices(found, folder, &mut notices));
             keep_first(&mut saved, followed);
         }
         notices.extend(folder.events.iter().cloned());
@@ -354,7 +354,7 @@ impl Vault {
 
 /// Adds notices about the present state to `notices`, and keeps notices about events until the next
 /// change.
-fn tell_of(found: Vec<Notice>, folder: &mut KeyFolder, notices: &mut Vec<String>) {
+fn sort_notices(found: Vec<Notice>, folder: &mut KeyFolder, notices: &mut Vec<String>) {
     for notice in found {
         match notice {
             // `people_notices` reports an unconfirmed contact, and `key_problems` one in dispute, as

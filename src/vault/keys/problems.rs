@@ -40,7 +40,7 @@ impl Vault {
     }
 
     fn my_key_problem(&self) -> Option<String> {
-        let me = &self.identities[0];
+        let me = self.signer();
         let key = me.fingerprint();
         let prolong = format!(
             "prolong it (`gpg --quick-set-expire {key} 2y`, and the same with '*' behind it for \

@@ -1,6 +1,6 @@
 //! New keys of contacts: the statements of pinned keys about certificates with the same address.
 
-use crate::contacts::{Contact, Contacts, Notice, Said, Standing};
+use crate::contacts::{Contact, Contacts, Notice, Standing, Statement};
 use crate::error::Result;
 use crate::ids::Fingerprint;
 use crate::openpgp::{Condition, Endorsers, Identity};
@@ -34,7 +34,7 @@ pub(in crate::vault) fn endorsers(folder: &KeyFolder, contacts: &Contacts) -> En
 }
 
 /// Checks the statements of contacts about each other, where they matter.
-fn statements(folder: &KeyFolder, contacts: &Contacts) -> Vec<Said> {
+fn statements(folder: &KeyFolder, contacts: &Contacts) -> Vec<Statement> {
     let mut said = Vec::new();
     for contact in contacts.iter().filter(|contact| !contact.verified) {
         let of = &contact.fingerprint;
@@ -58,7 +58,7 @@ fn statements(folder: &KeyFolder, contacts: &Contacts) -> Vec<Said> {
                 endorsements
                     .by(endorser, certificate)
                     .into_iter()
-                    .map(|one| Said {
+                    .map(|one| Statement {
                         of: of.clone(),
                         by: by.clone(),
                         address: one.address,

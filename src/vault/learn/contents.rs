@@ -81,3 +81,33 @@ impl Cache {
 fn size_of(content: &Plaintext) -> usize {
     usize::try_from(content.allocated()).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_are_bounded_and_the_least_recently_used_one_is_dropped() {
+        let contents = Contents::default();
+        let id = |number: usize| BlobId::of(&number.to_le_bytes());
+        let content = |bytes: usize| Arc::new(Plaintext::from(&vec![7; bytes][..]));
+        contents.put(id(0), &content(2 * LARGEST));
+        assert!(contents.get(&id(0)).is_none());
+        let size = size_of(&content(LARGEST / 2));
+        let most = ROOM / size;
+        for number in 1..=most {
+            contents.put(id(number), &content(LARGEST / 2));
+        }
+        // It is used again, so the second one is the oldest.
+        assert!(contents.get(&id(1)).is_some());
+        contents.put(id(most + 1), &content(LARGEST / 2));
+        assert!(contents.get(&id(1)).is_some());
+        assert!(contents.get(&id(2)).is_none());
+        assert!(contents.get(&id(most + 1)).is_some());
+        contents.drop_unused(Duration::from_secs(3600));
+        assert!(contents.get(&id(1)).is_some());
+        contents.drop_unused(Duration::ZERO);
+        assert!(contents.get(&id(1)).is_none());
+        assert_eq!(lock(&contents.0).bytes, 0);
+    }
+}

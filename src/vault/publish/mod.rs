@@ -31,7 +31,7 @@ impl Vault {
     /// `NoKey`, `KeyExpired`, `KeyRevoked` or `KeyRejected`, naming the member.
     pub fn check_audience(&self, audience: &Audience) -> Result<()> {
         self.recipients(audience)?;
-        self.identities[0].can_sign()
+        self.signer().can_sign()
     }
 
     /// The certificates of an audience and mine. No member is ever left out.

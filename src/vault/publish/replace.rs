@@ -106,7 +106,7 @@ impl Vault {
             signatures: vec![SignatureFacts {
                 status: SignatureStatus::Good,
                 signer: Some(people.me().clone()),
-                issuers: self.identities[0].key_ids(),
+                issuers: self.signer().key_ids(),
                 created: Some(receipt.created),
                 intended: record.intended.clone(),
                 notations,

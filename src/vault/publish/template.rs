@@ -75,7 +75,7 @@ impl Vault {
         let mut notations = template.notations.clone();
         notations.copy = reader.cloned();
         Sealed::prepare(SealRequest {
-            signer: &self.identities[0],
+            signer: self.signer(),
             co_signers: &[],
             recipients,
             intended: &template.intended,

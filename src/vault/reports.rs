@@ -1,4 +1,4 @@
-//! Sentences about events, each for as long as it is worth telling.
+//! Sentences about events, each for as long as it is worth reading.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const OVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Sentences for `.dds/status` about events, newest first.
 #[derive(Default)]
-pub(super) struct Told(Mutex<Vec<Sentence>>);
+pub(super) struct Reports(Mutex<Vec<Sentence>>);
 
 struct Sentence {
     text: String,
@@ -26,7 +26,7 @@ struct Sentence {
 
 /// How long a sentence stays.
 pub(super) enum Lasting {
-    /// Until the end of the mount, or until [`Told::no_longer`].
+    /// Until the end of the mount, or until [`Reports::withdraw`].
     Mount,
     /// A day, as nothing is left that anybody could mend.
     Day(Instant),
@@ -47,9 +47,9 @@ impl Lasting {
     }
 }
 
-impl Told {
-    /// Tells something, for as long as it lasts.
-    pub(super) fn tell(&self, text: String, lasting: Lasting) {
+impl Reports {
+    /// Reports something, for as long as it lasts.
+    pub(super) fn report(&self, text: String, lasting: Lasting) {
         let mut sentences = lock(&self.0);
         sentences.retain(|one| one.text != text);
         sentences.truncate(MOST - 1);
@@ -57,12 +57,12 @@ impl Told {
     }
 
     /// Drops the sentences that begin with these words, since the trouble is mended.
-    pub(super) fn no_longer(&self, words: &str) {
+    pub(super) fn withdraw(&self, words: &str) {
         lock(&self.0).retain(|one| !one.text.starts_with(words));
     }
 
     /// The sentences that still hold, newest first. The others are kept for a while: a sentence that
-    /// was told before its file was taken in becomes true with that.
+    /// was reported before its file was taken in becomes true with that.
     pub(super) fn sentences(&self, known: &Known) -> Vec<String> {
         let lasts = |one: &&Sentence| match &one.lasting {
             Lasting::Mount => true,
@@ -73,8 +73,9 @@ impl Told {
                 file.is_some_and(|file| version(file).is_none_or(|there| there.id == *id))
             }
         };
-        let told = lock(&self.0);
-        told.iter()
+        let sentences = lock(&self.0);
+        sentences
+            .iter()
             .filter(lasts)
             .map(|one| one.text.clone())
             .collect()
