@@ -90,20 +90,7 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
 fn when_read(view: &Arc<View>, then: impl FnOnce(Option<Vec<String>>) + Send + 'static) {
     let view = Arc::clone(view);
     let wait = move || {
-        let read = view.wait_until_read(READING);
-        let warnings = read.map(|(unopened, looked)| {
-            let mut warnings = view.vault().shortcomings();
-            warnings.extend(view.vault().broken_folders());
-            warnings.extend(looked.err().map(|error| error.to_string()));
-            if !view.vault().is_scanned() {
-                warnings.push(format!(
-                    "the store is still being read: {unopened} files are not shown yet, dds status \
-                     tells how many are left"
-                ));
-            }
-            warnings.dedup();
-            warnings
-        });
+        let warnings = view.wait_until_read(READING);
         drop(view);
         then(warnings);
     };

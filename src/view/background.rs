@@ -60,7 +60,7 @@ impl View {
         let view = Arc::clone(self);
         let historian = self
             .vault
-            .history_in_background(move || view.vault.keep_history())?;
+            .history_in_background(move || view.keep_history())?;
         let (wake, woken) = mpsc::channel();
         let tell = wake.clone();
         let watch = self.vault.watch(Box::new(move |change| {
@@ -86,6 +86,12 @@ impl View {
             _historian: historian,
             _flusher: flusher,
         })
+    }
+
+    /// Makes spares of the notes that have none, and notes which of them left the store. The
+    /// background work does so soon after each change.
+    pub fn keep_history(&self) {
+        self.vault.keep_history();
     }
 
     /// The background work itself.

@@ -142,9 +142,27 @@ impl View {
         self.vault.stop_opening();
     }
 
-    /// Waits until everything in the store was read once, or for so long. Returns how many files
-    /// are still to be read, and how the last look ended; `None` if reading ended before.
-    pub fn wait_until_read(&self, patience: Duration) -> Option<(usize, Result<()>)> {
+    /// Waits until everything in the store was read once, or for so long. Returns the sentences that
+    /// the user should know at the start; `None` if reading ended before.
+    pub fn wait_until_read(&self, patience: Duration) -> Option<Vec<String>> {
+        let looked = self.wait_for_looks(patience)?;
+        let mut warnings = self.vault.shortcomings();
+        warnings.extend(self.vault.broken_folders());
+        warnings.extend(looked.err().map(|error| error.to_string()));
+        if !self.vault.is_scanned() {
+            let unopened = self.vault.unopened();
+            warnings.push(format!(
+                "the store is still being read: {unopened} files are not shown yet, dds status \
+                 tells how many are left"
+            ));
+        }
+        warnings.dedup();
+        Some(warnings)
+    }
+
+    /// Waits until everything in the store was read once, or for so long. Returns how the last look
+    /// ended; `None` if reading ended before.
+    fn wait_for_looks(&self, patience: Duration) -> Option<Result<()>> {
         // A mount does not lock for want of use before it can be used.
         let _use = self.last_use.begin();
         let begun = Instant::now();
@@ -155,7 +173,7 @@ impl View {
             }
             let is_read = asked.finished > 0 && self.vault.is_scanned();
             if is_read || begun.elapsed() > patience {
-                return Some((self.vault.unopened(), asked.outcome()));
+                return Some(asked.outcome());
             }
             let waited = self.looks.changed.wait_timeout(asked, TICK);
             asked = waited.unwrap_or_else(PoisonError::into_inner).0;

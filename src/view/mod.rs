@@ -186,11 +186,6 @@ impl View {
         self.tree().forget(ino, times);
     }
 
-    /// The vault below.
-    pub fn vault(&self) -> &Vault {
-        &self.vault
-    }
-
     fn tree(&self) -> MutexGuard<'_, Tree> {
         lock(&self.tree)
     }

@@ -69,7 +69,7 @@ impl Scene {
     /// What the background does when something changed.
     fn look(&self) {
         self.rig.view().refresh().unwrap();
-        self.rig.view().vault().keep_history();
+        self.rig.view().keep_history();
     }
 
     fn save(&self, path: &str, bytes: &[u8]) {
@@ -765,7 +765,7 @@ fn one_spare_that_cannot_be_moved_ends_nothing() {
     fs::remove_file(&file).unwrap();
     scene.unlink(first);
     scene.rig.view().refresh().unwrap();
-    scene.rig.view().vault().keep_history();
+    scene.rig.view().keep_history();
     let problems = scene.problems();
     let listed = scene.rig.view().history(SHARED);
     let restored = scene.rig.view().restore(SHARED, None);
