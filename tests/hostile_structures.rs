@@ -7,6 +7,7 @@
 //! Each is made from a number, its seed; the numbers are 0 to 999 (`DDS_TEST_FULL=1`), or some of
 //! them. A failure names the seed.
 
+#[macro_use]
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -27,7 +28,7 @@ use pgp::parse::Parse as _;
 use pgp::serialize::stream::{Compressor, Encryptor, Message, Recipient};
 use pgp::types::{AEADAlgorithm, CompressionAlgorithm, Features, SymmetricAlgorithm};
 use sequoia_openpgp as pgp;
-use support::mount::{can_mount, wait_for};
+use support::mount::wait_for;
 use support::people::{Blob, Person};
 use support::programs::full;
 use support::rig::{Cast, Mounted, Rig as _};
@@ -451,7 +452,7 @@ fn split(certificate: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// A vault in this process, which does everything on the thread that asks.
-struct Scene {
+struct Opening {
     store: Arc<MemoryStore>,
     vault: Vault,
     me: Person,
@@ -459,8 +460,8 @@ struct Scene {
     _spill: tempfile::TempDir,
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl Opening {
+    fn new() -> Opening {
         let [me, bob] = ["Alice", "Bob"].map(Person::new);
         let store = Arc::new(MemoryStore::new());
         for (name, person) in [("one.gpg", &me), ("two.gpg", &bob)] {
@@ -482,7 +483,7 @@ impl Scene {
             contacts,
             options,
         );
-        Scene {
+        Opening {
             store,
             vault: vault.unwrap(),
             me,
@@ -526,7 +527,7 @@ impl Worst {
 /// One test, as memory is counted for the whole process.
 #[test]
 fn nothing_in_the_store_costs_more_than_a_second_or_64_mib() {
-    let scene = Scene::new();
+    let scene = Opening::new();
     let to = pgp::Cert::from_bytes(&scene.me.certificate().to_bytes()).unwrap();
     let bob = scene.bob.certificate().to_bytes();
     let issuer = scene.bob.fingerprint();
@@ -580,9 +581,7 @@ const OTHERS: [&str; 3] = ["notes/me/kept.txt", "messages/bob", "messages/nobody
 
 #[test]
 fn nothing_that_arrives_delays_a_look_at_something_else() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let mut rig = Mounted::new(&cast, "");
     let to = pgp::Cert::from_bytes(&cast.me.certificate().to_bytes()).unwrap();

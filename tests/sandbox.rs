@@ -3,6 +3,7 @@
 //! Nobody can run code in the daemon, so what is forbidden is tried in a forked child of this
 //! process that is confined in the same way.
 
+#[macro_use]
 mod support;
 
 use std::collections::BTreeMap;
@@ -15,9 +16,7 @@ use std::process::Command;
 
 use dds::process::sandbox::{self, Places};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-use support::mount::{
-    Home, Mount, can_mount, daemon_of, is_mounted, process_of, skipped, unmount, wait_for,
-};
+use support::mount::{Home, Mount, daemon_of, is_mounted, process_of, skipped, unmount, wait_for};
 
 /// Larger than what a content may take in RAM.
 const LARGE: usize = 80 << 20;
@@ -91,7 +90,8 @@ fn assert_told(status: &str) {
 
 #[test]
 fn every_thread_is_confined_and_the_status_says_so() {
-    if !can_mount() || !has_landlock() {
+    needs!(mount);
+    if !has_landlock() {
         return;
     }
     let home = prepared();
@@ -115,7 +115,8 @@ fn every_thread_is_confined_and_the_status_says_so() {
 
 #[test]
 fn everything_works_inside() {
-    if !can_mount() || !has_landlock() {
+    needs!(mount);
+    if !has_landlock() {
         return;
     }
     let home = prepared();
@@ -160,7 +161,8 @@ fn everything_works_inside() {
 
 #[test]
 fn a_confined_daemon_that_is_killed_leaves_no_mount() {
-    if !can_mount() || !has_landlock() {
+    needs!(mount);
+    if !has_landlock() {
         return;
     }
     let home = prepared();
@@ -198,7 +200,8 @@ const SESSION: &str = r#"
 
 #[test]
 fn an_ordinary_user_s_daemon_is_confined() {
-    if !can_mount() || !has_landlock() {
+    needs!(mount);
+    if !has_landlock() {
         return;
     }
     if !rustix::process::geteuid().is_root() {
@@ -248,7 +251,8 @@ fn without(command: &mut Command, call: i64) {
 
 #[test]
 fn where_the_kernel_lacks_a_layer_it_mounts_and_says_so_or_insists() {
-    if !can_mount() || !has_landlock() {
+    needs!(mount);
+    if !has_landlock() {
         return;
     }
     if !rustix::process::geteuid().is_root() {
@@ -296,9 +300,7 @@ fn where_the_kernel_lacks_a_layer_it_mounts_and_says_so_or_insists() {
 
 #[test]
 fn root_does_not_mount_where_the_kernel_cannot_confine_it_to_its_files() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     if !rustix::process::geteuid().is_root() {
         skipped("root without landlock: needs root");
         return;

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::mount::{
-    Home, PATIENCE, Standing, can_mount, daemon_of, is_mounted, process_of, skipped, wait_for,
+    Home, PATIENCE, Standing, daemon_of, is_mounted, process_of, skipped, wait_for,
 };
 use dds::ids::{BlobKind, Folder};
 use serde_json::Value;
@@ -129,9 +129,7 @@ fn assert_refused(ended: &Ended, sentence: &str) {
 
 #[test]
 fn status_tells_how_things_stand() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &[]);
     let text = desk.dds(&["status"]);
@@ -191,9 +189,7 @@ impl Desk {
 
 #[test]
 fn status_tells_what_is_wrong_as_long_as_it_is() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let store = desk.path("documents-btsync");
     let (bob, carol) = (Person::new("Bob"), Person::new("Carol"));
@@ -287,8 +283,9 @@ fn status_tells_what_is_wrong_as_long_as_it_is() {
 
 #[test]
 fn times_are_those_of_the_place_and_fingerprints_in_groups() {
-    if !can_mount() || !Path::new("/usr/share/zoneinfo/Asia/Kolkata").exists() {
-        return;
+    needs!(mount);
+    if !Path::new("/usr/share/zoneinfo/Asia/Kolkata").exists() {
+        return skipped("times of another place: there is no tzdata");
     }
     let desk = Desk::new();
     let zone = |program: &str| {
@@ -322,9 +319,7 @@ fn times_are_those_of_the_place_and_fingerprints_in_groups() {
 
 #[test]
 fn status_never_answers_for_a_mount_that_is_gone() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &[]);
     // Taken out of the tree while a file is open: the daemon has still to end.
@@ -341,9 +336,7 @@ fn status_never_answers_for_a_mount_that_is_gone() {
 
 #[test]
 fn lock_ends_mount_and_processes() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &[]);
     std::fs::write(mountpoint.join("notes/me/a.txt"), "a").unwrap();
@@ -373,9 +366,7 @@ fn lock_ends_mount_and_processes() {
 
 #[test]
 fn lock_works_while_files_are_open_and_rescues_what_is_being_written() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &[]);
     let mut draft = File::create(mountpoint.join("notes/me/draft.txt")).unwrap();
@@ -412,9 +403,7 @@ fn lock_works_while_files_are_open_and_rescues_what_is_being_written() {
 
 #[test]
 fn one_of_two_mounts_is_found_by_mountpoint_by_store_and_by_configuration() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     std::fs::create_dir(desk.path("run")).unwrap();
     let second = desk.path("second");
@@ -471,9 +460,7 @@ fn one_of_two_mounts_is_found_by_mountpoint_by_store_and_by_configuration() {
 
 #[test]
 fn the_socket_of_a_killed_daemon_is_replaced() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &[]);
     let daemon = daemon_of(&mountpoint);
@@ -490,9 +477,7 @@ fn the_socket_of_a_killed_daemon_is_replaced() {
 
 #[test]
 fn a_socket_may_be_deep_below() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let deep = desk.path(&"long/".repeat(40));
     std::fs::create_dir_all(&deep).unwrap();
@@ -523,9 +508,7 @@ fn answer(socket: &Path, said: &[u8]) -> String {
 
 #[test]
 fn nonsense_silence_and_strangers_do_no_harm() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &[]);
     let socket = desk.socket();
@@ -603,9 +586,7 @@ const IDLE: (&str, Duration) = ("0.025", Duration::from_millis(1500));
 
 #[test]
 fn an_idle_mount_locks_though_a_file_is_open() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &["--idle", IDLE.0]);
     std::fs::write(mountpoint.join("notes/me/a.txt"), "a").unwrap();
@@ -622,9 +603,7 @@ fn an_idle_mount_locks_though_a_file_is_open() {
 
 #[test]
 fn a_mount_in_use_does_not_lock() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &["--idle", IDLE.0]);
     let file = mountpoint.join("notes/me/a.txt");
@@ -648,9 +627,7 @@ fn a_mount_in_use_does_not_lock() {
 
 #[test]
 fn what_is_written_and_not_saved_keeps_an_idle_mount_from_locking() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let desk = Desk::new();
     let mountpoint = desk.mount("secure", &["--idle", IDLE.0]);
     let mut writing = File::create(mountpoint.join("notes/me/a.txt")).unwrap();

@@ -3,6 +3,7 @@
 use super::ended::*;
 use crate::support::gnupg::{Gnupg, installed, piped};
 use crate::support::mount::{Home, Mount, can_mount};
+use crate::support::tree::below;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,22 +11,16 @@ use std::process::{Command, Stdio};
 
 /// Every file below a directory, with its mode and content.
 fn everything_in(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut waiting = vec![directory.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let bytes = if path.is_dir() {
-                waiting.push(path.clone());
-                Vec::new()
-            } else {
-                std::fs::read(&path).unwrap()
-            };
-            found.push((path.clone(), mode(&path), bytes));
-        }
-    }
-    found.sort();
-    found
+    let all = below(directory).into_iter();
+    all.map(|path| {
+        let bytes = match path.is_dir() {
+            true => Vec::new(),
+            false => std::fs::read(&path).unwrap(),
+        };
+        let mode = mode(&path);
+        (path, mode, bytes)
+    })
+    .collect()
 }
 
 #[test]
@@ -333,9 +328,7 @@ pub fn typed(home: &Home, answers: &[&str]) -> Ended {
 
 #[test]
 fn two_passphrases_that_differ_are_asked_for_again() {
-    if !installed("script") {
-        return;
-    }
+    needs!("script");
     let home = Home::new();
     let said = typed(&home, &["y", "first", "second", "third", "third"]);
     assert_eq!(said.code, Some(0), "{}", said.out);

@@ -1,6 +1,7 @@
 //! The programs and their pages: messages, options and exit codes, and the sessions that the pages
 //! show.
 
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -12,9 +12,7 @@ use std::process::Command;
 
 #[test]
 fn a_wrong_passphrase() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = prepared(Some(PASSPHRASE));
     let mountpoint = home.path("secure");
     for words in ["wrong", "", "correct horse "] {
@@ -44,9 +42,7 @@ fn a_wrong_passphrase() {
 
 #[test]
 fn a_locked_key_without_a_terminal() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = prepared(Some(PASSPHRASE));
     let mountpoint = home.path("secure");
     let mut command = home.command("setsid");
@@ -76,9 +72,7 @@ fn no_store() {
 
 #[test]
 fn no_key() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = prepared(None);
     let mountpoint = home.path("secure");
     let garbage = home.path("garbage");
@@ -99,9 +93,7 @@ fn no_key() {
 
 #[test]
 fn an_unusable_mountpoint() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = prepared(None);
     let store = home.path("documents-btsync");
     let make = |name: &str| {
@@ -280,9 +272,7 @@ impl Drop for Detached<'_> {
 
 #[test]
 fn in_the_background_the_mount_is_usable_at_once() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = prepared(Some(PASSPHRASE));
     let mountpoint = home.path("secure");
     let _detached = Detached(&mountpoint);
@@ -322,9 +312,7 @@ fn in_the_background_the_mount_is_usable_at_once() {
 
 #[test]
 fn somebody_else_s_bare_mountpoint_keeps_its_mode() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = prepared(None);
     let mountpoint = home.path("secure");
     std::fs::create_dir(&mountpoint).unwrap();
@@ -337,9 +325,7 @@ fn somebody_else_s_bare_mountpoint_keeps_its_mode() {
 
 #[test]
 fn sigterm_ends_a_mount_that_is_in_use_and_names_what_is_unsaved() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     for ending in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         let home = prepared(None);
         let mountpoint = home.path("secure");
@@ -375,9 +361,7 @@ fn sigterm_ends_a_mount_that_is_in_use_and_names_what_is_unsaved() {
 
 #[test]
 fn sigterm_of_an_idle_mount_says_nothing() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = prepared(None);
     let mount = Mount::start(home.dds_mount(), &home.path("secure"));
     std::fs::write(mount.path("notes/me/a"), "a").unwrap();
@@ -423,9 +407,7 @@ fn a_key_that_others_can_read_is_refused() {
 
 #[test]
 fn a_store_that_is_mounted_is_named_before_a_passphrase_is_asked_for() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = prepared(Some(PASSPHRASE));
     let place = home.path("here");
     let mut command = home.dds_mount();

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::ended::*;
-use crate::support::gnupg::{Gnupg, installed};
-use crate::support::mount::{Home, can_mount, daemon_of, is_mounted, wait_for};
+use crate::support::gnupg::Gnupg;
+use crate::support::mount::{Home, daemon_of, is_mounted, wait_for};
 use pgp::Packet;
 use pgp::parse::Parse as _;
 use pgp::serialize::SerializeInto as _;
@@ -91,10 +91,7 @@ struct Gnus {
 }
 
 impl Gnus {
-    fn new() -> Option<Gnus> {
-        if !can_mount() || !installed("gpg") {
-            return None;
-        }
+    fn new() -> Gnus {
         let (home, gnupg) = (Home::new(), Gnupg::new(""));
         gnupg.generate(ALICE, "future-default", &[]);
         for folder in ["keys", "messages", "notes", "software"] {
@@ -103,7 +100,7 @@ impl Gnus {
         }
         let alice = gnupg.certificate(ALICE);
         std::fs::write(home.path("documents-btsync/keys/alice.gpg"), alice).unwrap();
-        Some(Gnus { home, gnupg })
+        Gnus { home, gnupg }
     }
 
     /// Makes a key that only signs, and adds an encryption subkey; returns its fingerprint.
@@ -247,7 +244,8 @@ fn subkeys(secret: &[u8]) -> Vec<String> {
 
 #[test]
 fn my_newest_encryption_key_may_be_elsewhere() {
-    let Some(gnus) = Gnus::new() else { return };
+    needs!(mount, "gpg");
+    let gnus = Gnus::new();
     let bob = gnus.make_bob("ed25519", &["cv25519", "cv25519"]);
     let secret = gnus.gnupg.secret_key(&bob);
     let [old, new] = &subkeys(&secret)[..] else {
@@ -294,7 +292,8 @@ fn my_newest_encryption_key_may_be_elsewhere() {
 
 #[test]
 fn state_that_is_sealed_to_a_key_elsewhere_keeps_nobody_from_mounting_and_is_kept() {
-    let Some(gnus) = Gnus::new() else { return };
+    needs!(mount, "gpg");
+    let gnus = Gnus::new();
     let bob = gnus.make_bob("ed25519", &["cv25519"]);
     let first = gnus.gnupg.secret_key(&bob);
     let add = ["--quick-add-key", &bob, "cv25519", "encr", "never"];
@@ -381,7 +380,8 @@ fn state_that_is_sealed_to_a_key_elsewhere_keeps_nobody_from_mounting_and_is_kep
 
 #[test]
 fn a_key_whose_secrets_are_all_elsewhere_is_named_as_such() {
-    let Some(gnus) = Gnus::new() else { return };
+    needs!(mount, "gpg");
+    let gnus = Gnus::new();
     let bob = gnus.make_bob("ed25519", &["cv25519"]);
     let secret = gnus.gnupg.secret_key(&bob);
     let mut all = subkeys(&secret);
@@ -426,7 +426,8 @@ fn what_my_key_asks_others_for_is_read_or_warned_of() {
         ("AES", true),
     ];
     for (cipher, is_read) in ciphers {
-        let Some(gnus) = Gnus::new() else { return };
+        needs!(mount, "gpg");
+        let gnus = Gnus::new();
         let preferences = format!("{cipher} SHA256 ZLIB");
         let preferred = ["--default-preference-list", &preferences];
         let make = ["--quick-gen-key", BOB, "future-default", "default", "never"];
@@ -514,7 +515,8 @@ fn a_key_that_names_no_strong_digest_is_warned_of() {
 
 #[test]
 fn a_key_that_names_no_ciphers_is_sent_3des_and_reads_it() {
-    let Some(gnus) = Gnus::new() else { return };
+    needs!(mount, "gpg");
+    let gnus = Gnus::new();
     let parameters = "%no-protection\nKey-Type: EDDSA\nKey-Curve: ed25519\nSubkey-Type: ECDH\n\
         Subkey-Curve: cv25519\nName-Email: bob@example.org\nPreferences: SHA256\nExpire-Date: 0\n\
         %commit\n";
@@ -540,7 +542,8 @@ fn a_key_of_a_kind_that_is_not_supported_is_named_with_what_helps() {
         ("ed25519", &["secp256k1"]),
         ("secp256k1", &["cv25519"]),
     ] {
-        let Some(gnus) = Gnus::new() else { return };
+        needs!(mount, "gpg");
+        let gnus = Gnus::new();
         let bob = gnus.make_bob(signing, encryption);
         let secret = gnus.gnupg.secret_key(&bob);
         gnus.message(&bob, "m.asc", "to the newest");

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::mount::{Home, can_mount};
+use crate::support::mount::Home;
 use session::{Session, Tidy, run};
 
 const README: &str = include_str!("../../README.md");
@@ -42,9 +42,7 @@ fn prepare(home: &Home) {
 /// Runs the sessions of a page, all in one home, where quickstart was run before.
 fn sessions_run_as_shown(page: &str, sessions: &[Session]) {
     assert!(!sessions.is_empty(), "{page} has no session");
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let _tidy = Tidy(&home);
     prepare(&home);
@@ -81,9 +79,7 @@ fn recovery(section: &str) -> String {
 
 #[test]
 fn the_page_on_recovery_works_as_written() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let (home, new) = (Home::new(), Home::new());
     let (_tidy, _tidy_new) = (Tidy(&home), Tidy(&new));
     // Where a passphrase would be asked for there is no terminal.

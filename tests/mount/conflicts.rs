@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::mount::{Home, PATIENCE, can_mount, wait_for};
+use crate::support::mount::{Home, PATIENCE, wait_for};
 use crate::support::people::{Person, blobs, make_store};
-use crate::support::programs::{assert_only_blobs, bash, installed, run};
+use crate::support::programs::{assert_only_blobs, bash, run};
 use crate::support::rig::{Mounted, Rig as _};
 use dds::ids::Folder;
 
@@ -28,10 +28,7 @@ struct Side {
 
 impl World {
     /// Everybody's notes for all the others. `None` where nothing can be mounted.
-    fn of(names: &[&str], configuration: &str) -> Option<World> {
-        if !can_mount() {
-            return None;
-        }
+    fn of(names: &[&str], configuration: &str) -> World {
         let people: Vec<_> = names.iter().map(|name| Person::new(name)).collect();
         let lower: Vec<_> = names.iter().map(|name| name.to_lowercase()).collect();
         let everybody: Vec<_> = lower.iter().map(String::as_str).zip(&people).collect();
@@ -42,18 +39,15 @@ impl World {
             Side::new(person, &everybody, dir, configuration)
         });
         let sides = sides.collect();
-        Some(World { sides })
+        World { sides }
     }
 
     /// Two devices of one person, and her notes for herself.
-    fn of_one() -> Option<World> {
-        if !can_mount() {
-            return None;
-        }
+    fn of_one() -> World {
         let me = Person::new("Alice");
         let device = || Side::new(&me, &[("alice", &me)], "notes/me".to_owned(), "");
         let sides = vec![device(), device()];
-        Some(World { sides })
+        World { sides }
     }
 
     /// Brings the stores in step as a synchroniser does: what was removed anywhere goes everywhere,
@@ -303,30 +297,29 @@ fn next_second() {
 }
 
 /// Alice's and Bob's note, which both have.
-fn with_note(config: &str) -> Option<World> {
-    let mut world = World::of(&["Alice", "Bob"], config)?;
+fn with_note(config: &str) -> World {
+    let mut world = World::of(&["Alice", "Bob"], config);
     world.sides[0].write("plan.md", b"first");
     world.settle_and_sync();
     world.wait_tree(&[("plan.md", b"first")]);
-    Some(world)
+    world
 }
 
 /// The same after both have edited it while nothing was synchronised, Alice first.
-fn in_conflict() -> Option<World> {
-    let mut world = with_note("")?;
+fn in_conflict() -> World {
+    let mut world = with_note("");
     world.sides[0].write("plan.md", b"alice's");
     next_second();
     world.sides[1].write("plan.md", b"bob's");
     world.settle_and_sync();
     world.wait_contents(&[b"alice's", b"bob's"]);
-    Some(world)
+    world
 }
 
 #[test]
 fn both_edit_and_both_see_both_under_the_same_names() {
-    let Some(mut world) = in_conflict() else {
-        return;
-    };
+    needs!(mount);
+    let mut world = in_conflict();
     // What is shown keeps its name in this mount.
     for (side, own) in world.sides.iter().zip([&b"alice's"[..], b"bob's"]) {
         assert_eq!(side.read("plan.md"), own);
@@ -347,9 +340,8 @@ fn both_edit_and_both_see_both_under_the_same_names() {
 #[test]
 fn removing_the_conflict_copy_settles_it_for_both() {
     for settler in [0, 1] {
-        let Some(mut world) = in_conflict() else {
-            return;
-        };
+        needs!(mount);
+        let mut world = in_conflict();
         let side = &world.sides[settler];
         let kept = side.read("plan.md");
         // The other one is the note itself, and is kept.
@@ -381,9 +373,8 @@ const SAVE: &str = r#"save() {
 #[test]
 fn editing_the_conflict_copy_settles_it_for_both() {
     for (round, save) in SAVES.into_iter().enumerate() {
-        let Some(mut world) = in_conflict() else {
-            return;
-        };
+        needs!(mount);
+        let mut world = in_conflict();
         let side = &world.sides[round % 2];
         side.shell(&format!("{SAVE}\nF={:?}\n{save}", side.conflict()));
         assert_eq!(side.tree(""), tree(&[("plan.md", b"merged")]), "{save}");
@@ -399,8 +390,8 @@ fn editing_the_conflict_copy_settles_it_for_both() {
 const BLIND: &str = r#"read -r seen < trip.md || true; pause; printf "carol's" > trip.md"#;
 
 /// Bob's note, which Carol has read, changed by Bob and then by Carol, who has not seen it.
-fn with_blind_save() -> Option<World> {
-    let mut world = World::of(&["Bob", "Carol"], "")?;
+fn with_blind_save() -> World {
+    let mut world = World::of(&["Bob", "Carol"], "");
     world.sides[0].write("trip.md", b"first");
     world.settle_and_sync();
     world.wait_tree(&[("trip.md", b"first")]);
@@ -414,16 +405,15 @@ fn with_blind_save() -> Option<World> {
     world.settle_and_sync();
     world.wait_contents(&[b"bob's", b"carol's"]);
     assert_eq!(world.sides[1].read("trip.md"), b"carol's");
-    Some(world)
+    world
 }
 
 #[test]
 fn regression_who_did_not_settle_a_conflict_keeps_the_notes_name() {
     // The merge arrives before the removal of the other version, after it, and with it.
     for order in 0..3 {
-        let Some(mut world) = with_blind_save() else {
-            return;
-        };
+        needs!(mount);
+        let mut world = with_blind_save();
         let bob = &world.sides[0];
         let (merge, copy) = (bob.at("trip.md"), bob.at(&bob.conflict()));
         next_second();
@@ -456,9 +446,8 @@ fn regression_who_did_not_settle_a_conflict_keeps_the_notes_name() {
 
 #[test]
 fn the_status_names_conflicts_until_they_are_settled() {
-    let Some(mut world) = in_conflict() else {
-        return;
-    };
+    needs!(mount);
+    let mut world = in_conflict();
     for side in &world.sides {
         let copy = side.at(&side.conflict());
         let told = format!(
@@ -488,9 +477,8 @@ fn the_status_names_conflicts_until_they_are_settled() {
 
 #[test]
 fn the_version_that_is_left_has_the_name() {
-    let Some(mut world) = World::of_one() else {
-        return;
-    };
+    needs!(mount);
+    let mut world = World::of_one();
     world.sides[0].write("plan.md", b"first");
     world.settle_and_sync();
     world.wait_tree(&[("plan.md", b"first")]);
@@ -509,9 +497,8 @@ fn the_version_that_is_left_has_the_name() {
 
 #[test]
 fn a_name_that_a_program_frees_is_free_for_it() {
-    let Some(mut world) = World::of_one() else {
-        return;
-    };
+    needs!(mount);
+    let mut world = World::of_one();
     let both: [&[u8]; 2] = [b"one", b"two"];
     // Removed and made anew, as tar and git do: not in the place of the other version.
     let anew = r#"perl -e 'unlink "plan.md" or die; use Fcntl;
@@ -539,9 +526,8 @@ fn a_name_that_a_program_frees_is_free_for_it() {
 
 #[test]
 fn of_two_notes_of_one_name_the_one_that_is_left_has_it() {
-    let Some(mut world) = World::of_one() else {
-        return;
-    };
+    needs!(mount);
+    let mut world = World::of_one();
     world.sides[0].write("plan.md", b"one");
     world.sides[1].write("plan.md", b"two");
     world.settle_and_sync();
@@ -563,9 +549,8 @@ fn of_two_notes_of_one_name_the_one_that_is_left_has_it() {
 
 #[test]
 fn who_renames_the_conflict_copy_has_two_notes() {
-    let Some(mut world) = in_conflict() else {
-        return;
-    };
+    needs!(mount);
+    let mut world = in_conflict();
     let side = &world.sides[0];
     let from = side.at(&side.conflict());
     side.rig.rename(&from, &side.at("bobs plan.md")).unwrap();
@@ -582,9 +567,8 @@ fn who_renames_the_conflict_copy_has_two_notes() {
 
 #[test]
 fn who_renames_it_over_the_note_settles_it() {
-    let Some(mut world) = in_conflict() else {
-        return;
-    };
+    needs!(mount);
+    let mut world = in_conflict();
     let side = &world.sides[0];
     let from = side.at(&side.conflict());
     side.rig.rename(&from, &side.at("plan.md")).unwrap();
@@ -596,9 +580,8 @@ fn who_renames_it_over_the_note_settles_it() {
 
 #[test]
 fn a_rename_and_an_edit_lose_nothing() {
-    let Some(mut world) = with_note("") else {
-        return;
-    };
+    needs!(mount);
+    let mut world = with_note("");
     let [alice, bob] = [0, 1].map(|side| &world.sides[side]);
     let (from, to) = (alice.at("plan.md"), alice.at("plan2.md"));
     alice.rig.rename(&from, &to).unwrap();
@@ -619,9 +602,8 @@ fn a_rename_and_an_edit_lose_nothing() {
 
 #[test]
 fn a_renamed_directory_and_an_edit_in_it_lose_nothing() {
-    let Some(mut world) = World::of(&["Alice", "Bob"], "") else {
-        return;
-    };
+    needs!(mount);
+    let mut world = World::of(&["Alice", "Bob"], "");
     let alice = &world.sides[0];
     alice.rig.mkdir(&alice.at("trip")).unwrap();
     alice.write("trip/plan.md", b"first");
@@ -649,14 +631,13 @@ fn a_renamed_directory_and_an_edit_in_it_lose_nothing() {
 #[test]
 fn an_edit_beats_a_removal() {
     // Where shared notes may be removed; and between two devices of one person, who may always.
+    needs!(mount);
     let shared = with_note("remove_shared_notes = true\n");
-    let Some(mut one) = World::of_one() else {
-        return;
-    };
+    let mut one = World::of_one();
     one.sides[0].write("plan.md", b"first");
     one.settle_and_sync();
     one.wait_tree(&[("plan.md", b"first")]);
-    for mut world in shared.into_iter().chain([one]) {
+    for mut world in [shared, one] {
         world.sides[0].write("plan.md", b"edited");
         let other = &world.sides[1];
         other.rig.remove(&other.at("plan.md")).unwrap();
@@ -676,9 +657,8 @@ fn an_edit_beats_a_removal() {
 
 #[test]
 fn equal_edits_are_one() {
-    let Some(mut world) = with_note("") else {
-        return;
-    };
+    needs!(mount);
+    let mut world = with_note("");
     for side in &world.sides {
         side.write("plan.md", b"equal");
     }
@@ -705,9 +685,8 @@ fn equal_edits_are_one() {
 
 #[test]
 fn removing_equal_edits_removes_both() {
-    let Some(mut world) = World::of_one() else {
-        return;
-    };
+    needs!(mount);
+    let mut world = World::of_one();
     world.sides[0].write("plan.md", b"first");
     world.settle_and_sync();
     world.wait_tree(&[("plan.md", b"first")]);
@@ -727,9 +706,8 @@ fn removing_equal_edits_removes_both() {
 
 #[test]
 fn three_versions_are_all_there_and_settled_one_by_one() {
-    let Some(mut world) = World::of(&["Alice", "Bob", "Carol"], "") else {
-        return;
-    };
+    needs!(mount);
+    let mut world = World::of(&["Alice", "Bob", "Carol"], "");
     world.sides[0].write("plan.md", b"first");
     world.settle_and_sync();
     world.wait_tree(&[("plan.md", b"first")]);
@@ -756,9 +734,8 @@ fn three_versions_are_all_there_and_settled_one_by_one() {
 
 #[test]
 fn what_arrives_after_the_copy_was_read_is_no_part_of_what_it_settles() {
-    let Some(mut world) = World::of(&["Alice", "Bob", "Carol"], "") else {
-        return;
-    };
+    needs!(mount);
+    let mut world = World::of(&["Alice", "Bob", "Carol"], "");
     world.sides[0].write("plan.md", b"first");
     world.settle_and_sync();
     world.wait_tree(&[("plan.md", b"first")]);
@@ -790,9 +767,8 @@ fn what_arrives_after_the_copy_was_read_is_no_part_of_what_it_settles() {
 fn names_without_ending_and_long_ones_have_conflict_copies_too() {
     let long = format!("{}.md", "\u{e4}".repeat(126));
     for name in ["Makefile", ".profile", &long] {
-        let Some(mut world) = World::of(&["Alice", "Bob"], "") else {
-            return;
-        };
+        needs!(mount);
+        let mut world = World::of(&["Alice", "Bob"], "");
         world.sides[0].write(name, b"first");
         world.settle_and_sync();
         world.wait_tree(&[(name, b"first")]);
@@ -840,13 +816,10 @@ const WAYS: [&str; 4] = [
 
 #[test]
 fn vim_open_on_both_sides_keeps_both() {
-    if !installed(&["vim"]) {
-        return;
-    }
+    needs!("vim");
     for set in WAYS {
-        let Some(mut world) = with_note("") else {
-            return;
-        };
+        needs!(mount);
+        let mut world = with_note("");
         let saves = "Pause
 call setline(1, $USER . ' one')
 w!
@@ -876,13 +849,10 @@ w!";
 
 #[test]
 fn vim_saves_a_conflict_copy_twice_and_it_is_the_note() {
-    if !installed(&["vim"]) {
-        return;
-    }
+    needs!("vim");
     for set in WAYS {
-        let Some(mut world) = in_conflict() else {
-            return;
-        };
+        needs!(mount);
+        let mut world = in_conflict();
         let copy = world.sides[0].conflict();
         let saves = "call setline(1, 'merged')
 w!

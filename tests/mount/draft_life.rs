@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::mount::{can_mount, wait_for};
+use crate::support::mount::wait_for;
 use crate::support::people::blobs;
 use crate::support::rig::{Cast, InProcess, Mounted, Rig as _};
 use crate::support::watch::Watch;
@@ -15,13 +15,10 @@ use dds::ids::Folder;
 use dds::view::Access;
 
 /// A mount, and a watch on the messages of its store.
-fn world() -> Option<(Mounted, Watch)> {
-    if !can_mount() {
-        return None;
-    }
+fn world() -> (Mounted, Watch) {
     let rig = Mounted::new(&Cast::new(), "");
     let watch = Watch::new(&rig.store().join("messages"));
-    Some((rig, watch))
+    (rig, watch)
 }
 
 fn shell(directory: &Path, script: &str) {
@@ -38,7 +35,8 @@ fn shell(directory: &Path, script: &str) {
 
 #[test]
 fn what_a_shell_redirects_is_one_message() {
-    let Some((rig, watch)) = world() else { return };
+    needs!(mount);
+    let (rig, watch) = world();
     let bob = rig.mount().path("messages/bob");
     for (script, content) in [
         ("echo hi > $NAME", "hi\n"),
@@ -70,7 +68,8 @@ fn what_a_shell_redirects_is_one_message() {
 
 #[test]
 fn appending_processes_lose_nothing() {
-    let Some((rig, _)) = world() else { return };
+    needs!(mount);
+    let (rig, _) = world();
     let me = rig.mount().path("notes/me");
     shell(
         &me,
@@ -86,7 +85,8 @@ fn appending_processes_lose_nothing() {
 
 #[test]
 fn a_file_opened_on_one_thread_and_closed_on_another_is_published_at_close() {
-    let Some((rig, watch)) = world() else { return };
+    needs!(mount);
+    let (rig, watch) = world();
     let path = rig.mount().path("messages/bob/threads.txt");
     let mut file = std::thread::spawn(move || File::create(path).unwrap())
         .join()
@@ -99,7 +99,8 @@ fn a_file_opened_on_one_thread_and_closed_on_another_is_published_at_close() {
 
 #[test]
 fn closing_a_duplicate_publishes_and_closing_the_rest_adds_nothing() {
-    let Some((rig, watch)) = world() else { return };
+    needs!(mount);
+    let (rig, watch) = world();
     let mut file = File::create(rig.mount().path("messages/bob/dup.txt")).unwrap();
     file.write_all(b"text").unwrap();
     let duplicate = file.try_clone().unwrap();
@@ -111,7 +112,8 @@ fn closing_a_duplicate_publishes_and_closing_the_rest_adds_nothing() {
 
 #[test]
 fn fsync_publishes_without_a_close() {
-    let Some((rig, watch)) = world() else { return };
+    needs!(mount);
+    let (rig, watch) = world();
     let mut file = File::create(rig.mount().path("messages/bob/sync.txt")).unwrap();
     file.sync_all().unwrap();
     assert_eq!(
@@ -129,7 +131,8 @@ fn fsync_publishes_without_a_close() {
 
 #[test]
 fn a_new_file_is_not_published_before_something_is_written_or_it_is_closed() {
-    let Some((rig, watch)) = world() else { return };
+    needs!(mount);
+    let (rig, watch) = world();
     let path = rig.mount().path("messages/bob/empty.txt");
     let file = File::create(&path).unwrap();
     let duplicate = file.try_clone().unwrap();
@@ -145,7 +148,8 @@ fn a_new_file_is_not_published_before_something_is_written_or_it_is_closed() {
 
 #[test]
 fn a_mapping_written_after_close_is_published() {
-    let Some((mut rig, _)) = world() else { return };
+    needs!(mount);
+    let (mut rig, _) = world();
     let path = rig.mount().path("notes/me/mapped");
     std::fs::write(&path, [b'a'; 8192]).unwrap();
     let file = File::options().read(true).write(true).open(&path).unwrap();
@@ -177,7 +181,8 @@ fn a_mapping_written_after_close_is_published() {
 
 #[test]
 fn a_removed_open_file_lives_on_and_is_never_published() {
-    let Some((rig, watch)) = world() else { return };
+    needs!(mount);
+    let (rig, watch) = world();
     let path = rig.mount().path("messages/bob/gone.txt");
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(true);
@@ -202,7 +207,8 @@ fn a_removed_open_file_lives_on_and_is_never_published() {
 
 #[test]
 fn two_writers_of_one_file_lose_nothing() {
-    let Some((mut rig, _)) = world() else { return };
+    needs!(mount);
+    let (mut rig, _) = world();
     let path = rig.mount().path("notes/me/both");
     std::fs::write(&path, [b'.'; 100]).unwrap();
     let open = || File::options().write(true).open(&path).unwrap();
@@ -222,7 +228,8 @@ fn two_writers_of_one_file_lose_nothing() {
 
 #[test]
 fn a_writer_that_is_killed_leaves_the_old_content_or_what_it_wrote() {
-    let Some((mut rig, _)) = world() else { return };
+    needs!(mount);
+    let (mut rig, _) = world();
     let path = rig.mount().path("notes/me/killed");
     std::fs::write(&path, "old").unwrap();
     let script = "exec 3<> \"$FILE\"; printf new >&3; kill -9 $$";
@@ -240,7 +247,8 @@ fn a_writer_that_is_killed_leaves_the_old_content_or_what_it_wrote() {
 /// the name meanwhile must not be lost to it.
 #[test]
 fn what_is_removed_or_renamed_right_after_its_close_stays_so() {
-    let Some((mut rig, _)) = world() else { return };
+    needs!(mount);
+    let (mut rig, _) = world();
     let me = rig.mount().path("notes/me");
     let touch = |name: &str| drop(File::create(me.join(name)).unwrap());
     let rename = |from: &str, to: &str| std::fs::rename(me.join(from), me.join(to)).unwrap();

@@ -8,55 +8,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::mount::{Home, Mount, can_mount, skipped, wait_for};
-use crate::support::people::{Person, blobs, make_store};
+use crate::support::mount::{Mount, skipped, wait_for};
+use crate::support::people::blobs;
+use crate::support::programs::full;
+use crate::support::scene::Scene;
 use dds::ids::{BlobName, Folder};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use sha2::Digest as _;
 
-fn full() -> bool {
-    std::env::var_os("DDS_TEST_FULL").is_some_and(|value| value == "1")
-}
-
-/// A home and a store with one contact.
-struct Scene {
-    home: Home,
-    store: PathBuf,
-}
-
-impl Scene {
-    fn new() -> Scene {
-        let home = Home::new();
-        let [me, bob] = ["Alice", "Bob"].map(Person::new);
-        let store = make_store(home.dir.path(), &[("a", &me), ("b", &bob)]);
-        std::fs::write(home.path("secret.asc"), &me.secret).unwrap();
-        Scene { home, store }
-    }
-
-    fn arguments(&self, mut command: Command) -> Command {
-        command.arg("--store").arg(&self.store);
-        command.arg("--key").arg(self.home.path("secret.asc"));
-        command
-    }
-
-    fn mount(&self) -> Mount {
-        let command = self.arguments(self.home.dds_mount());
-        Mount::start(command, &self.home.path("secure"))
-    }
-
-    /// Asserts that every file in the store is a blob under its own name, and returns how many.
-    #[track_caller]
-    fn assert_only_whole_blobs(&self) -> usize {
-        let mut count = 0;
-        for folder in [Folder::Messages, Folder::Notes] {
-            for name in blobs(&self.store, folder) {
-                let bytes = std::fs::read(self.store.join(folder.name()).join(&name)).unwrap();
-                assert_eq!(name, BlobName::of(&bytes).file_name());
-                count += 1;
-            }
+/// Asserts that every file in the store is a blob under its own name, and returns how many.
+#[track_caller]
+fn assert_only_whole_blobs(store: &Path) -> usize {
+    let mut count = 0;
+    for folder in [Folder::Messages, Folder::Notes] {
+        for name in blobs(store, folder) {
+            let bytes = std::fs::read(store.join(folder.name()).join(&name)).unwrap();
+            assert_eq!(name, BlobName::of(&bytes).file_name());
+            count += 1;
         }
-        count
     }
+    count
 }
 
 fn content(number: usize) -> Vec<u8> {
@@ -128,11 +99,9 @@ fn watch(
 
 #[test]
 fn only_whole_blobs_ever_appear_in_the_store() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let writes = if full() { 1000 } else { 200 };
-    let scene = Scene::new();
+    let scene = Scene::new(&["Bob"]);
     let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
     let mut folders = HashMap::new();
     for folder in ["messages", "notes"] {
@@ -175,7 +144,7 @@ fn only_whole_blobs_ever_appear_in_the_store() {
             assert!(seen.whole.contains(&name), "{name}");
         }
     }
-    assert!(scene.assert_only_whole_blobs() >= writes / 2);
+    assert!(assert_only_whole_blobs(&scene.store) >= writes / 2);
 }
 
 /// A system call that succeeded, by the lines on which it began and ended.
@@ -283,9 +252,7 @@ fn folder_synced<'a>(calls: &'a [Call], folder: &Path, after: &Call) -> Option<&
 
 #[test]
 fn content_is_synced_before_it_is_named_and_its_name_before_the_old_one_goes() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let traced = Command::new("strace")
         .args(["-f", "-o", "/dev/null", "true"])
         .stdin(Stdio::null())
@@ -298,7 +265,7 @@ fn content_is_synced_before_it_is_named_and_its_name_before_the_old_one_goes() {
         skipped("the order of system calls: fusermount3 cannot mount when it is traced");
         return;
     }
-    let scene = Scene::new();
+    let scene = Scene::new(&["Bob"]);
     let trace = scene.home.path("trace");
     let mut command = scene.home.command("strace");
     command.args(["-f", "-y", "-qq", "-o"]).arg(&trace);
@@ -362,10 +329,8 @@ fn content_is_synced_before_it_is_named_and_its_name_before_the_old_one_goes() {
 
 #[test]
 fn what_was_closed_survives_the_death_of_the_daemon() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     let rounds = if full() { 40 } else { 6 };
     for round in 1..=rounds {
         let new = content(round);
@@ -375,7 +340,7 @@ fn what_was_closed_survives_the_death_of_the_daemon() {
         std::fs::write(mount.path(&format!("notes/me/{round}.txt")), &new).unwrap();
         std::fs::write(mount.path("notes/bob/edited.txt"), &edited).unwrap();
         mount.kill();
-        let left = scene.assert_only_whole_blobs();
+        let left = assert_only_whole_blobs(&scene.store);
         assert!(left > 2 * round, "{left} blobs");
         let mount = scene.mount();
         for path in [
@@ -403,10 +368,8 @@ fn what_was_closed_survives_the_death_of_the_daemon() {
 
 #[test]
 fn a_death_in_the_middle_of_writing_leaves_nothing_half_and_loses_nothing_closed() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     let rounds = if full() { 30 } else { 4 };
     for round in 0..rounds {
         let mount = scene.mount();
@@ -443,7 +406,7 @@ fn a_death_in_the_middle_of_writing_leaves_nothing_half_and_loses_nothing_closed
         });
         mount.kill();
         assert!(!closed.is_empty());
-        scene.assert_only_whole_blobs();
+        assert_only_whole_blobs(&scene.store);
         let mount = scene.mount();
         for (name, number) in &closed {
             let read = std::fs::read(mount.path(&format!("notes/me/{name}"))).unwrap();

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::support::gnupg::{Gnupg, installed};
-use crate::support::mount::{Home, can_mount, wait_for};
+use crate::support::gnupg::Gnupg;
+use crate::support::mount::{Home, wait_for};
 use crate::support::people::{Blob, Person, blobs, make_store};
 use crate::support::rig::{Mounted, Rig as _};
+use crate::support::tree::files_below;
 use dds::contacts::Contacts;
 use dds::ids::{BlobKind, BlobName, Folder};
 use dds::openpgp::Identity;
@@ -20,16 +21,13 @@ use dds::store::DirStore;
 use dds::vault::{StateKey, Vault};
 
 /// Alice, who mounts the store, and Bob, who has gpg and writes into the same folder.
-struct Scene {
+struct WithGpg {
     rig: Mounted,
     gpg: Gnupg,
 }
 
-impl Scene {
-    fn new() -> Option<Scene> {
-        if !installed("gpg") || !can_mount() {
-            return None;
-        }
+impl WithGpg {
+    fn new() -> WithGpg {
         let home = Home::new();
         let alice = Person::new("Alice");
         let store = make_store(home.dir.path(), &[("alice", &alice)]);
@@ -38,7 +36,7 @@ impl Scene {
         gpg.import(&alice.certificate().to_bytes());
         std::fs::write(store.join("keys/bob.gpg"), gpg.certificate("bob")).unwrap();
         let rig = Mounted::of(&alice, home, store, "");
-        Some(Scene { rig, gpg })
+        WithGpg { rig, gpg }
     }
 
     fn file(&self, path: &str) -> PathBuf {
@@ -101,9 +99,8 @@ impl Scene {
 
 #[test]
 fn an_open_reader_sees_no_mixture_when_gpg_writes_over_the_file() {
-    let Some(scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let scene = WithGpg::new();
     let [old, new] = [b"old ", b"new "].map(|word| word.repeat(100_000));
     scene.gpg_writes("notes/plan.asc", "plan.md", &old);
     scene.wait_shown("notes/bob", &[("plan.md", &old)]);
@@ -130,9 +127,8 @@ fn an_open_reader_sees_no_mixture_when_gpg_writes_over_the_file() {
 /// What stands around a removed message does not make it new, also where gpg takes it.
 #[test]
 fn a_removed_message_stays_removed_however_its_armor_is_changed() {
-    let Some(scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let scene = WithGpg::new();
     let made = String::from_utf8(scene.gpg_makes("lunch.txt", b"at noon?")).unwrap();
     let whole = scene.file("messages/lunch.asc");
     std::fs::write(&whole, &made).unwrap();
@@ -175,9 +171,8 @@ fn a_removed_message_stays_removed_however_its_armor_is_changed() {
 
 #[test]
 fn a_file_that_comes_in_pieces_shows_when_it_is_whole() {
-    let Some(scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let scene = WithGpg::new();
     let bytes = scene.gpg_makes("plan.md", &b"some words ".repeat(30_000));
     let whole = b"some words ".repeat(30_000);
     for slow in ["notes/slow.asc", "notes/slow.gpg"] {
@@ -206,9 +201,8 @@ fn a_file_that_comes_in_pieces_shows_when_it_is_whole() {
 
 #[test]
 fn a_file_overwritten_with_a_copy_of_another_is_that_one() {
-    let Some(scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let scene = WithGpg::new();
     scene.gpg_writes("notes/a.asc", "a.md", b"of a");
     scene.gpg_writes("notes/b.asc", "b.md", b"of b");
     scene.wait_shown("notes/bob", &[("a.md", b"of a"), ("b.md", b"of b")]);
@@ -234,9 +228,8 @@ fn copies(file: &str) -> [String; 4] {
 
 #[test]
 fn conflict_copies_of_the_same_bytes_are_one_file_and_go_together() {
-    let Some(scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let scene = WithGpg::new();
     // A note of my own, a message of Bob's by his DDS as it were, and one by gpg.
     scene.rig.write("notes/me/plan.md", b"a plan").unwrap();
     scene.rig.settle();
@@ -270,9 +263,8 @@ fn conflict_copies_of_the_same_bytes_are_one_file_and_go_together() {
 
 #[test]
 fn a_copy_that_is_there_goes_with_the_note_and_one_that_comes_later_is_shown() {
-    let Some(mut scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let mut scene = WithGpg::new();
     for round in 0..20 {
         let path = format!("notes/me/plan{round}.md");
         scene.rig.write(&path, b"a plan").unwrap();
@@ -314,9 +306,8 @@ fn a_copy_that_is_there_goes_with_the_note_and_one_that_comes_later_is_shown() {
 
 #[test]
 fn a_conflict_copy_of_other_bytes_is_a_file_of_its_own() {
-    let Some(mut scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let mut scene = WithGpg::new();
     scene.gpg_writes("notes/plan.asc", "plan.md", b"one");
     scene.wait_shown("notes/bob", &[("plan.md", b"one")]);
     let [sync_conflict, conflict, ..] = copies("plan.asc");
@@ -337,26 +328,19 @@ fn a_conflict_copy_of_other_bytes_is_a_file_of_its_own() {
 
 /// Everything below a directory, with what it holds and when it was changed.
 fn everything(below: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, i64, i64)> {
-    let mut found = BTreeMap::new();
-    let mut waiting = vec![below.to_owned()];
-    while let Some(path) = waiting.pop() {
+    let files = files_below(below).into_iter();
+    let files = files.map(|path| {
         let metadata = path.symlink_metadata().unwrap();
-        if metadata.is_dir() {
-            let entries = std::fs::read_dir(&path).unwrap();
-            waiting.extend(entries.map(|entry| entry.unwrap().path()));
-            continue;
-        }
         let bytes = std::fs::read(&path).ok();
-        found.insert(path, (bytes, metadata.ctime(), metadata.ctime_nsec()));
-    }
-    found
+        (path, (bytes, metadata.ctime(), metadata.ctime_nsec()))
+    });
+    files.collect()
 }
 
 #[test]
 fn what_synchronisers_keep_for_themselves_is_not_shown_and_not_touched() {
-    let Some(mut scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let mut scene = WithGpg::new();
     let message = scene.gpg_makes("lunch.txt", b"at noon?");
     let name = BlobName::of(&message).file_name();
     let store = scene.rig.store().to_owned();
@@ -421,9 +405,8 @@ fn what_synchronisers_keep_for_themselves_is_not_shown_and_not_touched() {
 
 #[test]
 fn copies_of_what_cannot_be_opened_or_has_other_readers_are_one_file_too() {
-    let Some(scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let scene = WithGpg::new();
     // What nobody may read, and a message to more than two.
     let symmetric = ["--armor", "--passphrase", "x", "--symmetric"];
     let refused = scene.gpg.feed(&symmetric, b"secret").stdout;
@@ -469,9 +452,8 @@ impl Opened {
 
 #[test]
 fn what_is_not_whole_is_not_read_again_until_it_changes() {
-    let Some(scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let scene = WithGpg::new();
     let bytes = scene.gpg_makes("plan.md", b"a plan");
     let part = scene.file("notes/plan.asc");
     std::fs::write(&part, &bytes[..bytes.len() / 2]).unwrap();
@@ -497,9 +479,8 @@ fn what_is_not_whole_is_not_read_again_until_it_changes() {
 /// Reading it all would take longer than anybody waits.
 #[test]
 fn garbage_of_any_length_keeps_nobody_waiting() {
-    let Some(mut scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let mut scene = WithGpg::new();
     let made = scene.gpg_makes("lunch.txt", b"at noon?");
     let whole = String::from_utf8(made.clone()).unwrap();
     let beginnings: [(&str, &[u8]); 5] = [
@@ -567,9 +548,8 @@ fn what_is_not_whole_for_long_is_reported() {
 
 #[test]
 fn a_blob_under_a_wrong_name_shows_and_verify_tells() {
-    let Some(scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let scene = WithGpg::new();
     let [one, two] = ["one", "two"].map(|name| scene.gpg_makes(name, name.as_bytes()));
     let wrong = "0123456789abcdef0123456789abcdef01234567";
     std::fs::write(scene.file(&format!("messages/{wrong}.asc")), &one).unwrap();
@@ -603,9 +583,8 @@ fn a_blob_under_a_wrong_name_shows_and_verify_tells() {
 
 #[test]
 fn an_edit_of_what_gpg_made_leaves_what_gpg_wrote_meanwhile() {
-    let Some(mut scene) = Scene::new() else {
-        return;
-    };
+    needs!(mount, "gpg");
+    let mut scene = WithGpg::new();
     scene.gpg_writes("notes/plan.asc", "plan.md", b"one");
     scene.wait_shown("notes/bob", &[("plan.md", b"one")]);
     // Undisturbed, one new blob takes the place of the file.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::support::gnupg::{Gnupg, installed};
-use crate::support::mount::{Home, Mount, PATIENCE, can_mount};
+use crate::support::gnupg::Gnupg;
+use crate::support::mount::{Home, Mount, PATIENCE};
 use crate::support::people::{Blob, Person, deliver, make_store, zeros};
 use dds::ids::{BlobKind, BlobName, Folder};
 use dds::openpgp::{Notations, SealRequest, Sealed};
@@ -93,9 +93,7 @@ fn assert_memory_below(mount: &Mount, mib: u64) {
 /// A file of several messages is not removed: nobody has seen them.
 #[test]
 fn several_messages_in_one_file_are_never_removed() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let (alice, bob) = (Person::new("Alice"), Person::new("Bob"));
     let store = make_store(home.dir.path(), &[("alice", &alice), ("bob", &bob)]);
@@ -154,9 +152,7 @@ fn several_messages_in_one_file_are_never_removed() {
 
 #[test]
 fn every_refused_kind_stands_unverified_and_shows_no_byte() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let store = make_store(home.dir.path(), &[]);
     for name in ["alice", "bob"] {
@@ -285,9 +281,7 @@ fn split(message: &[u8]) -> (&[u8], Vec<u8>) {
 
 #[test]
 fn decompression_bombs_are_too_large_and_take_little_memory() {
-    if !can_mount() || !installed("gpg") {
-        return;
-    }
+    needs!(mount, "gpg");
     let home = Home::new();
     let store = make_store(home.dir.path(), &[]);
     let gnupg = Gnupg::new("");
@@ -333,9 +327,7 @@ fn decompression_bombs_are_too_large_and_take_little_memory() {
 
 #[test]
 fn many_bombs_at_once_take_no_more() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let alice = Person::new("Alice");
     let store = make_store(home.dir.path(), &[("alice", &alice)]);
@@ -354,9 +346,7 @@ fn many_bombs_at_once_take_no_more() {
 
 #[test]
 fn blobs_of_two_signers_or_for_others_stand_where_their_signatures_prove() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let [me, bob, carol, mallory] = ["Alice", "Bob", "Carol", "Mallory"].map(Person::new);
     let store = make_store(home.dir.path(), &[("a", &me), ("b", &bob), ("c", &carol)]);
@@ -424,9 +414,7 @@ fn blobs_of_two_signers_or_for_others_stand_where_their_signatures_prove() {
 /// Mine proves nothing without intended recipients, and Bob's stands.
 #[test]
 fn two_signatures_by_gpg_stand_under_the_other_signer() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let store = make_store(home.dir.path(), &[]);
     for name in ["alice", "bob"] {
@@ -492,9 +480,7 @@ fn litter(folder: &Path, ending: &str, blob: &Path) {
 
 #[test]
 fn what_is_no_plain_file_is_neither_shown_nor_followed_and_nothing_hangs() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let [me, bob, mallory] = ["Alice", "Bob", "Mallory"].map(Person::new);
     let store = make_store(home.dir.path(), &[("a", &me), ("b", &bob)]);
@@ -550,9 +536,7 @@ fn what_is_no_plain_file_is_neither_shown_nor_followed_and_nothing_hangs() {
 
 #[test]
 fn a_blob_that_may_not_be_read_is_told_and_shown_once_it_may() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let [me, bob] = ["Alice", "Bob"].map(Person::new);
     let store = make_store(home.dir.path(), &[("a", &me), ("b", &bob)]);

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::mount::{Home, can_mount, is_mounted, process_of, wait_for};
+use crate::support::mount::{Home, is_mounted, process_of, wait_for};
 use crate::support::people::{Blob, deliver};
-use crate::support::programs::{full, installed};
+use crate::support::programs::full;
 use crate::support::rig::{Cast, Mounted, Rig as _};
 use crate::support::watch::Watch;
 use dds::ids::{BlobKind, BlobName, Folder};
@@ -104,15 +104,9 @@ fn message(cast: &Cast, store: &Path, path: &str) -> BlobName {
         .deliver(store, Folder::Messages)
 }
 
-fn ready() -> bool {
-    can_mount() && installed(&["inotifywait"])
-}
-
 #[test]
 fn arrivals_and_removals_are_told() {
-    if !ready() {
-        return;
-    }
+    needs!(mount, "inotifywait");
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let events = watch(&rig, "events", &["messages/bob", "notes/bob"]);
@@ -132,9 +126,7 @@ fn arrivals_and_removals_are_told() {
 
 #[test]
 fn an_edit_is_told_and_a_reader_keeps_what_he_has_open() {
-    if !ready() {
-        return;
-    }
+    needs!(mount, "inotifywait");
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let first = note(&cast, rig.store(), "plan.md", b"first", None);
@@ -156,9 +148,7 @@ fn an_edit_is_told_and_a_reader_keeps_what_he_has_open() {
 
 #[test]
 fn what_programs_here_do_is_told_once() {
-    if !ready() {
-        return;
-    }
+    needs!(mount, "inotifywait");
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let events = watch(&rig, "events", &["notes/bob"]);
@@ -189,9 +179,7 @@ fn what_programs_here_do_is_told_once() {
 
 #[test]
 fn tail_follows_a_note_that_others_edit() {
-    if !ready() {
-        return;
-    }
+    needs!(mount, "inotifywait");
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let first = note(&cast, rig.store(), "log.md", b"one\n", None);
@@ -211,9 +199,7 @@ fn tail_follows_a_note_that_others_edit() {
 
 #[test]
 fn a_file_manager_s_monitor_sees_arrivals_and_removals() {
-    if !can_mount() || !installed(&["gio"]) {
-        return;
-    }
+    needs!(mount, "gio");
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let mut command = rig.home.command("gio");
@@ -239,9 +225,7 @@ fn a_file_manager_s_monitor_sees_arrivals_and_removals() {
 
 #[test]
 fn what_is_told_to_have_arrived_can_be_read() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let dir = rig.mount().path("messages/bob");
@@ -265,9 +249,7 @@ fn what_is_told_to_have_arrived_can_be_read() {
 
 #[test]
 fn a_burst_of_arrivals_is_told_and_locking_does_not_wait_for_it() {
-    if !ready() {
-        return;
-    }
+    needs!(mount, "inotifywait");
     let cast = Cast::new();
     let mut rig = Mounted::new(&cast, "");
     let events = watch(&rig, "events", &["messages/bob"]);
@@ -290,9 +272,7 @@ fn a_burst_of_arrivals_is_told_and_locking_does_not_wait_for_it() {
 
 #[test]
 fn a_daemon_that_is_killed_while_it_tells_leaves_nothing_behind() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let mut rig = Mounted::new(&cast, "");
     let mut sent = 0;

@@ -1,55 +1,46 @@
 //! Certificates that cannot be written to: the open for writing already fails, with an errno that
 //! tells why, nothing is written, and `.dds/errors` names the contact.
 
-use std::path::PathBuf;
-
-use crate::support::gnupg::{Gnupg, installed};
-use crate::support::mount::{Home, Mount, can_mount};
+use crate::support::gnupg::Gnupg;
+use crate::support::mount::{Home, Mount};
 use crate::support::people::{Blob, Person, blobs, make_store};
+use crate::support::scene::Scene;
 use dds::ids::{BlobKind, Folder};
 
 const LONG_AGO: [&str; 2] = ["--faked-system-time", "20200101T000000!"];
 
-struct Scene {
-    home: Home,
-    store: PathBuf,
+/// A store with my certificate, and the keys of others, which gpg makes.
+struct Keys {
+    scene: Scene,
     gnupg: Gnupg,
     me: Person,
 }
 
-impl Scene {
-    /// A store with my certificate. `None` where it cannot be shown.
-    fn new() -> Option<Scene> {
-        if !can_mount() || !installed("gpg") {
-            return None;
-        }
+impl Keys {
+    fn new() -> Keys {
         let home = Home::new();
         let me = Person::new("Alice");
         let store = make_store(home.dir.path(), &[("me", &me)]);
-        Some(Scene {
-            home,
-            store,
+        Keys {
+            scene: Scene::of(&me, home, store),
             gnupg: Gnupg::new(""),
             me,
-        })
+        }
     }
 
     fn mount(&self) -> Mount {
-        self.mount_as(&self.me.secret)
+        self.scene.mount()
     }
 
     fn mount_as(&self, secret: &[u8]) -> Mount {
-        let key = self.home.path("secret.asc");
-        std::fs::write(&key, secret).unwrap();
-        let mut command = self.home.dds_mount();
-        command.arg("--store").arg(&self.store);
-        command.arg("--key").arg(&key);
-        Mount::start(command, &self.home.path("secure"))
+        let identity = self.scene.home.path(".config/dds/identity.asc");
+        std::fs::write(identity, secret).unwrap();
+        self.mount()
     }
 
     /// What a syncer does when a certificate arrives.
     fn deliver(&self, file: &str, certificate: &[u8]) {
-        let keys = self.store.join("keys");
+        let keys = self.scene.store.join("keys");
         let temporary = keys.join(".syncthing.test.tmp");
         std::fs::write(&temporary, certificate).unwrap();
         std::fs::rename(&temporary, keys.join(file)).unwrap();
@@ -72,7 +63,7 @@ impl Scene {
     }
 
     fn blobs(&self) -> usize {
-        let count = |folder| blobs(&self.store, folder).len();
+        let count = |folder| blobs(&self.scene.store, folder).len();
         count(Folder::Messages) + count(Folder::Notes)
     }
 
@@ -117,42 +108,43 @@ fn quick<'a>(user_id: &'a str, algorithm: &'a str, usage: &'a str) -> [&'a str; 
 
 #[test]
 fn expired_revoked_and_missing_keys_fail_the_open() {
-    let Some(scene) = Scene::new() else { return };
+    needs!(mount, "gpg");
+    let keys = Keys::new();
     let default = ["future-default", "default"];
-    scene.contact(
+    keys.contact(
         "bob",
         &quick("bob <bob@example.org>", default[0], default[1]),
     );
     let mut expiring = LONG_AGO.to_vec();
     expiring.extend(&quick("erin <erin@example.org>", default[0], default[1])[..4]);
     expiring.push("1y");
-    scene.contact("erin", &expiring);
+    keys.contact("erin", &expiring);
     let signs = quick("sybil <sybil@example.org>", "ed25519", "sign");
-    scene.contact("sybil", &signs);
+    keys.contact("sybil", &signs);
     let revoked = quick("rita <rita@example.org>", default[0], default[1]);
-    scene.gnupg.run(&revoked);
-    scene.revoke("rita");
-    scene.deliver("rita.gpg", &scene.gnupg.certificate("rita"));
+    keys.gnupg.run(&revoked);
+    keys.revoke("rita");
+    keys.deliver("rita.gpg", &keys.gnupg.certificate("rita"));
     // The primary key is good, and its one key for encryption is not.
     let subkeys = quick("stan <stan@example.org>", "ed25519", "sign");
-    scene.gnupg.run(&[&LONG_AGO[..], &subkeys].concat());
-    let stan = scene.gnupg.fingerprint("stan");
+    keys.gnupg.run(&[&LONG_AGO[..], &subkeys].concat());
+    let stan = keys.gnupg.fingerprint("stan");
     let add = ["--quick-add-key", &stan, "cv25519", "encr", "1y"];
-    scene.contact("stan", &[&LONG_AGO[..], &add].concat());
+    keys.contact("stan", &[&LONG_AGO[..], &add].concat());
 
-    let mount = scene.mount();
-    scene.assert_accepted(&mount, "bob");
+    let mount = keys.mount();
+    keys.assert_accepted(&mount, "bob");
     for (contact, errno) in [
         ("erin", libc::EKEYEXPIRED),
         ("sybil", libc::ENOKEY),
         ("rita", libc::EKEYREVOKED),
         ("stan", libc::EKEYEXPIRED),
     ] {
-        scene.assert_refused(&mount, contact, errno, contact);
+        keys.assert_refused(&mount, contact, errno, contact);
         // One who cannot be written to is not left out: the whole audience is refused.
         let mut audience = ["bob", contact];
         audience.sort_unstable();
-        scene.assert_refused(&mount, &audience.join(","), errno, contact);
+        keys.assert_refused(&mount, &audience.join(","), errno, contact);
     }
     // Nobody else is affected.
     std::fs::write(mount.path("messages/bob/still.txt"), "works").unwrap();
@@ -162,17 +154,18 @@ fn expired_revoked_and_missing_keys_fail_the_open() {
 
 #[test]
 fn a_key_that_is_revoked_later_stays_so_and_its_notes_can_be_read() {
-    let Some(scene) = Scene::new() else { return };
-    scene.contact(
+    needs!(mount, "gpg");
+    let keys = Keys::new();
+    keys.contact(
         "bob",
         &quick("bob <bob@example.org>", "future-default", "default"),
     );
-    let mount = scene.mount();
-    scene.assert_accepted(&mount, "bob");
-    let before = scene.gnupg.certificate("bob");
-    scene.revoke("bob");
-    scene.deliver("bob.gpg", &scene.gnupg.certificate("bob"));
-    scene.assert_refused(&mount, "bob", libc::EKEYREVOKED, "bob");
+    let mount = keys.mount();
+    keys.assert_accepted(&mount, "bob");
+    let before = keys.gnupg.certificate("bob");
+    keys.revoke("bob");
+    keys.deliver("bob.gpg", &keys.gnupg.certificate("bob"));
+    keys.assert_refused(&mount, "bob", libc::EKEYREVOKED, "bob");
     let note = mount.path("notes/bob/accepted.txt");
     assert_eq!(std::fs::read(&note).unwrap(), b"accepted");
     for truncate in [false, true] {
@@ -183,31 +176,32 @@ fn a_key_that_is_revoked_later_stays_so_and_its_notes_can_be_read() {
     }
     assert_eq!(std::fs::read(&note).unwrap(), b"accepted");
     // A stale peer brings the unrevoked certificate back, or takes it away.
-    scene.deliver("bob.gpg", &before);
-    scene.assert_refused(&mount, "bob", libc::EKEYREVOKED, "bob");
-    std::fs::remove_file(scene.store.join("keys/bob.gpg")).unwrap();
-    scene.assert_refused(&mount, "bob", libc::EKEYREVOKED, "bob");
+    keys.deliver("bob.gpg", &before);
+    keys.assert_refused(&mount, "bob", libc::EKEYREVOKED, "bob");
+    std::fs::remove_file(keys.scene.store.join("keys/bob.gpg")).unwrap();
+    keys.assert_refused(&mount, "bob", libc::EKEYREVOKED, "bob");
     mount.unmount();
-    let mount = scene.mount();
-    scene.assert_refused(&mount, "bob", libc::EKEYREVOKED, "bob");
+    let mount = keys.mount();
+    keys.assert_refused(&mount, "bob", libc::EKEYREVOKED, "bob");
     mount.unmount();
 }
 
 #[test]
 fn two_certificates_with_one_address_are_frozen_from_the_start() {
-    let Some(scene) = Scene::new() else { return };
+    needs!(mount, "gpg");
+    let keys = Keys::new();
     let twins = [
         "Bob Baker <bob@example.org>",
         "Bob Miller <bob@example.org>",
     ];
     for twin in twins {
-        scene.gnupg.run(&quick(twin, "future-default", "default"));
+        keys.gnupg.run(&quick(twin, "future-default", "default"));
     }
-    let [one, two] = twins.map(|twin| scene.gnupg.fingerprint(&format!("={twin}")));
+    let [one, two] = twins.map(|twin| keys.gnupg.fingerprint(&format!("={twin}")));
     for key in [&one, &two] {
-        scene.deliver(&format!("{key}.gpg"), &scene.gnupg.certificate(key));
+        keys.deliver(&format!("{key}.gpg"), &keys.gnupg.certificate(key));
     }
-    let mount = scene.mount();
+    let mount = keys.mount();
     let mut listed: Vec<_> = std::fs::read_dir(mount.path("messages"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -217,7 +211,7 @@ fn two_certificates_with_one_address_are_frozen_from_the_start() {
     assert_eq!(listed.len(), 2, "{listed:?}");
     for name in &listed {
         assert!(name.starts_with("bob"), "{name}");
-        scene.assert_refused(&mount, name, libc::EKEYREJECTED, name);
+        keys.assert_refused(&mount, name, libc::EKEYREJECTED, name);
     }
     let status = std::fs::read_to_string(mount.path(".dds/status")).unwrap();
     assert!(status.contains("in dispute"), "{status}");
@@ -233,22 +227,23 @@ fn two_certificates_with_one_address_are_frozen_from_the_start() {
 
 #[test]
 fn a_second_certificate_with_a_contact_s_address_waits_and_changes_nothing() {
-    let Some(scene) = Scene::new() else { return };
+    needs!(mount, "gpg");
+    let keys = Keys::new();
     let bob = Person::new("Bob");
-    scene.deliver("bob.gpg", &bob.certificate().to_bytes());
-    let mount = scene.mount();
-    scene.assert_accepted(&mount, "bob");
-    Blob::new(BlobKind::Message, &bob, &[&scene.me, &bob], "early.txt")
-        .deliver(&scene.store, Folder::Messages);
+    keys.deliver("bob.gpg", &bob.certificate().to_bytes());
+    let mount = keys.mount();
+    keys.assert_accepted(&mount, "bob");
+    Blob::new(BlobKind::Message, &bob, &[&keys.me, &bob], "early.txt")
+        .deliver(&keys.scene.store, Folder::Messages);
     assert!(mount.path("messages/bob/early.txt").exists());
     let again = quick("Bob <bob@example.org>", "future-default", "default");
-    scene.gnupg.run(&again);
-    let newcomer = scene.gnupg.fingerprint("bob")[..8].to_lowercase();
+    keys.gnupg.run(&again);
+    let newcomer = keys.gnupg.fingerprint("bob")[..8].to_lowercase();
     let newcomer = format!("bob-{newcomer}");
-    scene.deliver("later.gpg", &scene.gnupg.certificate("bob"));
-    scene.assert_refused(&mount, &newcomer, libc::EKEYREJECTED, &newcomer);
-    Blob::new(BlobKind::Message, &bob, &[&scene.me, &bob], "late.txt")
-        .deliver(&scene.store, Folder::Messages);
+    keys.deliver("later.gpg", &keys.gnupg.certificate("bob"));
+    keys.assert_refused(&mount, &newcomer, libc::EKEYREJECTED, &newcomer);
+    Blob::new(BlobKind::Message, &bob, &[&keys.me, &bob], "late.txt")
+        .deliver(&keys.scene.store, Folder::Messages);
     let bob_stays = |mount: &Mount, note: &str| {
         for name in ["early.txt", "late.txt"] {
             assert!(mount.path("messages/bob").join(name).exists(), "{name}");
@@ -262,33 +257,34 @@ fn a_second_certificate_with_a_contact_s_address_waits_and_changes_nothing() {
     };
     bob_stays(&mount, "first.txt");
     mount.unmount();
-    let mount = scene.mount();
+    let mount = keys.mount();
     bob_stays(&mount, "second.txt");
-    scene.assert_refused(&mount, &newcomer, libc::EKEYREJECTED, &newcomer);
+    keys.assert_refused(&mount, &newcomer, libc::EKEYREJECTED, &newcomer);
     mount.unmount();
 }
 
 #[test]
 fn with_an_expired_key_of_mine_everything_is_read_and_nothing_written() {
-    let Some(scene) = Scene::new() else { return };
+    needs!(mount, "gpg");
+    let keys = Keys::new();
     let mut expiring = LONG_AGO.to_vec();
     expiring.extend(["--quick-gen-key", "old <old@example.org>"]);
     expiring.extend(["future-default", "default", "1y"]);
-    scene.contact("old", &expiring);
+    keys.contact("old", &expiring);
     let mut args = LONG_AGO.to_vec();
     args.extend(["--armor", "--encrypt", "-r", "old"]);
     args.extend(["--set-filename", "then.txt"]);
-    let blob = scene.gnupg.feed(&args, b"then").stdout;
-    crate::support::people::deliver(&scene.store, Folder::Notes, &blob);
-    let mount = scene.mount_as(&scene.gnupg.secret_key("old"));
+    let blob = keys.gnupg.feed(&args, b"then").stdout;
+    crate::support::people::deliver(&keys.scene.store, Folder::Notes, &blob);
+    let mount = keys.mount_as(&keys.gnupg.secret_key("old"));
     let then = mount.path("notes/unverified/then.txt");
     assert_eq!(std::fs::read(then).unwrap(), b"then");
-    let before = scene.blobs();
+    let before = keys.blobs();
     for path in ["notes/me/x", "notes/alice/x", "messages/alice/x"] {
         let error = std::fs::write(mount.path(path), "x").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EKEYEXPIRED), "{path}");
         assert!(!mount.path(path).exists());
     }
-    assert_eq!(scene.blobs(), before);
+    assert_eq!(keys.blobs(), before);
     mount.unmount();
 }

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::gnupg::installed;
-use crate::support::mount::{Home, Mount, can_mount};
+use crate::support::mount::{Home, Mount};
 use crate::support::people::{Person, blobs, make_store};
 use dds::ids::Folder;
 
@@ -130,9 +129,7 @@ impl Timer {
 
 #[test]
 fn a_file_larger_than_memory_is_written_and_read_at_any_place() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let (home, me) = (Home::new(), Person::new("Alice"));
     let store = make_store(home.dir.path(), &[("one", &me)]);
     let key = home.path("secret.asc");
@@ -224,9 +221,7 @@ fn check_secrecy(mount: &Mount, home: &Home, model: &Model) {
 }
 
 fn read_by_gpg(home: &Home, key: &Path, blob: &Path, model: &Model) {
-    if !installed("gpg") {
-        return;
-    }
+    needs!("gpg");
     let gnupg = home.path("g");
     std::fs::create_dir(&gnupg).unwrap();
     let gpg = |args: &[&str]| {

@@ -4,12 +4,12 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sequoia_openpgp as pgp;
 
-use crate::support::mount::{Home, Mount, can_mount, skipped, wait_for};
+use crate::support::disk::Disk;
+use crate::support::mount::{Home, Mount, skipped, wait_for};
 use crate::support::people::{Person, make_store};
 use pgp::packet::key::SecretKeyMaterial;
 use pgp::parse::Parse as _;
@@ -56,14 +56,6 @@ fn count_in_memory(pid: u32, wanted: &[u8]) -> usize {
     found
 }
 
-fn is_root(what: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        skipped(&format!("{what}: only root can look there"));
-    }
-    root
-}
-
 /// A store of mine and bob's, mounted with a key that has a passphrase.
 fn mounted(home: &Home, passphrase: &str, me: &Person) -> Mount {
     let store = make_store(&home.path(""), &[("me", me), ("bob", &Person::new("Bob"))]);
@@ -88,9 +80,7 @@ fn mounted(home: &Home, passphrase: &str, me: &Person) -> Mount {
 
 #[test]
 fn what_was_closed_is_forgotten() {
-    if !can_mount() || !is_root("the daemon's memory") {
-        return;
-    }
+    needs!(mount, root);
     let home = Home::new();
     let mount = mounted(&home, "", &Person::new("Alice"));
     let pid = mount.pid();
@@ -126,9 +116,7 @@ fn what_was_closed_is_forgotten() {
 
 #[test]
 fn what_was_only_read_is_forgotten() {
-    if !can_mount() || !is_root("the daemon's memory") {
-        return;
-    }
+    needs!(mount, root);
     let home = Home::new();
     let me = Person::new("Alice");
     let mount = mounted(&home, "", &me);
@@ -173,9 +161,7 @@ fn secret_numbers(secret: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn keys_and_passphrase_are_not_in_the_clear() {
-    if !can_mount() || !is_root("the daemon's memory") {
-        return;
-    }
+    needs!(mount, root);
     let home = Home::new();
     let passphrase = needle("passphrase");
     let given = dds::plaintext::Passphrase::of(passphrase.as_bytes()).unwrap();
@@ -217,57 +203,6 @@ fn keys_and_passphrase_are_not_in_the_clear() {
     mount.unmount();
 }
 
-/// A filesystem of its own in a file, which can be searched to the last byte.
-struct Image {
-    file: PathBuf,
-    at: PathBuf,
-}
-
-impl Image {
-    fn new(dir: &Path) -> Option<Image> {
-        let (file, at) = (dir.join("image"), dir.join("disk"));
-        File::create(&file).unwrap().set_len(256 << 20).unwrap();
-        fs::create_dir(&at).unwrap();
-        let quiet = |command: &mut Command| {
-            let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-            done.is_ok_and(|status| status.success())
-        };
-        let made = quiet(Command::new("mkfs.ext4").arg("-q").arg(&file));
-        let mounted = made
-            && quiet(
-                Command::new("mount")
-                    .args(["-o", "loop"])
-                    .arg(&file)
-                    .arg(&at),
-            );
-        if !mounted {
-            skipped("plaintext on disks: no loop device, or no mkfs.ext4");
-            return None;
-        }
-        Some(Image { file, at })
-    }
-
-    fn count(&self, wanted: &[u8]) -> usize {
-        let root = File::open(&self.at).unwrap();
-        rustix::fs::syncfs(&root).unwrap();
-        let image = fs::read(&self.file).unwrap();
-        memchr::memmem::find_iter(&image, wanted).count()
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let unmounted = || {
-            Command::new("umount")
-                .arg(&self.at)
-                .status()
-                .unwrap()
-                .success()
-        };
-        wait_for("the image is free", unmounted);
-    }
-}
-
 /// The forms in which a text may lie on a disk.
 fn forms(text: &str) -> Vec<(String, Vec<u8>)> {
     let mut forms = vec![("UTF-8".to_owned(), text.as_bytes().to_vec())];
@@ -296,16 +231,15 @@ fn base64(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn no_plaintext_is_on_the_disk_after_real_work() {
-    if !can_mount() || !is_root("a disk of its own") {
-        return;
-    }
+    needs!(mount, root);
     let outer = Home::new();
-    let Some(image) = Image::new(outer.dir.path()) else {
-        return;
+    let (file, at) = (outer.path("image"), outer.path("disk"));
+    let Some(image) = Disk::in_file(&file, 256 << 20, &at) else {
+        return skipped("plaintext on disks: no loop device, or no mkfs.ext4");
     };
     // The search finds what lies there, and what was deleted there.
     for (number, (form, bytes)) in forms(&needle("planted")).into_iter().enumerate() {
-        let planted = image.at.join(format!("planted{number}"));
+        let planted = image.path().join(format!("planted{number}"));
         let mut file = File::create(&planted).unwrap();
         file.write_all(&bytes).unwrap();
         file.sync_all().unwrap();
@@ -314,10 +248,10 @@ fn no_plaintext_is_on_the_disk_after_real_work() {
         assert!(image.count(&bytes) > 0, "{form} is not found when deleted");
     }
     let secret = needle("secret");
-    let temporary = image.at.join("tmp");
+    let temporary = image.path().join("tmp");
     fs::create_dir(&temporary).unwrap();
     let home = Home {
-        dir: tempfile::tempdir_in(&image.at).unwrap(),
+        dir: tempfile::tempdir_in(image.path()).unwrap(),
     };
     {
         let me = Person::new("Alice");
@@ -384,9 +318,7 @@ fn no_plaintext_is_on_the_disk_after_real_work() {
 
 #[test]
 fn nobody_else_may_look_into_the_daemon() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let mount = mounted(&home, "", &Person::new("Alice"));
     let limits = fs::read_to_string(format!("/proc/{}/limits", mount.pid())).unwrap();

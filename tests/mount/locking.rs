@@ -6,105 +6,11 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::mount::{
-    Home, Mount, can_mount, daemon_of, is_mounted, process_of, skipped, wait_for,
-};
+use crate::support::disk::Disk;
+use crate::support::mount::{Home, daemon_of, is_mounted, process_of, skipped, wait_for};
 use crate::support::people::{Person, deliver, make_store, zeros};
-use crate::support::programs::installed;
+use crate::support::scene::Scene;
 use dds::ids::Folder;
-
-/// My store, not yet mounted.
-struct Scene {
-    home: Home,
-    store: PathBuf,
-}
-
-impl Scene {
-    fn new() -> Scene {
-        let home = Home::new();
-        let store = home.path("");
-        Self::with_store_in(home, &store)
-    }
-
-    fn with_store_in(home: Home, dir: &Path) -> Scene {
-        let me = Person::new("Alice");
-        let store = make_store(dir, &[("me", &me), ("bob", &Person::new("Bob"))]);
-        fs::write(home.path("key.asc"), &me.secret).unwrap();
-        Scene { home, store }
-    }
-
-    fn mountpoint(&self) -> PathBuf {
-        self.home.path("secure")
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.mountpoint().join(path)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = self.home.dds_mount();
-        command.arg("--store").arg(&self.store);
-        command.arg("--key").arg(self.home.path("key.asc"));
-        command
-    }
-
-    fn mount(&self) -> Mount {
-        Mount::start(self.command(), &self.mountpoint())
-    }
-
-    /// Mounts as people do.
-    fn mount_in_background(&self) {
-        let mut command = self.command();
-        let ended = command.arg(self.mountpoint()).output().unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!((ended.status.code(), &*said), (Some(0), ""));
-    }
-
-    fn pid(&self) -> i32 {
-        daemon_of(&self.mountpoint())
-    }
-
-    fn keeper(&self) -> i32 {
-        process_of(&self.mountpoint(), "dds-keeper").expect("there is a keeper")
-    }
-
-    /// Waits until nothing is left of a mount, and checks what a bare mountpoint is.
-    #[track_caller]
-    fn assert_locked(&self) {
-        for name in ["dds-mount", "dds-keeper"] {
-            wait_for(&format!("{name} ends"), || {
-                process_of(&self.mountpoint(), name).is_none()
-            });
-        }
-        assert!(!is_mounted(&self.mountpoint()));
-        assert_eq!(fs::read_dir(self.mountpoint()).unwrap().count(), 0);
-        let mode = fs::metadata(self.mountpoint()).unwrap().permissions();
-        assert_eq!(
-            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
-            0o500
-        );
-        // Nothing can be saved into it, not even by root where the filesystem knows how.
-        if flags_work(&self.mountpoint()) || !rustix::process::geteuid().is_root() {
-            assert!(File::create(self.mountpoint().join("plaintext")).is_err());
-        }
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        // Only if a test failed.
-        let _ = Command::new("fusermount3")
-            .args(["-u", "-z", "-q"])
-            .arg(self.mountpoint())
-            .status();
-    }
-}
-
-fn flags_work(directory: &Path) -> bool {
-    let directory = File::open(directory).unwrap();
-    rustix::fs::ioctl_getflags(&directory)
-        .is_ok_and(|flags| flags.contains(rustix::fs::IFlags::IMMUTABLE))
-}
 
 fn signal(pid: i32, signal: i32) {
     // SAFETY: the process was started by this test.
@@ -123,10 +29,8 @@ impl Drop for Running {
 
 #[test]
 fn a_killed_daemon_leaves_a_clean_mountpoint() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     for round in 0..3 {
         scene.mount_in_background();
         fs::write(scene.path(&format!("notes/me/{round}")), "saved").unwrap();
@@ -184,18 +88,15 @@ fn assert_ends(mut daemon: Running) {
 /// What the store holds decides how long it takes to read it, and not how long anything else does.
 #[test]
 fn it_serves_and_locks_while_it_reads_the_store_for_the_first_time() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let home = Home::new();
     let me = Person::new("Alice");
     let store = make_store(
         home.dir.path(),
         &[("me", &me), ("bob", &Person::new("Bob"))],
     );
-    fs::write(home.path("key.asc"), &me.secret).unwrap();
     fill(&store, &me);
-    let scene = Scene { home, store };
+    let scene = Scene::of(&me, home, store);
 
     // In the background once it is usable, or after a while all the same.
     let mut command = scene.command();
@@ -231,10 +132,8 @@ fn it_serves_and_locks_while_it_reads_the_store_for_the_first_time() {
 
 #[test]
 fn a_killed_keeper_is_told_and_what_it_leaves_is_cleaned_by_the_next_mount() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     // The daemon goes on without it, and still ends when asked.
     scene.mount_in_background();
     signal(scene.keeper(), libc::SIGKILL);
@@ -263,11 +162,9 @@ fn a_killed_keeper_is_told_and_what_it_leaves_is_cleaned_by_the_next_mount() {
 
 #[test]
 fn every_signal_locks_whatever_is_open() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-        let scene = Scene::new();
+        let scene = Scene::new(&["Bob"]);
         scene.mount_in_background();
         fs::write(scene.path("notes/me/closed.txt"), "closed").unwrap();
         let shell = Command::new("sleep")
@@ -300,10 +197,8 @@ fn every_signal_locks_whatever_is_open() {
 
 #[test]
 fn what_was_read_before_is_not_readable_afterwards() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     scene.mount_in_background();
     fs::write(scene.path("notes/me/a.txt"), vec![b'a'; 100_000]).unwrap();
     let mut file = File::open(scene.path("notes/me/a.txt")).unwrap();
@@ -331,10 +226,8 @@ print(mapping[0:6].decode(), flush=True)
 
 #[test]
 fn what_was_mapped_is_saved_and_not_readable_afterwards() {
-    if !can_mount() || !installed(&["python3"]) {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount, "python3");
+    let scene = Scene::new(&["Bob"]);
     scene.mount_in_background();
     let path = scene.path("notes/me/a.txt");
     fs::write(&path, "before, and more").unwrap();
@@ -366,10 +259,8 @@ fn what_was_mapped_is_saved_and_not_readable_afterwards() {
 
 #[test]
 fn umount_of_a_busy_mount_says_so_and_a_lazy_one_locks() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     scene.mount_in_background();
     fs::write(scene.path("notes/me/a.txt"), "a").unwrap();
     let mut open = File::open(scene.path("notes/me/a.txt")).unwrap();
@@ -387,10 +278,8 @@ fn umount_of_a_busy_mount_says_so_and_a_lazy_one_locks() {
 
 #[test]
 fn a_copy_of_the_mount_in_another_namespace_does_not_keep_it_unlocked() {
-    if !can_mount() || !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount, root);
+    let scene = Scene::new(&["Bob"]);
     scene.mount_in_background();
     fs::write(scene.path("notes/me/a.txt"), "a").unwrap();
     let copy = Command::new("unshare")
@@ -422,10 +311,7 @@ struct HangingDisk {
 }
 
 impl HangingDisk {
-    fn new(home: &Home) -> Option<HangingDisk> {
-        if !installed(&["gocryptfs"]) {
-            return None;
-        }
+    fn new(home: &Home) -> HangingDisk {
         let (cipher, at) = (home.path("cipher"), home.path("disk"));
         fs::create_dir(&cipher).unwrap();
         fs::create_dir(&at).unwrap();
@@ -446,7 +332,7 @@ impl HangingDisk {
             let table = String::from_utf8_lossy(&table);
             table.contains(at.to_str().unwrap())
         });
-        Some(HangingDisk { server, at })
+        HangingDisk { server, at }
     }
 
     fn signal(&self, number: i32) {
@@ -483,14 +369,10 @@ fn wait_until_idle(pid: i32) {
 
 #[test]
 fn it_locks_though_the_store_s_disk_does_not_answer() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount, "gocryptfs");
     let home = Home::new();
-    let Some(disk) = HangingDisk::new(&home) else {
-        return;
-    };
-    let scene = Scene::with_store_in(home, &disk.at);
+    let disk = HangingDisk::new(&home);
+    let scene = Scene::with_store_in(home, &disk.at, &["Bob"]);
     scene.mount_in_background();
     fs::write(scene.path("notes/me/closed.txt"), "closed").unwrap();
     let mut dirty = File::create(scene.path("notes/me/draft.txt")).unwrap();
@@ -534,10 +416,8 @@ fn it_locks_though_the_store_s_disk_does_not_answer() {
 
 #[test]
 fn in_the_foreground_it_says_what_was_not_saved() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     let mount = scene.mount();
     let mut dirty = File::create(scene.path("notes/me/draft.txt")).unwrap();
     dirty.write_all(b"half").unwrap();
@@ -592,9 +472,7 @@ print(said)
 
 #[test]
 fn in_the_background_it_logs_to_syslog() {
-    if !can_mount() || !installed(&["python3"]) {
-        return;
-    }
+    needs!(mount, "python3");
     if !rustix::process::geteuid().is_root() {
         skipped("logging in the background: only root can make a log of its own");
         return;
@@ -603,7 +481,7 @@ fn in_the_background_it_logs_to_syslog() {
     let directory = "mount -t tmpfs none /mnt && cd /mnt && mknod null c 1 3 &&
          mknod urandom c 1 9 && mknod fuse c 10 229 && chmod 666 * && cd / &&
          mount --bind /mnt /dev";
-    let scene = Scene::new();
+    let scene = Scene::new(&["Bob"]);
     let mut command = scene.home.command("unshare");
     let script = format!("{directory} && exec \"$@\"");
     command.args([
@@ -638,10 +516,8 @@ fn in_the_background_it_logs_to_syslog() {
 
 #[test]
 fn small_drafts_are_rescued_before_large_ones() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     scene.mount_in_background();
     let mut large = File::create(scene.path("notes/me/large")).unwrap();
     large.write_all(&vec![7; 64 << 20]).unwrap();
@@ -662,77 +538,39 @@ fn small_drafts_are_rescued_before_large_ones() {
 #[test]
 fn a_mount_elsewhere_whose_name_is_not_text_changes_nothing() {
     use std::os::unix::ffi::OsStrExt as _;
-    if !can_mount() || !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount, disk);
+    let scene = Scene::new(&["Bob"]);
     let strange = scene
         .home
         .path("")
         .join(std::ffi::OsStr::from_bytes(b"bad\xf6"));
     fs::create_dir(&strange).unwrap();
-    let mut mount = Command::new("mount");
-    assert!(
-        mount
-            .args(["-t", "tmpfs", "none"])
-            .arg(&strange)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let disk = Disk::in_memory(&strange, 1 << 20);
     scene.mount_in_background();
     fs::write(scene.path("notes/me/a"), "saved").unwrap();
     // The table changes, and the mount is still there.
-    assert!(
-        Command::new("umount")
-            .arg(&strange)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let mut again = Command::new("mount");
-    assert!(
-        again
-            .args(["-t", "tmpfs", "none"])
-            .arg(&strange)
-            .status()
-            .unwrap()
-            .success()
-    );
+    drop(disk);
+    let disk = Disk::in_memory(&strange, 1 << 20);
     assert_eq!(fs::read(scene.path("notes/me/a")).unwrap(), b"saved");
     signal(scene.pid(), libc::SIGTERM);
     let gone = || process_of(&scene.mountpoint(), "dds-keeper").is_none();
     wait_for("the keeper ends", gone);
-    assert!(
-        Command::new("umount")
-            .arg(&strange)
-            .status()
-            .unwrap()
-            .success()
-    );
+    drop(disk);
     scene.assert_locked();
 }
 
 #[test]
 fn what_others_mount_on_top_stays() {
-    if !can_mount() || !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount, root);
+    let scene = Scene::new(&["Bob"]);
     scene.mount_in_background();
-    let mut cover = Command::new("mount");
-    let mounted = cover
-        .args(["-t", "tmpfs", "none"])
-        .arg(scene.mountpoint())
-        .status();
-    assert!(mounted.unwrap().success());
+    let cover = Disk::in_memory(&scene.mountpoint(), 1 << 20);
     fs::write(scene.path("theirs"), "theirs").unwrap();
     signal(scene.pid(), libc::SIGKILL);
     let gone = || process_of(&scene.mountpoint(), "dds-keeper").is_none();
     wait_for("the keeper ends", gone);
     assert_eq!(fs::read(scene.path("theirs")).unwrap(), b"theirs");
-    let uncovered = Command::new("umount").arg(scene.mountpoint()).status();
-    assert!(uncovered.unwrap().success());
+    drop(cover);
     scene.mount_in_background();
     signal(scene.pid(), libc::SIGTERM);
     scene.assert_locked();
@@ -740,10 +578,8 @@ fn what_others_mount_on_top_stays() {
 
 #[test]
 fn a_mount_that_moved_with_its_parent_goes_on_and_locks() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     let (old, new) = (scene.home.path("old"), scene.home.path("new"));
     fs::create_dir(&old).unwrap();
     let mut command = scene.command();
@@ -760,17 +596,19 @@ fn a_mount_that_moved_with_its_parent_goes_on_and_locks() {
 
 #[test]
 fn killed_at_the_prompt_it_leaves_the_bare_mountpoint_closed() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     scene.mount_in_background();
     signal(scene.pid(), libc::SIGTERM);
     scene.assert_locked();
     let passphrase = dds::plaintext::Passphrase::of(b"correct horse").unwrap();
     let profile = dds::openpgp::Profile::Compatible;
     let made = dds::openpgp::generate("Alice <a@example.org>", Some(&passphrase), profile);
-    fs::write(scene.home.path("key.asc"), &*made.unwrap().secret).unwrap();
+    fs::write(
+        scene.home.path(".config/dds/identity.asc"),
+        &*made.unwrap().secret,
+    )
+    .unwrap();
     let asked = scene.home.path("asked");
     let mut command = scene.command();
     let ask = format!(
@@ -791,10 +629,8 @@ fn killed_at_the_prompt_it_leaves_the_bare_mountpoint_closed() {
 
 #[test]
 fn what_the_caller_left_open_is_closed() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = Scene::new(&["Bob"]);
     let left = scene.home.path("left open");
     fs::write(&left, "a secret of the caller").unwrap();
     let mount = scene.command();

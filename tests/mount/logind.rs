@@ -154,19 +154,19 @@ impl User {
 }
 
 /// A home with a store, a bus, and a logind.
-struct Scene {
+struct WithLogind {
     home: Home,
     bus: Bus,
     logind: Connection,
     brakes: Brakes,
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl WithLogind {
+    fn new() -> WithLogind {
         Self::with(Sessions::Mine, None)
     }
 
-    fn with(sessions: Sessions, passphrase: Option<&str>) -> Scene {
+    fn with(sessions: Sessions, passphrase: Option<&str>) -> WithLogind {
         let home = Home::new();
         let mut init = home.dds();
         init.arg("init").stdout(Stdio::null());
@@ -184,7 +184,7 @@ impl Scene {
         let logind = bus.connect().name(NAME).unwrap();
         let logind = logind.serve_at(PATH, manager).unwrap();
         let logind = logind.serve_at(USER_PATH, User { sessions }).unwrap();
-        Scene {
+        WithLogind {
             logind: logind.build().unwrap(),
             home,
             bus,
@@ -280,7 +280,7 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for WithLogind {
     fn drop(&mut self) {
         // Only if a test failed.
         if is_mounted(&self.mountpoint()) {
@@ -306,10 +306,8 @@ fn says<B: serde::Serialize + zvariant::DynamicType>(
 
 #[test]
 fn the_machine_sleeps_when_all_is_locked() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = WithLogind::new();
     scene.mount(&[ASLEEP]);
     assert_eq!(scene.brakes(), 1);
     let draft = scene.mountpoint().join("notes/me/draft.txt");
@@ -335,10 +333,8 @@ fn the_machine_sleeps_when_all_is_locked() {
 
 #[test]
 fn a_question_for_the_passphrase_keeps_no_machine_awake() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::with(Sessions::Mine, Some("correct horse"));
+    needs!(mount);
+    let scene = WithLogind::with(Sessions::Mine, Some("correct horse"));
     let fifo = scene.home.path("fifo");
     assert!(
         Command::new("mkfifo")
@@ -374,10 +370,8 @@ fn a_question_for_the_passphrase_keeps_no_machine_awake() {
 
 #[test]
 fn a_locked_screen_or_the_end_of_the_session_locks() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = WithLogind::new();
     let path = ObjectPath::from_static_str_unchecked;
     for round in 0..3 {
         scene.mount(&[AWAY]);
@@ -400,10 +394,8 @@ fn a_locked_screen_or_the_end_of_the_session_locks() {
 
 #[test]
 fn what_was_not_asked_for_and_what_others_say_does_not_lock() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
+    needs!(mount);
+    let scene = WithLogind::new();
     let stranger = scene.bus.connect().build().unwrap();
     scene.mount(&[ASLEEP]);
     scene.says(MY_SESSION, SESSION, "Lock", &());
@@ -430,10 +422,8 @@ fn what_was_not_asked_for_and_what_others_say_does_not_lock() {
 
 #[test]
 fn a_service_of_the_user_goes_by_the_session_at_the_screen() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::with(Sessions::OnlyDisplay, None);
+    needs!(mount);
+    let scene = WithLogind::with(Sessions::OnlyDisplay, None);
     scene.mount(&[AWAY]);
     scene.says(DISPLAY, SESSION, "Lock", &());
     scene.assert_locks();
@@ -441,10 +431,8 @@ fn a_service_of_the_user_goes_by_the_session_at_the_screen() {
 
 #[test]
 fn without_bus_logind_or_session_nothing_is_mounted() {
-    if !can_mount() {
-        return;
-    }
-    let mut scene = Scene::with(Sessions::None, None);
+    needs!(mount);
+    let mut scene = WithLogind::with(Sessions::None, None);
     scene.assert_refused(&[AWAY], "you have no session");
     // Sleep has nothing to do with sessions.
     scene.mount(&[ASLEEP]);
@@ -463,10 +451,8 @@ fn without_bus_logind_or_session_nothing_is_mounted() {
 
 #[test]
 fn a_bus_that_ends_is_told_and_the_mount_goes_on() {
-    if !can_mount() {
-        return;
-    }
-    let mut scene = Scene::new();
+    needs!(mount);
+    let mut scene = WithLogind::new();
     let mount = Mount::start(scene.command(&[ASLEEP, AWAY]), &scene.mountpoint());
     scene.bus.end();
     wait_for("the keeper gives up", || scene.is_released(0));

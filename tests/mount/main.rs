@@ -1,6 +1,7 @@
 //! Mounts by the real binary: how saves reach the store, how arrivals reach programs, and how a
 //! mount ends.
 
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -6,9 +6,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 
-use crate::support::mount::{Home, can_mount, skipped};
+use crate::support::mount::{Home, skipped};
 use crate::support::people::{Person, make_store};
-use crate::support::programs::installed;
 
 /// Nobody.
 const USER: u32 = 65534;
@@ -50,9 +49,6 @@ fn run(home: &Home, script: &str) -> String {
 
 /// A home with a store and a key, and the program where everybody may run it.
 fn prepared() -> Option<Home> {
-    if !can_mount() || !installed(&["setpriv", "unshare", "fusermount3"]) {
-        return None;
-    }
     let home = Home::new();
     let me = Person::new("Alice");
     make_store(
@@ -107,12 +103,11 @@ until_gone() {
 
 #[test]
 fn vim_cannot_save_plaintext_after_locking() {
+    needs!(mount, "setpriv", "unshare", "fusermount3");
     let Some(home) = prepared() else {
         return;
     };
-    if !installed(&["vim"]) {
-        return;
-    }
+    needs!("vim");
     let said = run(
         &home,
         &format!(
@@ -143,6 +138,7 @@ mount_it; cat ~/secure/notes/me/plan.md; kill "$(process dds-mount)"; until_gone
 
 #[test]
 fn a_killed_daemon_leaves_a_clean_mountpoint() {
+    needs!(mount, "setpriv", "unshare", "fusermount3");
     let Some(home) = prepared() else {
         return;
     };
@@ -160,6 +156,7 @@ fusermount3 -u ~/secure; until_gone; ls -A ~/secure; stat -c %a ~/secure"#
 
 #[test]
 fn files_belong_to_the_user_and_the_daemon_is_hidden_from_him() {
+    needs!(mount, "setpriv", "unshare", "fusermount3");
     let Some(home) = prepared() else {
         return;
     };
@@ -183,6 +180,7 @@ kill "$daemon"; until_gone"#
 
 #[test]
 fn mount_8_mounts_what_fstab_says_for_an_ordinary_user_and_for_root() {
+    needs!(mount, "setpriv", "unshare", "fusermount3");
     let Some(home) = prepared() else {
         return;
     };

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::mount::{can_mount, wait_for};
+use crate::support::mount::wait_for;
 use crate::support::people::{Blob, blobs, deliver};
 use crate::support::rig::{Cast, Mounted, Rig as _};
 use crate::support::watch::Watch;
@@ -22,9 +22,7 @@ fn keys(rig: &Mounted, name: &str) -> PathBuf {
 
 #[test]
 fn a_certificate_that_arrives_is_a_contact_at_once() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     assert!(!status(&rig).contains("mallory"));
@@ -49,9 +47,7 @@ fn removed(rig: &Mounted, cast: &Cast) -> Vec<u8> {
 
 #[test]
 fn a_removed_message_that_returns_goes_again_at_once() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let message = removed(&rig, &cast);
@@ -66,9 +62,7 @@ fn a_removed_message_that_returns_goes_again_at_once() {
 
 #[test]
 fn folders_that_are_removed_and_made_anew_are_watched_again() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let message = removed(&rig, &cast);
@@ -92,9 +86,7 @@ fn folders_that_are_removed_and_made_anew_are_watched_again() {
 
 #[test]
 fn a_burst_of_files_is_taken_in_and_nothing_of_it_is_missed() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let message = removed(&rig, &cast);
@@ -152,9 +144,7 @@ impl Drop for Stopped {
 
 #[test]
 fn what_the_kernel_had_no_room_to_tell_is_looked_for() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let room = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let room: usize = room.trim().parse().unwrap();
     let cast = Cast::new();
@@ -183,9 +173,7 @@ fn what_the_kernel_had_no_room_to_tell_is_looked_for() {
 
 #[test]
 fn what_takes_long_to_be_opened_shows_when_it_is() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let to = [&cast.me, &cast.bob];
@@ -263,9 +251,7 @@ fn read_others(rig: &Mounted, broken: &str, how: &str) {
 /// People replace a folder by a link to a larger disk, and synchronisers by a file of that name.
 #[test]
 fn a_folder_that_is_none_stops_no_other() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     for broken in ["keys", "messages", "notes", "software"] {
         let mut rig = Mounted::new(&cast, "");

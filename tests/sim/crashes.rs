@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::support::mount::{can_mount, wait_for};
+use crate::support::mount::wait_for;
 use crate::support::programs::{assert_only_blobs, full, problems};
 use crate::support::rig::{Cast, Mounted, Rig as _};
 use dds::openpgp::Identity;
@@ -295,9 +295,7 @@ fn assert_few_returned(rig: &Mounted, removals: usize) {
 
 #[test]
 fn what_was_answered_for_survives_kills_at_random_moments() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let _cores = crate::every_core();
     let seed = match std::env::var("DDS_TEST_SEED") {
         Ok(seed) => seed.parse().unwrap(),

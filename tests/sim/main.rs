@@ -4,6 +4,7 @@
 //! The long forms, with `DDS_TEST_FULL=1`, take minutes each. One is selected by its module:
 //! `cargo test --test sim -- world::`.
 
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{Scope, scope};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::mount::{can_mount, is_mounted, wait_for};
+use crate::support::mount::{is_mounted, wait_for};
 use crate::support::people::Blob;
 use crate::support::programs::{assert_quiet, full};
 use crate::support::rig::{Cast, Mounted, Rig as _};
@@ -185,9 +185,7 @@ fn start<'s>(
 
 #[test]
 fn everything_at_once_neither_hangs_nor_mixes_nor_loses() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let _cores = crate::every_core();
     let time = Duration::from_secs(if full() { 60 } else { 5 });
     let cast = Cast::new();

@@ -1,42 +1,8 @@
 //! The rules of pins and names, one test each, through the public interface.
 
-use dds::contacts::{Claimed, ClaimedUserId, Contact, ContactName, Contacts, Notice, Trust};
+use crate::claims::*;
+use dds::contacts::{Claimed, ClaimedUserId, Contacts, Notice, Trust};
 use dds::error::Kind;
-use dds::ids::Fingerprint;
-
-fn fpr(byte: u8) -> Fingerprint {
-    Fingerprint::from_bytes(&[byte; 20]).unwrap()
-}
-
-fn name(text: &str) -> ContactName {
-    text.parse().unwrap()
-}
-
-/// A certificate whose fingerprint is made of one byte, with these addresses.
-fn cert(byte: u8, emails: &[&str]) -> Claimed {
-    let user_id = |email: &&str| ClaimedUserId {
-        text: format!("Somebody <{email}>"),
-        email: Some(email.to_string()),
-        name: Some("Somebody".to_owned()),
-    };
-    Claimed {
-        fingerprint: fpr(byte),
-        user_ids: emails.iter().map(user_id).collect(),
-        certificate: vec![byte; 3],
-    }
-}
-
-fn see(contacts: &mut Contacts, seen: &[Claimed]) -> Vec<Notice> {
-    contacts
-        .observe(seen, &[], &[], Trust::FirstSight, 1000)
-        .unwrap()
-}
-
-/// Names in order, frozen ones with a `!`.
-fn listed(contacts: &Contacts) -> Vec<String> {
-    let mark = |c: &Contact| format!("{}{}", c.name, if c.frozen { "!" } else { "" });
-    contacts.iter().map(mark).collect()
-}
 
 #[test]
 fn newcomers_are_pinned_unverified_on_first_sight() {

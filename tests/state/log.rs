@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::samples::*;
+use crate::support::disk::Disk;
 use dds::error::{Error, Kind};
 use dds::ids::{BlobName, Folder, Timestamp, VersionId};
 use dds::state::{Departure, Intent, KeyWrap, Removal, State};
@@ -493,44 +494,12 @@ fn many_threads_lose_nothing() {
     assert_eq!(state.unfinished(), []);
 }
 
-/// A tmpfs of 256 KiB, unmounted on drop.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<SmallDisk> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "dds-test"])
-            .arg(dir.path())
-            .stderr(std::process::Stdio::null())
-            .status();
-        let mounted = mounted.is_ok_and(|status| status.success());
-        mounted.then(|| SmallDisk(dir))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount")
-            .arg(self.0.path())
-            .status();
-        assert!(unmounted.unwrap().success());
-    }
-}
-
 #[test]
-#[allow(
-    clippy::explicit_write,
-    reason = "past the capture of cargo's test runner"
-)]
 fn a_full_disk_is_told_as_such_and_nothing_is_half_kept() {
-    let Some(disk) = SmallDisk::mount() else {
-        let skipped =
-            "SKIPPED: a_full_disk_is_told_as_such_and_nothing_is_half_kept (cannot mount)";
-        writeln!(std::io::stderr(), "{skipped}").unwrap();
-        return;
-    };
-    let path = disk.0.path();
+    needs!(disk);
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::in_memory(dir.path(), 256 << 10);
+    let path = disk.path();
     let state = open(path);
     for swallow in [false, true] {
         let full = state.stage(&mut |out| match out.write_all(&vec![1; 1 << 20]) {

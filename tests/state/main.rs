@@ -1,6 +1,11 @@
 //! What is kept on disk, each part through its interface: the store, the contacts, and the state
 //! outside the store.
 
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod claims;
 mod samples;
 
 mod contacts;

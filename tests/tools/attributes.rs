@@ -13,9 +13,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 #[test]
 fn modes_and_times_are_kept() {
-    let Some(mut world) = World::with(&["touch", "chmod", "stat"]) else {
-        return;
-    };
+    needs!(mount, "touch", "chmod", "stat");
+    let mut world = World::new();
     world.run(
         "umask 022; echo a > usual; umask 177; echo b > narrow; umask 777; echo c > none; umask 077
          echo d > mode; chmod 755 mode; chmod u-w,go=rwx usual; chmod 4700 narrow
@@ -61,9 +60,8 @@ fn modes_and_times_are_kept() {
 
 #[test]
 fn a_message_keeps_the_time_that_it_is_given_before_it_is_sent() {
-    let Some(mut world) = World::with(&["cp", "mv", "tar", "rsync", "touch", "stat"]) else {
-        return;
-    };
+    needs!(mount, "cp", "mv", "tar", "rsync", "touch", "stat");
+    let mut world = World::new();
     let sent = Watch::new(&world.rig.store().join("messages"));
     world.run(
         "echo photo > $OUT/p; chmod 400 $OUT/p; touch -d '2001-02-03 04:05:06.75' $OUT/p
@@ -96,9 +94,8 @@ fn a_message_keeps_the_time_that_it_is_given_before_it_is_sent() {
 
 #[test]
 fn what_stat_says_of_names_links_times_and_modes_is_as_posix_says() {
-    let Some(world) = World::with(&["touch"]) else {
-        return;
-    };
+    needs!(mount, "touch");
+    let world = World::new();
     let stat = |path: &str| std::fs::metadata(world.path(path)).unwrap();
     let long = format!("notes/me/{}", "x".repeat(256));
     let number = |error: std::io::Error| error.raw_os_error();

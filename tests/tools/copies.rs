@@ -34,9 +34,8 @@ const SAME_TREE: &str = r#"
 
 #[test]
 fn cp_keeps_trees_modes_and_times() {
-    let Some(mut world) = World::with(&["cp", "find"]) else {
-        return;
-    };
+    needs!(mount, "cp", "find");
+    let mut world = World::new();
     world.run(&format!("{TREE} cp -a $OUT/tree copy; cp -a copy again"));
     world.holds(&format!(
         "{SAME_TREE} same_tree copy; same_tree again; [[ $(copy/deep/script) == 'it runs' ]]"
@@ -52,9 +51,8 @@ fn cp_keeps_trees_modes_and_times() {
 
 #[test]
 fn rsync_copies_once() {
-    let Some(mut world) = World::with(&["rsync"]) else {
-        return;
-    };
+    needs!(mount, "rsync");
+    let mut world = World::new();
     world.run(TREE);
     world.run("rsync -a $OUT/tree/ copy");
     let before = world.notes();
@@ -92,9 +90,8 @@ fn rsync_copies_once() {
 
 #[test]
 fn certificates_are_copied_in_by_whatever_program_and_under_any_name() {
-    let Some(mut world) = World::with(&["cp", "install", "mv", "rsync", "cmp"]) else {
-        return;
-    };
+    needs!(mount, "cp", "install", "mv", "rsync", "cmp");
+    let mut world = World::new();
     let people: Vec<Person> = (0..8).map(|n| Person::new(&format!("Guest{n}"))).collect();
     let out = world.rig.home.path("elsewhere");
     for (n, command) in [
@@ -147,9 +144,8 @@ fn certificates_are_copied_in_by_whatever_program_and_under_any_name() {
 
 #[test]
 fn archives_unpack_and_pack() {
-    let Some(mut world) = World::with(&["tar", "zip", "unzip"]) else {
-        return;
-    };
+    needs!(mount, "tar", "zip", "unzip");
+    let mut world = World::new();
     world.run(TREE);
     world.run(
         "tar cf $OUT/a.tar --format=posix -C $OUT tree; (cd $OUT; zip -qr a.zip tree)
@@ -168,9 +164,8 @@ fn archives_unpack_and_pack() {
 
 #[test]
 fn mv_moves_within_and_between_audiences() {
-    let Some(mut world) = World::with(&["mv", "find"]) else {
-        return;
-    };
+    needs!(mount, "mv", "find");
+    let mut world = World::new();
     let lunch = Blob::new(
         BlobKind::Message,
         &world.cast.bob,

@@ -4,9 +4,8 @@ use super::desk::World;
 
 #[test]
 fn git_works_in_a_note() {
-    let Some(mut world) = World::with(&["git"]) else {
-        return;
-    };
+    needs!(mount, "git");
+    let mut world = World::new();
     world.run(
         "git config --global user.name me; git config --global user.email me@example.org
          git config --global init.defaultBranch main; git config --global gc.auto 0
@@ -35,9 +34,8 @@ fn git_works_in_a_note() {
 
 #[test]
 fn sqlite_keeps_a_database() {
-    let Some(mut world) = World::with(&["sqlite3"]) else {
-        return;
-    };
+    needs!(mount, "sqlite3");
+    let mut world = World::new();
     let insert = "insert into t with recursive n(i) as (select 1 union all select i+1 from n \
         where i<500) select i, hex(randomblob(50)) from n;";
     for mode in ["delete", "truncate", "persist", "memory", "wal"] {
@@ -74,9 +72,8 @@ fn sqlite_keeps_a_database() {
 
 #[test]
 fn programs_remove_what_they_made_in_a_shared_note() {
-    let Some(mut world) = World::with(&["git", "sqlite3", "zip"]) else {
-        return;
-    };
+    needs!(mount, "git", "sqlite3", "zip");
+    let mut world = World::new();
     let check = "cd $VIEW/notes/bob; cat t.txt; unzip -tq new.zip
          [[ $(sqlite3 x.db 'pragma integrity_check; select a from t') == $'ok\\n1' ]]
          [[ $(ls) == $'new.zip\\nr\\nt.txt\\nx.db' ]]

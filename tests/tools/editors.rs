@@ -6,9 +6,8 @@ use std::process::Stdio;
 
 #[test]
 fn changes_by_commands_leave_one_new_blob() {
-    let Some(mut world) = World::with(&["sed", "perl", "ed", "patch", "diff"]) else {
-        return;
-    };
+    needs!(mount, "sed", "perl", "ed", "patch", "diff");
+    let mut world = World::new();
     world.run("echo one > plan.md; mkdir sub; seq 100 > sub/hundred; touch sub/new");
     for (what, saves, script) in [
         ("sed -i", 1, "sed -i 's/^one.*/one SED/' plan.md"),
@@ -77,9 +76,8 @@ const VIM_WAYS: [(&str, &str); 8] = [
 
 #[test]
 fn vim_saves_once() {
-    let Some(mut world) = World::with(&["vim"]) else {
-        return;
-    };
+    needs!(mount, "vim");
+    let mut world = World::new();
     world.run("echo first > plan.md");
     let mut lines = 1;
     for configuration in ["NONE", "DEFAULTS", "NORC"] {
@@ -121,9 +119,8 @@ fn vim_saves_once() {
 
 #[test]
 fn emacs_saves_once_each_time() {
-    let Some(mut world) = World::with(&["emacs"]) else {
-        return;
-    };
+    needs!(mount, "emacs");
+    let mut world = World::new();
     world.run("echo first > plan.md");
     let edit = |setup: &str, saves: &[&str]| {
         let saves: String = saves
@@ -166,9 +163,8 @@ fn emacs_saves_once_each_time() {
 /// Types into nano on a terminal of its own, waiting for what it shows.
 #[test]
 fn nano_saves_once() {
-    let Some(mut world) = World::with(&["nano", "script"]) else {
-        return;
-    };
+    needs!(mount, "nano", "script");
+    let mut world = World::new();
     world.run("echo first > plan.md");
     for options in ["", "--backup", "--locking"] {
         world.assert_one_save(&format!("nano {options}"), || {

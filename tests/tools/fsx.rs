@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::mount::{can_mount, skipped};
+use crate::support::mount::skipped;
 use crate::support::programs::{assert_quiet, find, full};
 use crate::support::rig::{Cast, Mounted, Rig as _};
 
@@ -70,9 +70,7 @@ fn exercise(fsx: &Path, config: &Path, artifacts: &Path, seed: u64, count: u64, 
 
 fn runs(name: &str, mappings: &str) {
     let Some(fsx) = fsx() else { return };
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let (seeds, count) = if full() { (20, 10_000) } else { (3, 2_000) };
     let mut rig = Mounted::new(&Cast::new(), "");
     let config = rig.home.path("fsx.toml");

@@ -6,19 +6,11 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::support::gnupg::{Gnupg, installed, piped, sq_decrypt};
-use crate::support::mount::{Home, Mount, can_mount, wait_for};
+use crate::support::mount::{Home, Mount, wait_for};
 use crate::support::people::{blobs, deliver};
+use crate::support::programs::full;
+use crate::support::tree::files_below;
 use dds::ids::{BlobName, Folder};
-
-/// The longer form, for the gate before a release.
-fn full() -> bool {
-    std::env::var_os("DDS_TEST_FULL").is_some_and(|value| value == "1")
-}
-
-/// Whether everything that these tests need is here.
-fn can_run() -> bool {
-    installed("gpg") && can_mount()
-}
 
 /// Where `dds-mount` finds the passphrase.
 #[derive(Clone, Copy)]
@@ -243,22 +235,13 @@ fn fill(cast: &Cast) -> BTreeMap<&'static str, Expected> {
     expected
 }
 
-/// All regular files below a directory of the mount, by their paths.
 fn files(mount: &Mount, top: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut waiting = vec![top.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(mount.path(&directory)).unwrap() {
-            let entry = entry.unwrap();
-            let path = format!("{directory}/{}", entry.file_name().into_string().unwrap());
-            if entry.file_type().unwrap().is_dir() {
-                waiting.push(path);
-            } else {
-                found.insert(path);
-            }
-        }
-    }
-    found
+    let files = files_below(&mount.path(top)).into_iter();
+    let files = files.map(|path| {
+        let path = path.strip_prefix(&mount.mountpoint).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    files.collect()
 }
 
 fn xattr(path: &Path, name: &str) -> String {
@@ -270,9 +253,7 @@ fn xattr(path: &Path, name: &str) -> String {
 
 #[test]
 fn a_store_made_by_gpg_alone_is_listed_and_read_completely() {
-    if !can_run() {
-        return;
-    }
+    needs!(mount, "gpg");
     let cast = Cast::new();
     let expected = fill(&cast);
     let before = blobs(&cast.store, Folder::Messages);
@@ -309,9 +290,7 @@ fn a_store_made_by_gpg_alone_is_listed_and_read_completely() {
 
 #[test]
 fn notes_made_by_gpg_stand_under_their_signer() {
-    if !can_run() {
-        return;
-    }
+    needs!(mount, "gpg");
     let cast = Cast::new();
     let bob = &cast.bob.gnupg;
     let group = ["-r", "alice", "-r", "bob", "-r", "carol"];
@@ -369,9 +348,7 @@ fn recipients(packets: &str) -> Vec<&str> {
 
 #[test]
 fn everything_written_through_the_mount_is_read_by_gpg_and_sq() {
-    if !can_run() {
-        return;
-    }
+    needs!(mount, "gpg");
     let sq = installed("sq");
     let cast = Cast::new();
     let names = ["hello.txt", "a longer name.md", "Grüße aus Köln.txt"];
@@ -459,9 +436,7 @@ fn everything_written_through_the_mount_is_read_by_gpg_and_sq() {
 
 #[test]
 fn of_a_message_to_several_each_reader_s_gpg_opens_one_copy() {
-    if !can_run() {
-        return;
-    }
+    needs!(mount, "gpg");
     let cast = Cast::new();
     let mount = cast.alice.mount(&cast.store);
     std::fs::write(mount.path("messages/bob,carol/plan.txt"), b"for both").unwrap();
@@ -494,9 +469,7 @@ fn of_a_message_to_several_each_reader_s_gpg_opens_one_copy() {
 
 #[test]
 fn with_named_recipients_gpg_ends_with_0_for_everybody() {
-    if !can_run() {
-        return;
-    }
+    needs!(mount, "gpg");
     let cast = Cast::new();
     let config = cast.carol.home.path("named.toml");
     std::fs::write(&config, "recipients = \"named\"\n").unwrap();
@@ -543,9 +516,7 @@ fn inner_length(packets: &str) -> u64 {
 
 #[test]
 fn lengths_of_blobs_tell_little() {
-    if !can_run() {
-        return;
-    }
+    needs!(mount, "gpg");
     let cast = Cast::new();
     let mount = cast.bob.mount(&cast.store);
     let write = |name: &str, size: usize| {
@@ -581,9 +552,7 @@ fn lengths_of_blobs_tell_little() {
 
 #[test]
 fn a_modern_pair_reads_what_the_other_wrote() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let (alice, bob) = (Home::new(), Home::new());
     let store = alice.path("store");
     for (home, name) in [(&alice, "alice"), (&bob, "bob")] {

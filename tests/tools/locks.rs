@@ -7,9 +7,8 @@ use std::os::fd::AsRawFd as _;
 
 #[test]
 fn locks_hold_between_processes() {
-    let Some(world) = World::with(&["flock", "perl"]) else {
-        return;
-    };
+    needs!(mount, "flock", "perl");
+    let world = World::new();
     world.run(
         "exec 3> lock; flock 3
          flock -n lock true && exit 1

@@ -1,6 +1,7 @@
 //! Programs that people use, on a real mount: editors, archivers, git, gpg, Syncthing, fsx,
 //! pjdfstest.
 
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -11,12 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::channel;
 
-use crate::support::mount::{PATIENCE, can_mount, skipped};
+use crate::support::mount::{PATIENCE, skipped};
 use crate::support::rig::{Cast, Mounted, Rig as _};
-
-fn mounted() -> Option<Mounted> {
-    can_mount().then(|| Mounted::new(&Cast::new(), ""))
-}
 
 /// Makes a call that might never be answered: not waiting for it lets the test fail.
 fn answered<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
@@ -43,7 +39,8 @@ fn set_times(path: &Path, times: [(i64, i64); 2]) -> Result<Metadata, Error> {
 
 #[test]
 fn times_at_the_ends_of_their_range_are_kept() {
-    let Some(mut rig) = mounted() else { return };
+    needs!(mount);
+    let mut rig = Mounted::new(&Cast::new(), "");
     const ENDS: [i64; 8] = [
         i64::MIN,
         i64::MIN + 1,
@@ -85,7 +82,8 @@ fn times_at_the_ends_of_their_range_are_kept() {
 
 #[test]
 fn sizes_and_offsets_at_the_ends_of_their_range_are_answered() {
-    let Some(rig) = mounted() else { return };
+    needs!(mount);
+    let rig = Mounted::new(&Cast::new(), "");
     rig.write("notes/me/f", b"hello").unwrap();
     let path: PathBuf = rig.mount().path("notes/me/f");
     let end = i64::MAX as u64;
@@ -135,7 +133,8 @@ fn sizes_and_offsets_at_the_ends_of_their_range_are_answered() {
 
 #[test]
 fn times_are_kept_as_they_are_set() {
-    let Some(mut rig) = mounted() else { return };
+    needs!(mount);
+    let mut rig = Mounted::new(&Cast::new(), "");
     rig.mkdir("notes/me/dir").unwrap();
     rig.write("notes/me/file", b"some").unwrap();
     let (read, written) = ((1_000_000_000, 1), (2_000_000_000, 999_999_999));
@@ -238,7 +237,8 @@ fn rule(case: &str) -> Option<&'static str> {
 /// `cargo install --locked pjdfstest` installs it. Only root can run all of it.
 #[test]
 fn what_fails_of_pjdfstest_is_what_a_rule_does_not_offer() {
-    let Some(rig) = mounted() else { return };
+    needs!(mount);
+    let rig = Mounted::new(&Cast::new(), "");
     let available = Command::new("pjdfstest").arg("--list-features").output();
     if available.is_err() || !rustix::process::geteuid().is_root() {
         skipped("pjdfstest: it is not installed, or this is not root");

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::support::mount::{Home, Mount, can_mount, wait_for};
+use crate::support::mount::{Home, Mount, wait_for};
 use crate::support::people::{Person, make_store};
-use crate::support::programs::{assert_only_blobs, full, installed};
+use crate::support::programs::{assert_only_blobs, full};
 use crate::support::syncthing::{Device, wait_synced};
 use crate::support::watch::Watch;
 
@@ -121,10 +121,7 @@ impl World {
     /// All have met and have each other's certificates: Alice and Bob are online, and only by way
     /// of the relay. The fourth device is off. `None` where this cannot be tested, which is said
     /// loudly.
-    fn new() -> Option<World> {
-        if !can_mount() || !installed(&["syncthing"]) {
-            return None;
-        }
+    fn new() -> World {
         let [mut alice, mut bob] = ["Alice", "Bob"].map(Member::new);
         let homes = [Home::new(), Home::new()];
         let stores = [&homes[0], &homes[1]].map(|home| make_store(home.dir.path(), &[]));
@@ -147,7 +144,7 @@ impl World {
             let has = |member: &Member, other| member.list("notes").iter().any(|one| one == other);
             has(&world.alice, "bob") && has(&world.bob, "alice")
         });
-        Some(world)
+        world
     }
 
     fn devices(&self) -> [&Device; 4] {
@@ -189,9 +186,8 @@ fn assert_no_conflict_copy(directory: &Path) {
 
 #[test]
 fn a_message_is_fetched_later_read_and_removed_for_both() {
-    let Some(mut world) = World::new() else {
-        return;
-    };
+    needs!(mount, "syncthing");
+    let mut world = World::new();
     world.bob.go();
 
     // Alice writes and goes offline; the device without keys has it then, and it only.
@@ -239,9 +235,8 @@ fn a_message_is_fetched_later_read_and_removed_for_both() {
 
 #[test]
 fn both_edit_one_note_offline_and_both_see_both() {
-    let Some(mut world) = World::new() else {
-        return;
-    };
+    needs!(mount, "syncthing");
+    let mut world = World::new();
     world.alice.write("notes/bob/plan.md", b"a plan\n");
     world.wait("the note in Bob's view", || {
         world.bob.list("notes/alice") == ["plan.md"]
@@ -328,9 +323,8 @@ fn random_content() -> Vec<u8> {
 
 #[test]
 fn a_removed_message_that_a_stale_device_brings_back_goes_again() {
-    let Some(mut world) = World::new() else {
-        return;
-    };
+    needs!(mount, "syncthing");
+    let mut world = World::new();
     // The fourth device gets the message, and is away when Bob removes it.
     world.stale.start();
     world.alice.write("messages/bob/lunch.txt", b"at noon");

@@ -1,14 +1,12 @@
 //! Names of audiences: groups, and audiences too large for a name.
 
-use crate::support::mount::{Home, can_mount};
+use crate::support::mount::Home;
 use crate::support::people::{Person, make_store};
 use crate::support::rig::{Cast, InProcess, Mounted, Rig, on_both};
 
 #[test]
 fn a_group_is_the_one_name_of_its_audience() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let rig = Mounted::new(&Cast::new(), "[groups]\nteam = [\"bob\", \"carol\"]\n");
     rig.write("notes/team/plan.md", b"ours").unwrap();
     assert_eq!(
@@ -167,9 +165,7 @@ fn openpgp_namesake(user_id: &str) -> Person {
 
 #[test]
 fn a_group_with_somebody_unknown_is_a_problem_until_it_is_mended() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let groups =
         "[groups]\nteam = [\"alice\", \"bob\", \"carol\"]\nclub = [\"bob\", \"mallory\"]\n";
@@ -224,9 +220,7 @@ fn an_audience_too_large_for_a_name_is_called_by_its_number() {
 
 #[test]
 fn a_contact_that_is_renamed_takes_its_directory_along() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     rig.write("messages/bob/x.txt", b"for bob").unwrap();
@@ -252,9 +246,7 @@ fn a_contact_that_is_renamed_takes_its_directory_along() {
 
 #[test]
 fn a_group_cannot_have_the_name_of_a_contact() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let rig = Mounted::new(&Cast::new(), "");
     let (home, mount) = rig.take();
     mount.unmount();

@@ -29,22 +29,22 @@ use pgp::types::{Curve, HashAlgorithm, KeyFlags, ReasonForRevocation, SignatureT
 use sequoia_openpgp as pgp;
 
 /// My view of a store in which certificates come and go.
-struct Scene {
+struct Certificates {
     me: Person,
     rig: InProcess,
 }
 
-impl Scene {
-    fn new(people: &[(&str, &Person)]) -> Scene {
+impl Certificates {
+    fn new(people: &[(&str, &Person)]) -> Certificates {
         Self::of(Person::new("Me"), people)
     }
 
-    fn of(me: Person, people: &[(&str, &Person)]) -> Scene {
+    fn of(me: Person, people: &[(&str, &Person)]) -> Certificates {
         let home = Home::new();
         let all: Vec<_> = people.iter().copied().chain([("me", &me)]).collect();
         let store = make_store(home.dir.path(), &all);
         let rig = InProcess::of(&me, home, store);
-        Scene { me, rig }
+        Certificates { me, rig }
     }
 
     fn store(&self) -> &Path {
@@ -251,10 +251,10 @@ fn a_revocation_once_seen_is_not_unseen_whatever_lies_in_keys() {
     let alice = Person::new("Alice");
     let before = cert(&alice);
     let after = revoked(&before, ReasonForRevocation::KeyCompromised);
-    let mut scene = Scene::new(&[("alice", &alice)]);
+    let mut scene = Certificates::new(&[("alice", &alice)]);
     scene.rig.write("notes/alice/before.txt", b"x").unwrap();
     scene.deliver("alice.gpg", &public(&after));
-    let refused = |scene: &Scene, when: &str| {
+    let refused = |scene: &Certificates, when: &str| {
         let written = scene.rig.write("notes/alice/after.txt", b"x");
         assert_eq!(written, Err(libc::EKEYREVOKED), "{when}");
         assert_eq!(scene.state("alice"), "revoked", "{when}");
@@ -303,7 +303,7 @@ fn the_kept_copy_is_what_the_key_vouches_for_and_small() {
 #[test]
 fn no_number_and_no_size_of_files_keeps_a_mount_from_starting() {
     let (alice, bob) = (Person::new("Alice"), Person::new("Bob"));
-    let mut scene = Scene::new(&[("alice", &alice)]);
+    let mut scene = Certificates::new(&[("alice", &alice)]);
     scene.message(&alice, "before.txt");
     assert_eq!(scene.list("messages/alice"), ["before.txt"]);
     let certificate = alice.certificate().to_bytes();
@@ -375,7 +375,7 @@ fn a_key_in_others_certificates_is_still_its_owner_s() {
     let alice = Person::new("Alice");
     let with_subkey = CertBuilder::general_purpose(Some("Carol <carol@example.org>"));
     let carol = person_of(&with_subkey.generate().unwrap().0);
-    let mut scene = Scene::new(&[("alice", &alice), ("carol", &carol)]);
+    let mut scene = Certificates::new(&[("alice", &alice), ("carol", &carol)]);
     scene.message(&alice, "early.txt");
     scene.message(&carol, "early.txt");
     scene.rig.write("notes/me/own.txt", b"x").unwrap();
@@ -410,7 +410,7 @@ fn a_key_in_others_certificates_is_still_its_owner_s() {
 #[test]
 fn who_claims_everybody_s_address_takes_nothing_from_anybody() {
     let (alice, bob) = (Person::new("Alice"), Person::new("Bob"));
-    let mut scene = Scene::new(&[("alice", &alice), ("bob", &bob)]);
+    let mut scene = Certificates::new(&[("alice", &alice), ("bob", &bob)]);
     scene.message(&alice, "hello.txt");
     assert_eq!(scene.list("messages/alice"), ["hello.txt"]);
     let everybody = ["alice", "bob", "me"];
@@ -456,7 +456,7 @@ fn what_a_key_signed_is_judged_anew_when_its_certificate_changes() {
         Person::new("Bob"),
         Person::new("Carol"),
     );
-    let mut scene = Scene::new(&[("alice", &alice), ("bob", &bob)]);
+    let mut scene = Certificates::new(&[("alice", &alice), ("bob", &bob)]);
     for one in [&alice, &bob, &carol] {
         scene.message(one, "m.txt");
     }
@@ -500,7 +500,7 @@ fn expiries_are_told_a_month_ahead_and_go_when_mended() {
     let alice = person_of(&soon);
     let later = expiring("Bob <bob@example.org>", 60);
     let me = expiring("Me <me@example.org>", 3);
-    let scene = Scene::of(
+    let scene = Certificates::of(
         person_of(&me),
         &[("alice", &alice), ("bob", &person_of(&later))],
     );
@@ -516,7 +516,7 @@ fn expiries_are_told_a_month_ahead_and_go_when_mended() {
 #[test]
 fn my_own_revocation_is_found_in_keys_and_stays() {
     let alice = Person::new("Alice");
-    let mut scene = Scene::new(&[("alice", &alice)]);
+    let mut scene = Certificates::new(&[("alice", &alice)]);
     scene.rig.write("notes/me/mine.txt", b"x").unwrap();
     scene.rig.write("notes/alice/ours.txt", b"x").unwrap();
     scene.assert_not_told("your own key");
@@ -588,7 +588,7 @@ fn my_renewed_certificate_takes_the_place_of_the_old_one_in_keys() {
 #[test]
 fn keys_that_nobody_signed_and_contacts_never_used_leave_room() {
     let alice = Person::new("Alice");
-    let scene = Scene::new(&[]);
+    let scene = Certificates::new(&[]);
     for n in 0..64 {
         let key: Key<SecretParts, PrimaryRole> =
             Key4::generate_ecc(true, Curve::Ed25519).unwrap().into();
@@ -619,7 +619,7 @@ fn keys_that_nobody_signed_and_contacts_never_used_leave_room() {
 #[test]
 fn a_certificate_that_was_taken_out_is_told_until_it_is_back() {
     let alice = Person::new("Alice");
-    let mut scene = Scene::new(&[("alice", &alice)]);
+    let mut scene = Certificates::new(&[("alice", &alice)]);
     scene.assert_not_told("not in keys/");
     scene.take_out("alice.gpg");
     for _ in 0..2 {
@@ -686,7 +686,7 @@ fn old_style(digest: Option<HashAlgorithm>, flags: bool) -> (Cert, impl Fn(HashA
 fn an_old_certificate_has_a_name_a_reason_and_a_remedy_and_can_be_repaired() {
     let (old, sign) = old_style(Some(HashAlgorithm::SHA1), true);
     let alice = person_of(&sign(HashAlgorithm::SHA512));
-    let mut scene = Scene::new(&[]);
+    let mut scene = Certificates::new(&[]);
     scene.deliver("DFAD0D40.gpg", &public(&old));
     scene.message(&alice, "hello.txt");
     assert_eq!(scene.state("alice"), "unusable");
@@ -720,13 +720,13 @@ fn an_old_certificate_has_a_name_a_reason_and_a_remedy_and_can_be_repaired() {
 fn keys_that_do_not_say_what_they_are_for_do_what_they_can() {
     let (without_flags, _) = old_style(None, false);
     let alice = person_of(&without_flags);
-    let scene = Scene::new(&[("alice", &alice)]);
+    let scene = Certificates::new(&[("alice", &alice)]);
     scene.message(&alice, "hello.txt");
     assert_eq!(scene.list("messages/alice"), ["hello.txt"]);
     scene.rig.write("notes/alice/x.txt", b"x").unwrap();
     scene.assert_not_told("certificate of alice");
     // And as a key of mine.
-    let mine = Scene::of(alice, &[]);
+    let mine = Certificates::of(alice, &[]);
     mine.rig.write("notes/me/x.txt", b"x").unwrap();
     assert_eq!(mine.list("notes/me"), ["x.txt"]);
 }
@@ -734,7 +734,7 @@ fn keys_that_do_not_say_what_they_are_for_do_what_they_can() {
 #[test]
 fn one_certificate_of_another_version_keeps_no_other_of_its_ring_away() {
     let (alice, carol) = (Person::new("Alice"), Person::new("Carol"));
-    let scene = Scene::new(&[]);
+    let scene = Certificates::new(&[]);
     for version in [2, 3, 5, 9] {
         let mut foreign = vec![0x99, 0, 20, version];
         foreign.extend([1; 19]);

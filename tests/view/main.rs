@@ -1,6 +1,7 @@
 //! The rules of the view, each on both rigs where both make sense: calls on the view in this
 //! process, and system calls on a mount by the real binary.
 
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::support::mount::can_mount;
 use crate::support::people::blobs;
 use crate::support::rig::{Cast, InProcess, Mounted, Rig as _, on_both};
 use dds::ids::Folder;
@@ -11,9 +10,7 @@ use dds::view::{Access, Unsaved};
 
 #[test]
 fn a_draft_that_is_still_being_written_is_rescued() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let mut rig = Mounted::new(&Cast::new(), "");
     let mut file = std::fs::File::create(rig.mount().path("messages/bob/draft.txt")).unwrap();
     file.write_all(b"half a sentence").unwrap();

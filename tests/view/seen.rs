@@ -4,9 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use crate::support::mount::can_mount;
 use crate::support::people::Blob;
-use crate::support::programs::{installed, run};
+use crate::support::programs::run;
 use crate::support::rig::{Cast, InProcess, Mounted, Rig};
 use dds::ids::{BlobKind, BlobName, Folder};
 use dds::view::{Access, Caller, Ino, Reader, RenameMode};
@@ -17,7 +16,7 @@ const OTHER: Option<Reader> = Some(Reader::process(7_000_002));
 
 const DIR: &str = "notes/bob";
 
-struct Scene {
+struct Editing {
     cast: Cast,
     rig: InProcess,
     dir: Ino,
@@ -41,15 +40,15 @@ fn edit_of(cast: &Cast, store: &std::path::Path, first: Option<BlobName>) -> Blo
     name
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl Editing {
+    fn new() -> Editing {
         let cast = Cast::new();
         let rig = InProcess::new(&cast);
         let first = edit_of(&cast, rig.store(), None);
         let view = rig.view();
         let notes = view.lookup(Ino::ROOT, OsStr::new("notes")).unwrap().ino;
         let dir = view.lookup(notes, OsStr::new("bob")).unwrap().ino;
-        Scene {
+        Editing {
             cast,
             rig,
             dir,
@@ -147,7 +146,7 @@ impl Scene {
 
 #[test]
 fn a_save_in_place_leaves_what_its_writer_has_not_seen() {
-    let scene = Scene::new();
+    let scene = Editing::new();
     scene.read("plan.md", VIM);
     let edit = scene.arrives();
     scene.write("plan.md", b"mine", false, VIM);
@@ -157,7 +156,7 @@ fn a_save_in_place_leaves_what_its_writer_has_not_seen() {
 #[test]
 fn so_does_a_save_by_renaming_over() {
     for temporary in [".goutputstream-ABCDEF", "plan.new"] {
-        let scene = Scene::new();
+        let scene = Editing::new();
         scene.read("plan.md", VIM);
         let edit = scene.arrives();
         scene.write(temporary, b"mine", false, VIM);
@@ -168,7 +167,7 @@ fn so_does_a_save_by_renaming_over() {
 
 #[test]
 fn so_does_a_save_after_renaming_away() {
-    let scene = Scene::new();
+    let scene = Editing::new();
     scene.read("plan.md", VIM);
     let edit = scene.arrives();
     scene.rename("plan.md", "plan.md~", VIM);
@@ -181,20 +180,20 @@ fn so_does_a_save_after_renaming_away() {
 
 #[test]
 fn who_never_read_it_or_read_it_again_replaces_what_is_there() {
-    let scene = Scene::new();
+    let scene = Editing::new();
     scene.read("plan.md", OTHER);
     scene.arrives();
     scene.write("plan.md", b"mine", false, VIM);
     scene.assert_one(b"mine");
 
-    let scene = Scene::new();
+    let scene = Editing::new();
     scene.read("plan.md", VIM);
     scene.arrives();
     scene.read("plan.md", VIM);
     scene.write("plan.md", b"mine", false, VIM);
     scene.assert_one(b"mine");
 
-    let scene = Scene::new();
+    let scene = Editing::new();
     scene.read("plan.md", VIM);
     scene.arrives();
     scene.write("plan.md", b", and mine", true, VIM);
@@ -203,7 +202,7 @@ fn who_never_read_it_or_read_it_again_replaces_what_is_there() {
 
 #[test]
 fn a_second_save_replaces_the_first() {
-    let scene = Scene::new();
+    let scene = Editing::new();
     scene.read("plan.md", VIM);
     let edit = scene.arrives();
     scene.write("plan.md", b"mine", false, VIM);
@@ -213,7 +212,7 @@ fn a_second_save_replaces_the_first() {
 
 #[test]
 fn programs_here_that_write_one_file_in_turn_make_no_conflicts() {
-    let scene = Scene::new();
+    let scene = Editing::new();
     scene.read("plan.md", VIM);
     scene.write("plan.md", b", more", true, OTHER);
     scene.write("plan.md", b"mine", false, VIM);
@@ -226,7 +225,7 @@ fn programs_here_that_write_one_file_in_turn_make_no_conflicts() {
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
-impl Scene {
+impl Editing {
     /// Bob's edit of what I saved.
     fn arrives_on_top(&self) {
         self.rig.settle();
@@ -241,9 +240,7 @@ impl Scene {
 
 #[test]
 fn vim_keeps_what_arrived_while_it_was_open() {
-    if !can_mount() || !installed(&["vim"]) {
-        return;
-    }
+    needs!(mount, "vim");
     // (With `backupcopy=yes` vim reads the file again to copy it, and so has seen what arrived.)
     for set in [
         "set backupcopy=auto",
@@ -319,7 +316,7 @@ fn what_settles_a_conflict_has_the_note_s_name_whatever_came_and_went_before_it(
 
 #[test]
 fn saving_a_conflict_copy_twice_settles_nothing_that_arrived_after_it_was_read() {
-    let scene = Scene::new();
+    let scene = Editing::new();
     let to = [&scene.cast.me, &scene.cast.bob];
     let mut other = Blob::new(BlobKind::Note, &scene.cast.bob, &to, "plan.md").content(b"other");
     other.created = Some(SystemTime::now() + Duration::from_secs(1));

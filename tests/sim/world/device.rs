@@ -1,7 +1,6 @@
 //! A device: a store, the view that its owner has of it, and the syncer.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use dds::fuse::errno_of;
@@ -152,21 +151,11 @@ impl Device {
     }
 
     fn find(&self, path: &str) -> Done<Ino> {
-        let mut at = Ino::ROOT;
-        for part in path.split('/') {
-            at = self
-                .rig()
-                .view()
-                .lookup(at, OsStr::new(part))
-                .map_err(number)?
-                .ino;
-        }
-        Ok(at)
+        self.rig().paths().find(path).map_err(number)
     }
 
     fn parent<'a>(&self, path: &'a str) -> Done<(Ino, &'a OsStr)> {
-        let (parent, name) = path.rsplit_once('/').unwrap();
-        Ok((self.find(parent)?, OsStr::new(name)))
+        self.rig().paths().parent(path).map_err(number)
     }
 
     /// Opens for writing, creating what is missing.

@@ -2,7 +2,7 @@
 //! programs say in them, as gpg makes them.
 
 use super::*;
-use crate::support::gnupg::{Gnupg, installed};
+use crate::support::gnupg::Gnupg;
 
 /// Certificates of versions 3 and 5, with a user id.
 fn other_versions() -> Vec<u8> {
@@ -19,9 +19,7 @@ fn other_versions() -> Vec<u8> {
 
 #[test]
 fn each_old_key_of_a_ring_has_a_name_a_reason_and_a_remedy() {
-    if !installed("gpg") {
-        return;
-    }
+    needs!("gpg");
     let gnupg = Gnupg::new("");
     let time = ["--faked-system-time", "20130501T120000!"];
     let sha1 = ["--cert-digest-algo", "SHA1", "--allow-weak-key-signatures"];
@@ -45,7 +43,7 @@ fn each_old_key_of_a_ring_has_a_name_a_reason_and_a_remedy() {
     ring.extend(make("sherlock", "rsa2048", &sha1));
     ring.extend(make("kobe", "secp256k1", &[]));
     ring.extend(make("good", "rsa2048", &[]));
-    let mut scene = Scene::new(&[]);
+    let mut scene = Certificates::new(&[]);
     scene.deliver("friends.gpg", &ring);
     for _ in 0..2 {
         for (name, reason, remedy) in [

@@ -1,7 +1,7 @@
 //! A new key with the address of a contact is an impostor's, unless the pinned key certifies it.
 
 use super::*;
-use crate::support::gnupg::{Gnupg, installed};
+use crate::support::gnupg::Gnupg;
 use crate::support::people::blobs;
 use dds::openpgp::{CertIndex, Keyring, Limits, Outcome, open};
 
@@ -65,14 +65,14 @@ fn second_name(wanted: &str, of: &Cert) -> String {
     format!("{wanted}-{}", &hex[..8])
 }
 
-fn pinned(old: &Cert) -> Scene {
-    let scene = Scene::new(&[]);
+fn pinned(old: &Cert) -> Certificates {
+    let scene = Certificates::new(&[]);
     scene.deliver("alice.gpg", &public(old));
     assert_ne!(scene.state("alice"), "unknown");
     scene
 }
 
-impl Scene {
+impl Certificates {
     fn key_of(&self, name: &str) -> String {
         self.list("messages");
         let contacts = self.rig.view().status().contacts;
@@ -425,7 +425,7 @@ fn of_two_successors_none_takes_the_place_until_a_person_decides() {
 fn two_that_appear_in_one_first_look_stay_in_dispute_whoever_certified_whom() {
     let old = former(1000);
     let new = certified(&generate_cert(ALICE), &old, ALICE, &as_it_is);
-    let mut scene = Scene::new(&[]);
+    let mut scene = Certificates::new(&[]);
     let ring = [public(&old), public(&new)].concat();
     scene.deliver("ring.gpg", &ring);
     for _ in 0..2 {
@@ -439,9 +439,7 @@ fn two_that_appear_in_one_first_look_stay_in_dispute_whoever_certified_whom() {
 
 #[test]
 fn gpg_certifies_a_successor_as_the_manual_says() {
-    if !installed("gpg") {
-        return;
-    }
+    needs!("gpg");
     let gnupg = Gnupg::new("");
     for when in ["20200101T000000", "20210101T000000"] {
         let time = ["--faked-system-time", when];
@@ -461,7 +459,7 @@ fn gpg_certifies_a_successor_as_the_manual_says() {
     let [old, new] = fingerprints[..] else {
         panic!("{listed}");
     };
-    let mut scene = Scene::new(&[]);
+    let mut scene = Certificates::new(&[]);
     scene.deliver("alice.gpg", &gnupg.certificate(old));
     assert_eq!(scene.key_of("alice"), old);
     gnupg.run(&["--local-user", old, "--quick-sign-key", new]);
