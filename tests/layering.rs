@@ -1,5 +1,5 @@
 //! Reads `src` and proves that imports point one way only, and that each foreign crate is named
-//! in its one place (DESIGN 11).
+//! in its one place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! Programs that are run to their end, and what all of their messages have in common.
+//! Runs programs to their end, and checks the rules that all of their messages follow.
 
 use crate::support::gnupg::piped;
 use crate::support::mount::{Home, PATIENCE};
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 pub const PASSPHRASE: &str = "correct horse";
 
-/// How a program ended and what it said.
+/// The exit code and the output of a program.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,

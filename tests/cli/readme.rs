@@ -208,3 +208,15 @@ fn the_page_on_testing_names_every_file_and_tests_that_are_there() {
         assert!(named, "{name} is not on the page");
     }
 }
+
+#[test]
+fn the_page_on_testing_has_a_row_for_each_section_of_the_rules() {
+    let (_, rules) = RULES.split_once("\n.Sh RULES\n").unwrap();
+    let (rules, _) = rules.split_once("\n.Sh ").unwrap();
+    let sections = rules.lines().filter_map(|line| line.strip_prefix(".Ss "));
+    let (_, table) = TESTS.split_once("\n## Rules of dds(7)\n").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| "));
+    let rows = rows.map(|row| row.split(" |").next().unwrap()).skip(1);
+    assert!(sections.eq(rows), "the sections, in their order");
+}

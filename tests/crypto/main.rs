@@ -1,4 +1,4 @@
-//! The format: what is sealed, what is opened, and what is refused.
+//! The format: sealing, opening, and every reason to refuse a blob.
 
 mod corpus;
 mod foreign;

@@ -282,7 +282,7 @@ fn a_revocation_is_never_lost() {
 fn what_is_encrypted_has_a_padme_length() {
     use pgp::parse::Parse as _;
     use sequoia_openpgp as pgp;
-    // After DESIGN 3: no more than log2(log2 n) + 1 leading bits, and at least 2 KiB.
+    // Padmé (see dds-store(5)): no more than log2(log2 n) + 1 leading bits, and at least 2 KiB.
     let padme = |n: u64| {
         let exponent = 63 - u64::from(n.leading_zeros());
         let bits = 64 - u64::from(exponent.leading_zeros());

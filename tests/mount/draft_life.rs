@@ -1,4 +1,4 @@
-//! When a save is published: with real shells and real descriptors (DESIGN 5).
+//! When a save is published: with real shells and real descriptors.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};

@@ -1,5 +1,5 @@
-//! What is kept on disk, each part through its interface: the store, the contacts, and the state
-//! outside the store.
+//! Everything that is kept on disk, each part through its interface: the store, the contacts, and
+//! the state outside the store.
 
 #[macro_use]
 #[path = "../support/mod.rs"]

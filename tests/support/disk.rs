@@ -68,7 +68,7 @@ impl Disk {
         file.set_len(size - left).unwrap();
     }
 
-    /// Takes away what filled it up.
+    /// Removes the file that filled it up.
     pub fn free(&self) {
         std::fs::remove_file(self.filler()).unwrap();
     }

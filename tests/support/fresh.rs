@@ -1,13 +1,12 @@
-//! What a view that has run for long shows, compared with what a new view of the same store shows.
+//! Compares a view that has run for long with a new view of the same store: both must show the same.
 //!
-//! A running view may differ in this only:
+//! A running view may differ in three ways only:
 //!
 //! - A directory that was emptied, or looked up, in this mount is still there.
-//! - Which of several versions that want one name has it: the first that was shown keeps it. But
-//!   one of them has it, each document has one file that is no conflict copy, and every other
-//!   name says whose version it is.
-//! - A file that is open, or of which something is unsaved or was renamed away, is compared when it is
-//!   not any more: callers choose a quiet moment.
+//! - Of several versions that want one name, the first that was shown keeps it, so another one may
+//!   have it than in a new view. But one of them has it, each document has one file that is no
+//!   conflict copy, and every other name says whose version it is.
+//! - A file that is open, unsaved or renamed away may differ; so callers compare in a quiet moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,7 +25,7 @@ pub struct Shown {
     pub is_mine: bool,
 }
 
-/// What is known of a blob that somebody vouches for.
+/// The facts of a blob that its signer vouches for.
 pub struct Origin {
     pub document: String,
     /// Below the audience, as its writer gave it.
@@ -36,7 +35,7 @@ pub struct Origin {
 /// Files and, with a slash at the end, directories.
 pub type Shows = BTreeMap<String, Option<Shown>>;
 
-/// A new view of copies of a store and of what is kept beside it.
+/// A new view of copies of a store, of the state and of the pins.
 pub fn fresh(rig: &InProcess) -> InProcess {
     let memory = Path::new("/dev/shm");
     let place = match memory.is_dir() {
@@ -55,7 +54,7 @@ pub fn fresh(rig: &InProcess) -> InProcess {
 
 fn copy(from: &Path, to: &Path) {
     if !from.is_dir() {
-        // What goes meanwhile is what a crash would take.
+        // A file that disappears during the copy is missing in it, as after a crash.
         let _ = fs::copy(from, to);
         return;
     }
@@ -96,8 +95,8 @@ pub fn shows(rig: &InProcess) -> Shows {
     found
 }
 
-/// Checks what a running view shows against a new view. `origin` tells what is known of a blob; blobs
-/// of which nothing is known are documents of their own.
+/// Checks a running view against a new view. `origin` gives the facts of a blob; a blob without any
+/// is a document of its own.
 pub fn check(
     running: &Shows,
     fresh: &Shows,
@@ -195,8 +194,8 @@ fn check_names(shows: &Shows, origin: impl Fn(&str) -> Option<Origin>) -> Result
     }
 }
 
-/// What is known of a file's blob. What nobody vouches for is a document of its own, whatever it
-/// says.
+/// The facts of a file's blob. A blob that nobody vouches for is a document of its own, whatever its
+/// notations say.
 fn vouched(path: &str, shown: &Shown, origin: impl Fn(&str) -> Option<Origin>) -> Option<Origin> {
     origin(&shown.blob).filter(|_| !path.contains("/unverified/"))
 }

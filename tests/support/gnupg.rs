@@ -59,7 +59,7 @@ impl Gnupg {
         command
     }
 
-    /// Runs gpg on the given input, whatever comes of it.
+    /// Runs gpg on the given input. It may fail.
     pub fn attempt(&self, args: &[&str], input: &[u8]) -> Output {
         let mut child = self
             .command()
@@ -88,7 +88,7 @@ impl Gnupg {
         output
     }
 
-    /// Runs gpg without input; it must succeed. Returns what it printed.
+    /// Runs gpg without input; it must succeed. Returns its output.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Vec<u8> {
         self.feed(args, b"").stdout
@@ -106,7 +106,7 @@ impl Gnupg {
         }
     }
 
-    /// The certificate of whoever is called so.
+    /// The certificate of the person of that name.
     pub fn certificate(&self, who: &str) -> Vec<u8> {
         let certificate = self.run(&["--export", who]);
         assert!(!certificate.is_empty(), "no certificate of {who}");
@@ -152,7 +152,7 @@ impl Gnupg {
         (output.stdout, tried_another)
     }
 
-    /// What `gpg --list-packets` says. Its exit code is no more certain than that of
+    /// The output of `gpg --list-packets`. Its exit code is no more certain than that of
     /// [`Gnupg::decrypt`].
     pub fn packets(&self, blob: &Path) -> String {
         let listed = self.attempt(&["--list-packets", blob.to_str().unwrap()], b"");

@@ -34,7 +34,8 @@ pub fn can_mount() -> bool {
     false
 }
 
-/// Says loudly that something was not tested. Written past the capture of cargo's test runner.
+/// Says loudly that something was not tested. The line goes to standard error, past the capture of
+/// cargo's test runner.
 pub fn skipped(why: &str) {
     use std::io::Write as _;
     let line = format!("SKIPPED: {why}\n");
@@ -165,7 +166,7 @@ impl Mount {
         self.daemon.id()
     }
 
-    /// Sends a signal and waits for the end. Returns the exit code and what was said.
+    /// Sends a signal and waits for the end. Returns the exit code and the messages.
     pub fn end_by(mut self, signal: i32) -> (Option<i32>, String) {
         let pid = i32::try_from(self.daemon.id()).unwrap();
         // SAFETY: the process is our child and has not been waited for.

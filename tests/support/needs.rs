@@ -1,11 +1,11 @@
-//! How a test says what it needs of the machine: `needs!(mount, root, "git");` is its first line.
+//! The needs of a test: `needs!(mount, root, "git");` is its first line.
 
 use std::sync::OnceLock;
 
 use super::disk;
 use super::mount::{make_mutable, skipped};
 
-/// Ends the test if something that it needs is missing, and says loudly what that is.
+/// Ends the test if one of these is missing on this machine, and says loudly which one.
 ///
 /// `mount`: mounts can be made. `root`: the test runs as root. `disk`: small disks can be mounted.
 /// `immutable`: files can be made immutable. A text is the name of a program.

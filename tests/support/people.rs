@@ -52,12 +52,12 @@ impl Person {
     }
 }
 
-/// What is put into the store, and how.
+/// A blob that is put into the store, and how it is made.
 pub struct Blob<'a> {
     pub from: &'a Person,
     /// Whose keys open it.
     pub to: Vec<&'a Person>,
-    /// Whom the signature names; nobody, as gpg writes it, if empty.
+    /// The readers whom the signature names. It names none if this is empty, as gpg writes it.
     pub intended: Vec<Fingerprint>,
     pub notations: Notations,
     pub name: &'a str,
@@ -66,7 +66,7 @@ pub struct Blob<'a> {
 }
 
 impl<'a> Blob<'a> {
-    /// What the writer's own DDS would make.
+    /// The blob that the writer's own DDS would make.
     pub fn new(kind: BlobKind, from: &'a Person, to: &[&'a Person], path: &'a str) -> Blob<'a> {
         let doc = DocId::from_random(
             BlobId::of(path.as_bytes()).as_bytes()[..16]
@@ -197,8 +197,8 @@ pub fn zeros(to: &Person, length: usize) -> Vec<u8> {
     out
 }
 
-/// The same message in other forms, as anybody can make them who holds the store and no key: other
-/// text around it, other armor, other lines, other session key packets.
+/// The same message in other forms, which can be made without any key: with other text around it,
+/// other armor, other line ends, other session key packets.
 pub fn other_forms(armored: &[u8]) -> Vec<Vec<u8>> {
     use sequoia_openpgp::armor::{Kind, Reader, ReaderMode, Writer};
     use std::io::{Read as _, Write as _};

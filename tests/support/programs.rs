@@ -1,4 +1,4 @@
-//! Other people's programs, run on a mount; and what the store must look like afterwards.
+//! Other people's programs, run on a mount, and checks of the store afterwards.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -19,7 +19,20 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Tells whether all these programs are installed; says loudly what is not tested if one is not.
+/// Finds a program of crates.io where `scripts/test` installed it, or as a shell does. Says loudly
+/// if it is missing.
+pub fn of_crates_io(program: &str, variable: &str) -> Option<PathBuf> {
+    let installed = std::env::var_os(variable).map(PathBuf::from);
+    let found = installed.or_else(|| find(program));
+    if found.is_none() {
+        skipped(&format!(
+            "{program}: it is not installed (scripts/test installs it and sets {variable})"
+        ));
+    }
+    found
+}
+
+/// Tells whether all these programs are installed; says loudly if one is not.
 pub fn installed(programs: &[&str]) -> bool {
     let missing: Vec<_> = programs
         .iter()
@@ -54,12 +67,12 @@ pub fn bash(home: &Home, directory: &Path, script: &str) -> Command {
     command
 }
 
-/// Runs a script whatever comes of it.
+/// Runs a script, which may fail.
 pub fn attempt(home: &Home, directory: &Path, script: &str) -> Output {
     bash(home, directory, script).output().unwrap()
 }
 
-/// Runs a script, which must succeed. Returns what it printed.
+/// Runs a script, which must succeed. Returns its output.
 #[track_caller]
 pub fn run(home: &Home, directory: &Path, script: &str) -> String {
     let Output {
@@ -91,8 +104,8 @@ pub fn assert_only_blobs(store: &Path) -> usize {
         .count()
 }
 
-/// Waits until everything is saved and durable. Returns what `.dds/status` calls problems, without
-/// the news of a store's first mount.
+/// Waits until everything is saved and durable. Returns the problems in `.dds/status`, without the
+/// news of a store's first mount.
 #[track_caller]
 pub fn problems(rig: &Mounted) -> Vec<String> {
     let status = || std::fs::read_to_string(rig.mount().path(".dds/status")).unwrap();

@@ -45,11 +45,11 @@ pub trait Rig {
     fn rename(&self, from: &str, to: &str) -> Done<()>;
     fn symlink(&self, path: &str, target: &str) -> Done<()>;
     fn link(&self, from: &str, to: &str) -> Done<()>;
-    /// Waits until what was published is durable and what it replaced is gone.
+    /// Waits until every published blob is durable and every replaced one is gone.
     fn settle(&self);
     /// Ends this mount, at which everything must be saved, and begins another of the same store.
     fn remount(&mut self);
-    /// The same; what cannot be saved must be rescued.
+    /// The same; every draft that cannot be saved must be rescued.
     fn remount_with_rescue(&mut self);
 }
 

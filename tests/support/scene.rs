@@ -57,7 +57,7 @@ impl Scene {
         self.arguments(self.home.dds_mount())
     }
 
-    /// A command that ends with `dds-mount`, and what that is told.
+    /// Adds the options of `dds-mount` to a command that ends with it.
     pub fn arguments(&self, mut command: Command) -> Command {
         command.arg("--store").arg(&self.store);
         command

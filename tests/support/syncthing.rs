@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::mount::{Home, wait_for};
 
-/// The syncers' own delays and retries come on top of what is waited for.
+/// The limit of a wait: the syncers' own delays and retries come on top of the change itself.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often waiting devices look at their folders again: Syncthing itself holds removals back.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,8 +72,8 @@ impl Device {
             .append(true)
             .open(self.home.path("log"))
             .unwrap();
-        // The child goes with the thread that started it, whatever becomes of that; so it is to be
-        // Syncthing itself, not the process that watches over Syncthing.
+        // The kernel kills the child when the thread that started it ends, however it ends. So the
+        // child must be Syncthing itself, not the process that watches over Syncthing.
         let mut command = isolated(&self.home, "setpriv");
         command
             .args(["--pdeathsig", "KILL", "syncthing", "serve", "--home"])
@@ -105,8 +105,8 @@ impl Device {
         });
     }
 
-    /// Loses what a device that is not running knows of its folder, as after a repair, but not the
-    /// folder.
+    /// Removes the index that a device keeps of its folder, as a repair does, but not the folder. The
+    /// device must not be running.
     pub fn forget(&self) {
         assert!(self.child.is_none());
         let mut forgot = 0;
@@ -128,7 +128,7 @@ impl Device {
         }
     }
 
-    /// What is kept in step.
+    /// The folder that is kept in step.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -180,7 +180,7 @@ impl Device {
         format!("{} ({}):\n{tail}\n", self.name, self.id)
     }
 
-    /// Nothing but what a test is about: no discovery, no relays, no reports, one folder.
+    /// Only the parts that a test is about: one folder, and no discovery, relays or reports.
     fn configuration(&self) -> String {
         let Device {
             name,
@@ -237,8 +237,8 @@ impl Drop for Device {
     }
 }
 
-/// Waits until a condition holds of what devices keep in step, and makes those that run look at
-/// their folders meanwhile. Panics with `what` and what they said when patience ends.
+/// Waits until a condition holds, and makes the running devices look at their folders meanwhile.
+/// Panics with `what` and the logs of the devices when patience ends.
 #[track_caller]
 pub fn wait_synced(what: &str, devices: &[&Device], mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -300,8 +300,8 @@ fn generate(home: &Home) -> String {
     panic!("no keys: {}", String::from_utf8_lossy(&said));
 }
 
-/// Finds a port on which nothing listens. It stays free while a device is away: nobody is given
-/// these numbers without asking for them.
+/// Finds a port on which nothing listens. It stays free while a device is away: the kernel gives
+/// these numbers only to programs that ask for them.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = u16::try_from(std::process::id() % 1000).unwrap() * 10;

@@ -1,4 +1,4 @@
-//! Counts what appears in a folder of a store: what a syncer would see.
+//! Counts the files that appear in a folder of a store, as a syncer sees them.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;

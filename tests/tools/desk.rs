@@ -40,7 +40,7 @@ impl World {
         self.run_in("notes/me", script)
     }
 
-    /// The exit code of a script, and what it said.
+    /// Runs a script, which may fail. Returns its exit code and its output.
     pub fn attempt(&self, script: &str) -> (Option<i32>, String) {
         let script = self.with_places(script);
         let output = attempt(&self.rig.home, &self.path("notes/me"), &script);

@@ -1,11 +1,10 @@
 //! `fsx` on a note: thousands of random reads, writes, truncations and mappings, each read checked
 //! by fsx itself. The same seed on an ordinary file tells what must be left at the end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::mount::skipped;
-use crate::support::programs::{assert_quiet, find, full};
+use crate::support::programs::{assert_quiet, full, of_crates_io};
 use crate::support::rig::{Cast, Mounted, Rig as _};
 
 /// Operations that a filesystem without holes answers, most of them reads and writes.
@@ -37,16 +36,6 @@ mapwrite = 0
 invalidate = 0
 ";
 
-/// Where `scripts/test` has put fsx.
-fn fsx() -> Option<PathBuf> {
-    let fsx = std::env::var_os("DDS_FSX").map(PathBuf::from);
-    let found = fsx.or_else(|| find("fsx"));
-    if found.is_none() {
-        skipped("fsx on a note: it is not installed (scripts/test installs it and sets DDS_FSX)");
-    }
-    found
-}
-
 /// Runs fsx with its own idea of what the file must hold; it ends at the first difference.
 #[track_caller]
 fn exercise(fsx: &Path, config: &Path, artifacts: &Path, seed: u64, count: u64, file: &Path) {
@@ -69,7 +58,9 @@ fn exercise(fsx: &Path, config: &Path, artifacts: &Path, seed: u64, count: u64, 
 }
 
 fn runs(name: &str, mappings: &str) {
-    let Some(fsx) = fsx() else { return };
+    let Some(fsx) = of_crates_io("fsx", "DDS_FSX") else {
+        return;
+    };
     needs!(mount);
     let (seeds, count) = if full() { (20, 10_000) } else { (3, 2_000) };
     let mut rig = Mounted::new(&Cast::new(), "");

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::channel;
 
-use crate::support::mount::{PATIENCE, skipped};
+use crate::support::mount::PATIENCE;
+use crate::support::programs::of_crates_io;
 use crate::support::rig::{Cast, Mounted, Rig as _};
 
 /// Makes a call that might never be answered: not waiting for it lets the test fail.
@@ -234,16 +235,14 @@ fn rule(case: &str) -> Option<&'static str> {
     found.map(|(why, _)| *why)
 }
 
-/// `cargo install --locked pjdfstest` installs it. Only root can run all of it.
+/// Only root can run all of it.
 #[test]
 fn what_fails_of_pjdfstest_is_what_a_rule_does_not_offer() {
-    needs!(mount);
-    let rig = Mounted::new(&Cast::new(), "");
-    let available = Command::new("pjdfstest").arg("--list-features").output();
-    if available.is_err() || !rustix::process::geteuid().is_root() {
-        skipped("pjdfstest: it is not installed, or this is not root");
+    needs!(mount, root);
+    let Some(pjdfstest) = of_crates_io("pjdfstest", "DDS_PJDFSTEST") else {
         return;
-    }
+    };
+    let rig = Mounted::new(&Cast::new(), "");
     let config = rig.home.path("pjdfstest.toml");
     let users = "[features]\nposix_fallocate = {}\nutime_now = {}\nutimensat = {}\nrename_ctime = {}\n\
                  [settings]\nnaptime = 0.01\nallow_remount = false\n\
@@ -269,7 +268,7 @@ fn what_fails_of_pjdfstest_is_what_a_rule_does_not_offer() {
         "open::e",
         "open::open",
     ];
-    let run = Command::new("pjdfstest")
+    let run = Command::new(pjdfstest)
         .arg("--configuration-file")
         .arg(&config)
         .arg("--path")
