@@ -1,6 +1,7 @@
 //! A device: a store, the view that its owner has of it, and the syncer.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use dds::fuse::errno_of;
