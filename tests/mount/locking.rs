@@ -561,7 +561,7 @@ fn a_mount_elsewhere_whose_name_is_not_text_changes_nothing() {
 
 #[test]
 fn what_others_mount_on_top_stays() {
-    needs!(mount, root);
+    needs!(mount, disk);
     let scene = Scene::new(&["Bob"]);
     scene.mount_in_background();
     let cover = Disk::in_memory(&scene.mountpoint(), 1 << 20);
