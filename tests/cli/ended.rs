@@ -1,13 +1,14 @@
 //! Runs programs to their end, and checks the rules that all of their messages follow.
 
-use crate::support::gnupg::piped;
-use crate::support::mount::{Home, PATIENCE};
 use std::borrow::BorrowMut;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
+use crate::support::gnupg::piped;
+use crate::support::mount::{Home, PATIENCE};
 
 pub const PASSPHRASE: &str = "correct horse";
 

@@ -1,13 +1,14 @@
 //! `dds init`: what it makes, what it asks for, and what it refuses.
 
-use super::ended::*;
-use crate::support::gnupg::{Gnupg, installed, piped};
-use crate::support::mount::{Home, Mount, can_mount};
-use crate::support::tree::below;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use super::ended::*;
+use crate::support::gnupg::{Gnupg, installed, piped};
+use crate::support::mount::{Home, Mount, can_mount};
+use crate::support::tree::below;
 
 /// Every file below a directory, with its mode and content.
 fn everything_in(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {

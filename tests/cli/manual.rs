@@ -1,9 +1,10 @@
 //! Options and exit codes: the programs and their manual pages have the same.
 
-use super::ended::*;
-use crate::support::mount::Home;
 use std::path::Path;
 use std::process::Command;
+
+use super::ended::*;
+use crate::support::mount::Home;
 
 #[test]
 fn a_command_that_others_have_points_to_ours() {

@@ -1,14 +1,15 @@
 //! `dds-mount`: what it refuses before it mounts, and how a mount in the background begins and ends.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
 use super::ended::*;
 use crate::support::gnupg::piped;
 use crate::support::mount::{
     Home, Mount, Standing, can_mount, daemon_of, is_mounted, skipped, wait_for,
 };
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Command;
 
 #[test]
 fn a_wrong_passphrase() {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant, SystemTime};
+
 use crate::support::mount::{Home, PATIENCE, wait_for};
 use crate::support::people::{Person, blobs, make_store};
 use crate::support::programs::{assert_only_blobs, bash, run};

@@ -1,5 +1,9 @@
 //! chmod, touch and stat.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
 use super::desk::World;
 use crate::support::mount::wait_for;
 use crate::support::people::blobs;
@@ -7,9 +11,6 @@ use crate::support::programs::assert_quiet;
 use crate::support::rig::Rig as _;
 use crate::support::watch::Watch;
 use dds::ids::Folder;
-use std::fs::File;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 #[test]
 fn modes_and_times_are_kept() {

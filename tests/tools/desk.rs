@@ -1,11 +1,12 @@
 //! A mount for other people's programs: scripts are run in it, and the blobs that appear are counted.
 
+use std::path::PathBuf;
+
 use crate::support::people::blobs;
 use crate::support::programs::{assert_only_blobs, assert_quiet, attempt, run};
 use crate::support::rig::{Cast, Mounted, Rig as _};
 use crate::support::watch::Watch;
 use dds::ids::Folder;
-use std::path::PathBuf;
 
 /// A mount with its store, and a directory elsewhere with something in it.
 pub struct World {

@@ -1,8 +1,9 @@
 //! Editors, and commands that change files: each save is one new blob.
 
-use super::desk::World;
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
+
+use super::desk::World;
 
 #[test]
 fn changes_by_commands_leave_one_new_blob() {

@@ -1,9 +1,10 @@
 //! flock and fcntl.
 
-use super::desk::World;
-use crate::support::programs::assert_quiet;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
+
+use super::desk::World;
+use crate::support::programs::assert_quiet;
 
 #[test]
 fn locks_hold_between_processes() {

@@ -1,11 +1,12 @@
 //! Calls that are not offered, and mknod, of which a part is.
 
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+
 use super::desk::World;
 use crate::support::rig::Rig as _;
 use crate::support::watch::Watch;
 use rustix::fs::{CWD, FileType, Mode};
-use std::fs::File;
-use std::os::fd::AsRawFd as _;
 
 #[test]
 fn mknod_makes_files_and_says_what_it_does_not_make() {

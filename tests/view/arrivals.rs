@@ -1,9 +1,10 @@
 //! Blobs that others put into the store: where each is shown, from when on, and until when.
 
+use std::time::{Duration, SystemTime};
+
 use crate::support::people::{Blob, deliver};
 use crate::support::rig::on_both;
 use dds::ids::{BlobKind, Folder};
-use std::time::{Duration, SystemTime};
 
 #[test]
 fn what_nobody_vouches_for_is_unverified() {

@@ -6,16 +6,16 @@ mod retention;
 mod spares;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
 use crate::support::mount::{Home, make_mutable};
 use crate::support::people::{Blob, blobs, deliver, make_store};
-use crate::support::rig::{Cast, InProcess};
+use crate::support::rig::{Cast, InProcess, Rig as _};
 use crate::support::tree::files_below;
+use OldState::{Current, Removed, RemovedByMe, Replaced};
 use dds::ids::{BlobId, BlobKind, BlobName, Folder};
 use dds::view::{OldState, OldVersion};
-use OldState::{Current, Removed, RemovedByMe, Replaced};
 
 const MINE: &str = "notes/me/plan.md";
 const SHARED: &str = "notes/bob/plan.md";

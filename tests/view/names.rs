@@ -1,9 +1,10 @@
 //! Lookup and readdir: which names files and directories have, and by which spellings they are found.
 
+use std::time::{Duration, SystemTime};
+
 use crate::support::people::Blob;
 use crate::support::rig::on_both;
 use dds::ids::{BlobKind, Folder};
-use std::time::{Duration, SystemTime};
 
 #[test]
 fn the_root_holds_the_four_folders_and_dds() {

@@ -1,7 +1,7 @@
 //! How a conflict ends: by removing, editing or renaming one of its versions.
 
-use crate::support::rig::Rig as _;
 use super::*;
+use crate::support::rig::Rig as _;
 
 #[test]
 fn removing_the_conflict_copy_settles_it_for_both() {

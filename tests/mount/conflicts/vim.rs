@@ -1,6 +1,5 @@
 //! vim, open on both sides of a conflict.
 
-use crate::support::rig::Rig as _;
 use super::*;
 
 /// Vim on a file in a script; its commands `Pause` and `Save` are what they say.

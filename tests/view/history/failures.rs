@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use super::*;
 use crate::support::disk::Disk;
 use crate::support::mount::skipped;
 use crate::support::people::blobs;
-use dds::ids::Folder;
+use crate::support::rig::Rig as _;
 use OldState::{Current, Removed, Replaced};
-use super::*;
+use dds::ids::Folder;
 
 #[test]
 fn a_missing_folder_is_no_removal() {

@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};
-use crate::support::people::{Blob, blobs, deliver, other_forms};
-use dds::ids::{BlobKind, Folder};
-use OldState::{Current, Removed, Replaced};
+
 use super::*;
+use crate::support::people::{Blob, blobs, deliver, other_forms};
+use crate::support::rig::Rig as _;
+use OldState::{Current, Removed, Replaced};
+use dds::ids::{BlobKind, Folder};
 
 #[test]
 fn a_replaced_note_that_comes_back_in_another_form_is_told_and_no_conflict() {

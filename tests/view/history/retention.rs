@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+
+use super::*;
 use crate::support::mount::wait_for;
 use crate::support::people::blobs;
+use crate::support::rig::Rig as _;
 use crate::support::rig::{Cast, Mounted};
 use crate::support::tree::files_below;
-use dds::ids::Folder;
 use OldState::{Current, Replaced};
-use super::*;
+use dds::ids::Folder;
 
 #[test]
 fn what_is_old_stays_until_the_clock_is_sure() {

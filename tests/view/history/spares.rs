@@ -4,11 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+
+use super::*;
 use crate::support::mount::{skipped, wait_for};
 use crate::support::people::{Blob, deliver, other_forms};
-use dds::ids::{BlobKind, Folder};
+use crate::support::rig::Rig as _;
 use OldState::Removed;
-use super::*;
+use dds::ids::{BlobKind, Folder};
 
 #[test]
 fn what_was_replaced_while_nobody_looked_is_known_by_its_spare() {
