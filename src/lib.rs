@@ -95,6 +95,7 @@ pub mod daemon;
 pub mod error;
 pub mod fuse;
 pub mod ids;
+pub mod locks;
 pub mod openpgp;
 pub mod plaintext;
 pub mod process;

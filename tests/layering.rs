@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a module may import of the crate. `ids` and `error` are for everybody.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+/// What a module may import of the crate. `ids`, `locks` and `error` are for everybody.
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("error", &[]),
+    ("locks", &[]),
     ("process", &[]),
     ("ids", &[]),
     ("plaintext", &[]),
@@ -81,6 +82,42 @@ const ONLY_IN: [(&str, &[&str]); 10] = [
         &["src/cli/", "src/contacts/pins.rs", "src/daemon/protocol.rs"],
     ),
     ("serde_json", &["src/cli/", "src/daemon/protocol.rs"]),
+];
+
+/// The parts of `src/view`, from the ground up: each names only those before it and itself. The
+/// operations (`ops`) stand on drafts (`draft`), and those on the tree, which knows neither the
+/// view nor the vault, but only the types of the documents that it shows.
+const PARTS_OF_THE_VIEW: [&str; 30] = [
+    "ranks",
+    "local_time",
+    "reader",
+    "tree",
+    "rules",
+    "spot",
+    "facts",
+    "error_log",
+    "draft::scratch",
+    "draft::scratch_limit",
+    "draft::state",
+    "draft::open_file",
+    "draft::handles",
+    "draft::load",
+    "draft::made_here",
+    "draft::moved_here",
+    "draft::read_set",
+    "draft::takeover",
+    "draft::conflict",
+    "draft::publish",
+    "draft::directory",
+    "draft::later",
+    "special",
+    "ops",
+    "events",
+    "arrivals",
+    "looking",
+    "history",
+    "close",
+    "background",
 ];
 
 /// The parts of `src/vault`, from the ground up: each names only those before it. Every other file
@@ -170,7 +207,7 @@ fn imports_point_one_way() {
                 .take_while(|c| c.is_alphanumeric() || *c == '_')
                 .collect();
             let fine = target == *module
-                || ["error", "ids"].contains(&target.as_str()) && *module != "error"
+                || ["error", "ids", "locks"].contains(&target.as_str()) && *module != "error"
                 || allowed.contains(&target.as_str())
                 || ALSO
                     .iter()
@@ -253,5 +290,71 @@ fn the_parts_of_the_vault_stand_on_each_other_in_one_order() {
         }
     }
     assert_eq!(found.len(), PARTS_OF_THE_VAULT.len(), "found {found:?}");
+    assert!(wrong.is_empty(), "against the order:\n{}", wrong.join("\n"));
+}
+
+/// The paths below a module that a text names: `use` trees are written out.
+fn paths_below(module: &str, text: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for part in text.split(module).skip(1) {
+        let is_path = |c: &char| c.is_alphanumeric() || ['_', ':'].contains(c);
+        let path: String = part.chars().take_while(is_path).collect();
+        match part[path.len()..].strip_prefix('{') {
+            Some(list) => {
+                let list = list.split('}').next().unwrap_or_default();
+                let names = list
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|name| !name.is_empty());
+                paths.extend(names.map(|name| format!("{path}{name}")));
+            }
+            None => paths.push(path),
+        }
+    }
+    paths
+}
+
+#[test]
+fn the_parts_of_the_view_stand_on_each_other_in_one_order() {
+    let floor = |path: &str| {
+        let is_in = |part: &str| {
+            let below = path.strip_prefix(part);
+            below.is_some_and(|below| below.is_empty() || below.starts_with("::"))
+        };
+        PARTS_OF_THE_VIEW.iter().position(|part| is_in(part))
+    };
+    let (mut wrong, mut found) = (Vec::new(), BTreeSet::new());
+    for (file, text) in code() {
+        let Some(name) = file.strip_prefix("src/view/") else {
+            continue;
+        };
+        let room = name.trim_end_matches(".rs").trim_end_matches("/mod");
+        let room = room.replace('/', "::");
+        let Some(own) = floor(&room) else {
+            // The roof: the view itself, and what uses it as others do.
+            assert!(
+                ["mod", "paths", "draft"].contains(&room.as_str()),
+                "{room} has no floor"
+            );
+            continue;
+        };
+        found.insert(own);
+        let is_below_the_view = own <= floor("tree").unwrap();
+        for target in paths_below("crate::view::", &text) {
+            let fine = match floor(&target) {
+                Some(named) => named <= own,
+                // The types that everybody speaks of: `View`, `Caller`, `Attr`.
+                None => target.starts_with(char::is_uppercase) && !is_below_the_view,
+            };
+            if !fine {
+                wrong.push(format!("{file}: {target}"));
+            }
+        }
+        let vault_itself = paths_below("crate::vault::", &text);
+        if is_below_the_view && vault_itself.iter().any(|name| name == "Vault") {
+            wrong.push(format!("{file}: the vault"));
+        }
+    }
+    assert_eq!(found.len(), PARTS_OF_THE_VIEW.len(), "found {found:?}");
     assert!(wrong.is_empty(), "against the order:\n{}", wrong.join("\n"));
 }

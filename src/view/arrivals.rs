@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::ids::Folder;
 use crate::vault::{Audience, Changes, DocKey, Document};
-use crate::view::tree::{FileRole, Ino, Tree};
-use crate::view::{View, lock};
+use crate::view::tree::{FileRole, Ino};
+use crate::view::{Tree, View};
 
 /// How long a name that a program freed stays free for that program, unless the directory is listed.
 const RESERVED: Duration = Duration::from_secs(2);
@@ -55,12 +55,12 @@ impl View {
 
     /// Counts a document as changed, since the tree no longer shows its state.
     pub(in crate::view) fn show_again(&self, key: &DocKey) {
-        lock(&self.changes).ask_again(key.clone());
+        self.changes.lock().ask_again(key.clone());
     }
 
     /// Returns the documents that changed since the last call; a document without a state is gone.
     fn changed_documents(&self, tree: &Tree) -> Vec<(DocKey, Option<Document>)> {
-        match self.vault.changes(&mut lock(&self.changes)) {
+        match self.vault.changes(&mut self.changes.lock()) {
             Changes::Changed(changed) => changed,
             Changes::Lagged { present, in_flight } => {
                 let there = present.iter().map(|(key, _)| key).chain(&in_flight);
@@ -70,6 +70,15 @@ impl View {
                 let present = present.into_iter().map(|(key, one)| (key, Some(one)));
                 present.chain(gone).collect()
             }
+        }
+    }
+
+    /// Shows a document as it is now, though nothing of it may have changed.
+    pub(in crate::view) fn show_document_again(&self, ino: Ino) {
+        let key = self.tree().shown(ino).map(|shown| shown.key.clone());
+        if let Some(key) = key {
+            self.show_again(&key);
+            self.show_changes();
         }
     }
 

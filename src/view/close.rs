@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 
 use crate::error::Result;
 use crate::view::View;
+use crate::view::draft::open_file::{Locked, Target};
 use crate::view::draft::scratch::{Hold, is_leftover};
-use crate::view::draft::state::{Body, Target};
+use crate::view::tree::OpenContent as _;
 use crate::view::tree::{FileRole, Ino};
 
 /// A file that was not saved where it belongs when the mount ended.
@@ -37,7 +38,7 @@ impl View {
             let tree = self.tree();
             let held = tree
                 .files()
-                .filter(|(_, file)| file.draft || file.role.is_scratch());
+                .filter(|(_, file)| file.is_draft() || file.role.is_scratch());
             held.filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
                 .collect()
         };
@@ -69,9 +70,9 @@ impl View {
     /// Tells whether a draft may go where it belongs: what is still being written is nobody's
     /// finished word, and what failed needs its writer's consent to go out, as does a message that
     /// looks like a temporary file.
-    fn may_publish(&self, ino: Ino, body: &Body) -> bool {
-        matches!(body.target, Target::Document { .. })
-            && body.failed.is_none()
+    fn may_publish(&self, ino: Ino, body: &Locked<'_>) -> bool {
+        matches!(body.target(), Target::Document { .. })
+            && body.failed().is_none()
             && !self.has_writer(ino)
             && !(body.is_held() && body.is_message())
     }
@@ -81,11 +82,11 @@ impl View {
         self.tree().files().map(|(ino, _)| ino).collect()
     }
 
-    fn close_file(&self, ino: Ino, body: &mut Body) -> Option<Unsaved> {
-        if body.unlinked {
+    fn close_file(&self, ino: Ino, body: &mut Locked<'_>) -> Option<Unsaved> {
+        if body.is_unlinked() {
             return None;
         }
-        match &body.target {
+        match body.target() {
             // What nobody has renamed or removed may be all that there is of somebody's work.
             Target::Scratch => {
                 let role = self.tree().file(ino).map(|file| file.role.clone())?;
@@ -98,7 +99,7 @@ impl View {
             Target::Document { .. } => {
                 if self.may_publish(ino, body) {
                     // It was not a temporary file after all.
-                    body.hold = Hold::No;
+                    body.set_hold(Hold::No);
                     if self.publish(ino, body).is_ok() {
                         return None;
                     }
@@ -109,18 +110,18 @@ impl View {
         }
     }
 
-    fn is_nobody_s_work(&self, ino: Ino, body: &Body) -> bool {
+    fn is_nobody_s_work(&self, ino: Ino, body: &Locked<'_>) -> bool {
         let size = body.content().len();
         let name = self.tree().get(ino).map(|node| node.name.clone());
         let name = name.as_deref().and_then(OsStr::to_str).unwrap_or_default();
         // What cannot be read now is rescued as far as it goes.
-        let start = body.read(0, 16).unwrap_or_default();
+        let start = body.content().read_at(0, 16).unwrap_or_default();
         size == 0 || is_leftover(name, size, &start)
     }
 
-    fn rescue(&self, ino: Ino, body: &Body) -> Unsaved {
+    fn rescue(&self, ino: Ino, body: &Locked<'_>) -> Unsaved {
         let path = self.tree().path(ino);
-        let rescued = self.vault.rescue(&path, body.content(), body.mtime);
+        let rescued = self.vault.rescue(&path, &body.content(), body.mtime());
         if let Err(error) = &rescued {
             tracing::error!("inode {} could not be rescued: {:?}", ino.0, error.kind());
         }

@@ -2,19 +2,18 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::sync::Mutex;
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Timestamp;
-use crate::view::special::local_time::local;
+use crate::locks::Ranked;
+use crate::view::local_time::local;
 use crate::view::tree::Ino;
-use crate::view::{View, lock};
+use crate::view::{View, ranks};
 
 /// Lines that are kept.
 const LINES: usize = 200;
 
-#[derive(Default)]
-pub(super) struct ErrorLog(Mutex<VecDeque<Line>>);
+pub(super) struct ErrorLog(Ranked<VecDeque<Line>>);
 
 /// When something failed, and what.
 struct Line {
@@ -23,6 +22,10 @@ struct Line {
 }
 
 impl ErrorLog {
+    pub(super) fn new() -> Self {
+        ErrorLog(Ranked::new(ranks::LEAF, VecDeque::new()))
+    }
+
     pub(super) fn add(&self, path: &str, error: &Error) {
         self.note(path, &error.to_string());
     }
@@ -40,7 +43,7 @@ impl ErrorLog {
     fn push(&self, path: &str, sentence: &str, once: bool) {
         let when = Timestamp::now();
         let what = format!("{}: {}", printable(path), printable(sentence));
-        let mut lines = lock(&self.0);
+        let mut lines = self.0.lock();
         if once {
             lines.retain(|line| line.what != what);
         }
@@ -59,7 +62,7 @@ impl ErrorLog {
 
     /// The last lines, the newest last.
     pub(super) fn last(&self, number: usize) -> Vec<String> {
-        let lines = lock(&self.0);
+        let lines = self.0.lock();
         let last = lines.iter().skip(lines.len().saturating_sub(number));
         last.map(|line| format!("{} {}", local(line.when), line.what))
             .collect()

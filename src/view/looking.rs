@@ -4,12 +4,13 @@
 //! does nothing else, and who asks waits for it only as long as that is cheap, and is then answered
 //! from what is known. A view without such a thread looks by itself, and reads everything.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
+use crate::locks::Ranked;
 use crate::vault::{ThreadClock, Worker};
-use crate::view::{View, lock};
+use crate::view::{View, ranks};
 
 /// Processor time that listing the store and reading certificates may take while somebody waits.
 const LISTING: Duration = Duration::from_millis(50);
@@ -23,9 +24,8 @@ const GATHER: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(2);
 
 /// What is asked of the thread that looks at the store.
-#[derive(Default)]
 pub(super) struct Looks {
-    state: Mutex<Asked>,
+    asked: Ranked<Asked>,
     changed: Condvar,
 }
 
@@ -66,7 +66,7 @@ impl View {
     /// As [`View::refresh`]; `Io` if the store's disk does not answer, or the mount is being locked:
     /// what is not known is not said to be missing.
     pub(super) fn look(&self) -> Result<()> {
-        let mut asked = lock(&self.looks.state);
+        let mut asked = self.looks.asked.lock();
         if !asked.is_served {
             drop(asked);
             return self.refresh();
@@ -95,14 +95,13 @@ impl View {
             if spent.is_none_or(|spent| spent > enough) {
                 return Ok(());
             }
-            let waited = self.looks.changed.wait_timeout(asked, TICK);
-            asked = waited.unwrap_or_else(PoisonError::into_inner).0;
+            asked = asked.wait_timeout(&self.looks.changed, TICK);
         }
     }
 
     /// Asks for a look at the store, and does not wait for it.
     pub(super) fn look_soon(&self) {
-        lock(&self.looks.state).wanted += 1;
+        self.looks.asked.lock().wanted += 1;
         self.looks.changed.notify_all();
     }
 
@@ -122,7 +121,7 @@ impl View {
         }
         let view = Arc::clone(self);
         workers.push(self.reader("scanner", move || view.scan())?);
-        lock(&self.looks.state).is_served = true;
+        self.looks.asked.lock().is_served = true;
         Ok(workers)
     }
 
@@ -137,7 +136,7 @@ impl View {
 
     /// Ends every look at the store; who waits for one is answered from what is known.
     pub fn stop_looking(&self) {
-        lock(&self.looks.state).stop = true;
+        self.looks.asked.lock().stop = true;
         self.looks.changed.notify_all();
         self.vault.stop_opening();
     }
@@ -166,7 +165,7 @@ impl View {
         // A mount does not lock for want of use before it can be used.
         let _use = self.last_use.begin();
         let begun = Instant::now();
-        let mut asked = lock(&self.looks.state);
+        let mut asked = self.looks.asked.lock();
         loop {
             if asked.stop {
                 return None;
@@ -175,26 +174,23 @@ impl View {
             if is_read || begun.elapsed() > patience {
                 return Some(asked.outcome());
             }
-            let waited = self.looks.changed.wait_timeout(asked, TICK);
-            asked = waited.unwrap_or_else(PoisonError::into_inner).0;
+            asked = asked.wait_timeout(&self.looks.changed, TICK);
         }
     }
 
     /// The life of the thread that looks.
     fn scan(&self) {
         let mut broken = Vec::new();
-        let mut asked = lock(&self.looks.state);
+        let mut asked = self.looks.asked.lock();
         asked.clock = ThreadClock::of_this_thread();
         while !asked.stop {
             if asked.wanted == asked.begun && !asked.opened {
-                let waited = self.looks.changed.wait(asked);
-                asked = waited.unwrap_or_else(PoisonError::into_inner);
+                asked = asked.wait(&self.looks.changed);
                 continue;
             }
             // Who asks does not wait for more.
             let alone = |asked: &mut Asked| asked.wanted == asked.begun && !asked.stop;
-            let waited = self.looks.changed.wait_timeout_while(asked, GATHER, alone);
-            asked = waited.unwrap_or_else(PoisonError::into_inner).0;
+            asked = asked.wait_timeout_while(&self.looks.changed, GATHER, alone);
             let wanted = asked.wanted;
             let is_asked = wanted > asked.begun;
             asked.opened = false;
@@ -215,7 +211,7 @@ impl View {
                 }
                 broken = now;
             }
-            asked = lock(&self.looks.state);
+            asked = self.looks.asked.lock();
             if is_asked {
                 asked.finished = wanted;
                 if let Err(error) = &looked {
@@ -229,8 +225,15 @@ impl View {
 }
 
 impl Looks {
+    pub(super) fn new() -> Self {
+        Looks {
+            asked: Ranked::new(ranks::LEAF, Asked::default()),
+            changed: Condvar::new(),
+        }
+    }
+
     fn note_opened(&self) {
-        lock(&self.state).opened = true;
+        self.asked.lock().opened = true;
         self.changed.notify_all();
     }
 }

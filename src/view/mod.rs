@@ -4,9 +4,8 @@
 //! is published, and holds every rule of DESIGN 4 and 5. It knows nothing of the kernel: a web
 //! page or a mail gateway can use it as `fuse/` does.
 //!
-//! Locks, in the order in which they are taken: an open file's content, then the tree. The
-//! handle table, the error log and what processes saw are leaves. None is held during cryptography or disk I/O,
-//! except a file's own content while that file is published.
+//! The view's locks and their order are in `ranks.rs`. None is held during cryptography or disk I/O,
+//! except an open file's own while that file is loaded, read, written or published.
 
 mod arrivals;
 mod background;
@@ -15,11 +14,12 @@ mod draft;
 mod error_log;
 mod events;
 mod facts;
-mod handles;
 mod history;
+mod local_time;
 mod looking;
 mod ops;
 mod paths;
+mod ranks;
 mod reader;
 mod rules;
 mod special;
@@ -28,8 +28,8 @@ mod tree;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use background::Background;
 pub use close::Unsaved;
@@ -38,18 +38,20 @@ pub use facts::{Correspondent, Facts, Readers};
 pub use history::list::{OldNote, OldState, OldVersion};
 pub use history::restore::Restored;
 pub use ops::attr::SetAttr;
-pub use ops::open::Access;
 pub use ops::rename::RenameMode;
 pub use paths::{Listed, OpenPath, Paths, Saved};
 pub use reader::Reader;
 pub use special::status::{ContactStatus, InService, Status, Surroundings};
-pub use tree::Ino;
 pub use tree::changes::{ChangeKind, TreeChange};
+pub use tree::{Ino, NodeKind};
 
 use crate::error::Result;
 use crate::ids::Timestamp;
-use crate::vault::{Audience, ChangeReader, Vault};
-use crate::view::tree::{NodeData, Tree};
+use crate::locks::{Guard, Ranked};
+use crate::vault::{ChangeReader, Vault};
+
+/// The tree of a view.
+type Tree = tree::Tree<draft::open_file::OpenFile>;
 
 /// How the view behaves; see `dds-mount(1)` for the configuration that sets it.
 #[derive(Clone, Debug, Default)]
@@ -67,25 +69,27 @@ pub struct Options {
 pub struct View {
     vault: Vault,
     options: Options,
-    tree: Mutex<Tree>,
-    handles: Mutex<HashMap<u64, Arc<handles::Handle>>>,
+    tree: Ranked<Tree>,
+    handles: Ranked<HashMap<u64, Arc<draft::handles::Handle>>>,
     next_handle: AtomicU64,
+    /// Bytes in editors' scratch.
+    scratch: Arc<draft::open_file::ScratchBytes>,
     errors: error_log::ErrorLog,
     /// Which of the vault's changes are shown.
-    changes: Mutex<ChangeReader>,
+    changes: Ranked<ChangeReader>,
     /// What each process saw last.
-    read_set: Mutex<draft::read_set::ReadSet>,
+    read_set: Ranked<draft::read_set::ReadSet>,
     /// What this mount published: digests of contents, and to whom.
-    published: Mutex<HashMap<[u8; 32], Vec<Audience>>>,
+    published: Ranked<draft::moved_here::PublishedContents>,
     /// The documents that this mount made.
-    made_here: Mutex<draft::made_here::MadeHere>,
+    made_here: Ranked<draft::made_here::MadeHere>,
     started: Timestamp,
     last_use: special::status::LastUse,
     looks: looking::Looks,
     /// Everything that was in the store at first is shown.
     was_read: AtomicBool,
     /// Names under which programs wrote certificates in this mount that have other ones.
-    spelled_keys: Mutex<HashMap<OsString, special::keys::SpelledKey>>,
+    spelled_keys: Ranked<HashMap<OsString, special::keys::SpelledKey>>,
     events: events::Events,
 }
 
@@ -98,15 +102,19 @@ pub struct Caller {
     pub is_root: bool,
 }
 
-/// What a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeKind {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File,
-    /// A symbolic link.
-    Symlink,
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Access {
+    /// For reading.
+    pub read: bool,
+    /// For writing.
+    pub write: bool,
+    /// Every write goes to the end.
+    pub append: bool,
+    /// Emptied when it is opened (O_TRUNC).
+    pub truncate: bool,
+    /// Must not exist (O_EXCL). Only [`View::create`] heeds it.
+    pub exclusive: bool,
 }
 
 /// What `stat` shows.
@@ -156,19 +164,20 @@ impl View {
         let view = View {
             vault,
             options,
-            tree: Mutex::new(tree),
-            handles: Mutex::default(),
+            tree: Ranked::new(ranks::TREE, tree),
+            handles: Ranked::new(ranks::LEAF, HashMap::new()),
+            scratch: Arc::default(),
             next_handle: AtomicU64::new(1),
-            errors: error_log::ErrorLog::default(),
-            changes: Mutex::default(),
-            read_set: Mutex::default(),
-            published: Mutex::default(),
-            made_here: Mutex::default(),
+            errors: error_log::ErrorLog::new(),
+            changes: Ranked::new(ranks::LEAF, Default::default()),
+            read_set: Ranked::new(ranks::LEAF, Default::default()),
+            published: Ranked::new(ranks::LEAF, Default::default()),
+            made_here: Ranked::new(ranks::LEAF, Default::default()),
             started: Timestamp::now(),
             last_use: special::status::LastUse::now(),
-            looks: looking::Looks::default(),
+            looks: looking::Looks::new(),
             was_read: AtomicBool::new(false),
-            spelled_keys: Mutex::default(),
+            spelled_keys: Ranked::new(ranks::LEAF, HashMap::new()),
             events: events::Events::new(),
         };
         view.show_changes();
@@ -186,19 +195,7 @@ impl View {
         self.tree().forget(ino, times);
     }
 
-    fn tree(&self) -> MutexGuard<'_, Tree> {
-        lock(&self.tree)
+    fn tree(&self) -> Guard<'_, Tree> {
+        self.tree.lock()
     }
-}
-
-fn kind_of(what: &NodeData) -> NodeKind {
-    match what {
-        NodeData::Dir(_) => NodeKind::Directory,
-        NodeData::Alias(_) => NodeKind::Symlink,
-        NodeData::File(_) => NodeKind::File,
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,8 +6,8 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, Folder};
 use crate::vault::{Audience, Version};
 use crate::view::tree::names::{self, NAME_MAX, PATH_LIMIT};
-use crate::view::tree::{FileRole, Ino, Role, Shown, Tree};
-use crate::view::{Caller, View};
+use crate::view::tree::{FileRole, Ino, Role, Shown};
+use crate::view::{Caller, Tree, View};
 
 impl View {
     /// Refuses a new name that looks like another one there, but for a file's own name.
@@ -25,37 +25,7 @@ impl View {
         Err(Error::new(Kind::Invalid, rule))
     }
 
-    /// Checks the rules of the view for writing to a file. Returns the audience whose keys must
-    /// be usable, if there is one to be checked.
-    pub(in crate::view) fn check_rules(
-        &self,
-        ino: Ino,
-        caller: Caller,
-    ) -> Result<Option<Audience>> {
-        let tree = self.tree();
-        let file = tree.file(ino).ok_or_else(not_found)?;
-        let FileRole::Document(Shown {
-            head: Some(head), ..
-        }) = &file.role
-        else {
-            return Ok(None); // A draft: its audience was checked when it was made.
-        };
-        let version = &head.version;
-        writable_version(version)?;
-        if self.file_stat(file).mode & 0o2 == 0 && !caller.is_root {
-            return Err(Error::new(Kind::ReadOnlyFile, "its mode forbids writing"));
-        }
-        Ok(version.audience().cloned())
-    }
-
-    /// Checks every rule that can forbid writing to an existing file, before anything changes.
-    pub(in crate::view) fn check_writable(&self, ino: Ino, caller: Caller) -> Result<()> {
-        match self.check_rules(ino, caller)? {
-            Some(audience) => self.vault.check_audience(&audience),
-            None => Ok(()),
-        }
-    }
-
+    /// Says why a node is not listed.
     pub(in crate::view) fn not_a_directory(&self, tree: &Tree, ino: Ino) -> Error {
         match tree.get(ino) {
             Some(_) => Error::new(Kind::NotDirectory, "not a directory"),
@@ -172,4 +142,25 @@ pub(in crate::view) fn software_is_read_only() -> Error {
 pub(in crate::view) fn messages_are_flat() -> Error {
     let rule = "messages/NAME/ has no directories; use notes/NAME/";
     Error::new(Kind::Forbidden, rule)
+}
+
+/// Checks every rule of the view that can forbid writing to a file, whose owner's permission bits
+/// are `mode`. Returns the audience whose keys must be usable, if there is one to be checked.
+pub(in crate::view) fn check_writable(
+    role: &FileRole,
+    mode: u32,
+    caller: Caller,
+) -> Result<Option<Audience>> {
+    let FileRole::Document(Shown {
+        head: Some(head), ..
+    }) = role
+    else {
+        return Ok(None); // A draft: its audience was checked when it was made.
+    };
+    let version = &head.version;
+    writable_version(version)?;
+    if mode & 0o2 == 0 && !caller.is_root {
+        return Err(Error::new(Kind::ReadOnlyFile, "its mode forbids writing"));
+    }
+    Ok(version.audience().cloned())
 }

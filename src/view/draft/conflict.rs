@@ -2,15 +2,14 @@
 //! far as its writer could see them, and takes the document's name.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
 
 use crate::vault::{People, Version};
-use crate::view::draft::state::OpenFile;
+use crate::view::draft::open_file::OpenFile;
+use crate::view::draft::read_set::ShownThere;
 use crate::view::draft::takeover::Takeover;
 use crate::view::spot::Spot;
-use crate::view::tree::names::safe_path;
-use crate::view::tree::{FileRole, Ino, Shown, Tree};
-use crate::view::{Reader, View};
+use crate::view::tree::Ino;
+use crate::view::{Reader, Tree, View};
 
 impl View {
     /// Lets a process that begins to write a conflict copy settle with the document's other heads:
@@ -19,19 +18,16 @@ impl View {
     pub(in crate::view) fn settle_only_seen(
         &self,
         reader: Option<Reader>,
-        ino: Ino,
+        there: &ShownThere,
         file: &OpenFile,
     ) {
-        let Some((parent, name, _)) = self.shown_there(ino) else {
-            return;
-        };
-        let sight = self.last_read(reader, parent, &name);
-        let saw = |version: &Version| sight.as_ref().is_some_and(|sight| sight.saw(version));
-        let mut others = self.tree().other_heads(ino);
-        others.retain(|version| saw(version));
+        let last_read = self.last_read(reader, there.parent, &there.name);
+        let saw = |version: &Version| last_read.as_ref().is_some_and(|read| read.saw(version));
+        let others = there.others.iter().filter(|version| saw(version)).cloned();
+        let others = others.collect();
         let mut body = file.lock();
         if !body.is_dirty() {
-            body.settles = others;
+            body.set_settles(others);
         }
     }
 
@@ -75,72 +71,5 @@ impl View {
         if document.is_some_and(|document| document.heads().len() == 1) {
             tree.take_name(ino, shown, people);
         }
-    }
-}
-
-impl Tree {
-    /// The document's other heads, of which a file shows a conflict copy.
-    pub(in crate::view) fn other_heads(&self, ino: Ino) -> Vec<Arc<Version>> {
-        let key = match self.file(ino).map(|file| &file.role) {
-            Some(FileRole::Document(shown) | FileRole::Backup(shown, _)) if shown.is_conflict => {
-                &shown.key
-            }
-            _ => return Vec::new(),
-        };
-        let others = self.by_document.get(key).into_iter().flatten();
-        let heads = others
-            .filter(|other| **other != ino)
-            .filter_map(|other| self.shown(*other)?.head.as_ref());
-        heads.flat_map(|head| head.blobs().cloned()).collect()
-    }
-
-    /// Moves what was a conflict copy to the name of its document, which what it replaced has.
-    fn take_name(&mut self, ino: Ino, shown: Shown, people: &People) {
-        let Some(head) = &shown.head else {
-            return;
-        };
-        let wanted = &head.version.path;
-        let inos = self.by_document.get(&shown.key).cloned();
-        let mut replaced = Vec::new();
-        for other in inos.into_iter().flatten().filter(|other| *other != ino) {
-            match self.file(other) {
-                // Somebody is writing it: it will be a version of its own.
-                Some(file) if file.draft => return,
-                Some(_) if self.shown(other).is_some() => replaced.push(other),
-                _ => {}
-            }
-        }
-        let had_it = replaced.iter().find(|other| {
-            self.shown(**other)
-                .filter(|shown| !shown.is_conflict)
-                .and_then(|shown| shown.head.as_ref())
-                .is_some_and(|head| head.version.path == *wanted)
-        });
-        let place = match had_it.and_then(|other| self.get(*other)) {
-            Some(node) => (node.parent, node.name.clone()),
-            None => {
-                let parts = safe_path(wanted.as_deref().unwrap_or_default());
-                let Some(name) = parts.last() else {
-                    return;
-                };
-                let (parent, _) = self.home(&head.version, people);
-                if self.child(parent, OsStr::new(name)).is_some() {
-                    return;
-                }
-                (parent, name.into())
-            }
-        };
-        for other in replaced {
-            self.detach(other);
-        }
-        self.relocate(ino, place.0, &place.1);
-        let is_conflict = false;
-        self.set_role(
-            ino,
-            FileRole::Document(Shown {
-                is_conflict,
-                ..shown
-            }),
-        );
     }
 }

@@ -1,14 +1,13 @@
 //! Saves later what could not be saved at once: notes that the disk refused, and notes that were
 //! held back as somebody's temporary files and that stay.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Kind;
 use crate::ids::BlobKind;
 use crate::view::View;
+use crate::view::draft::open_file::{Locked, Target};
 use crate::view::draft::scratch::Hold;
-use crate::view::draft::state::{Body, Target};
 use crate::view::error_log::About;
 
 impl View {
@@ -35,7 +34,7 @@ impl View {
     }
 
     /// Tells whether trying is worth the work of sealing.
-    fn has_room(&self, body: &Body) -> bool {
+    fn has_room(&self, body: &Locked<'_>) -> bool {
         self.space().is_ok_and(|space| {
             let available = space.available.saturating_mul(space.block_size.into());
             available > body.content().len()
@@ -46,26 +45,19 @@ impl View {
     /// renamed or removed for a while since they were closed. Messages are not sent behind their
     /// writer's back: what to do is told once.
     pub fn save_what_stays(&self, after: Duration) {
-        let drafts: Vec<_> = {
-            let tree = self.tree();
-            let drafts = tree.files().filter(|(_, file)| file.draft);
-            let open =
-                drafts.filter_map(|(ino, file)| Some((ino, Arc::clone(file.open.as_ref()?))));
-            open.collect()
-        };
-        for (ino, file) in drafts {
+        for (ino, file) in self.open_drafts() {
             // What is just being published is not held back.
             let Some(mut body) = file.try_lock() else {
                 continue;
             };
-            let stays = body.left.is_some_and(|left| left.elapsed() >= after);
-            if !body.is_held() || !stays || body.unlinked || self.has_writer(ino) {
+            let stays = body.left().is_some_and(|left| left.elapsed() >= after);
+            if !body.is_held() || !stays || body.is_unlinked() || self.has_writer(ino) {
                 continue;
             }
             if body.is_message() {
-                body.left = None;
+                body.forget_left();
                 let path = self.tree().path(ino);
-                let sentence = match body.hold {
+                let sentence = match body.hold() {
                     Hold::UntilRenamed => {
                         "it is not sent yet, as it has the name of a download that has not \
                          ended: rename it to send it"
@@ -77,7 +69,7 @@ impl View {
                 self.errors.note(&path, sentence);
                 continue;
             }
-            body.hold = Hold::No;
+            body.set_hold(Hold::No);
             let published = self.publish(ino, &mut body);
             drop(body);
             // A failure is tried again like that of any other note.
@@ -88,13 +80,13 @@ impl View {
     }
 }
 
-fn may_retry(body: &Body) -> bool {
+fn may_retry(body: &Locked<'_>) -> bool {
     let is_note = matches!(
-        body.target,
+        body.target(),
         Target::Document {
             kind: BlobKind::Note,
             ..
         }
     );
-    is_note && !body.unlinked && matches!(body.failed, Some(Kind::NoSpace | Kind::Io))
+    is_note && !body.is_unlinked() && matches!(body.failed(), Some(Kind::NoSpace | Kind::Io))
 }

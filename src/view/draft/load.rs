@@ -1,58 +1,158 @@
 //! Loads the content of a file, counts who holds it, and lets go of it.
 
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::error::{Kind, Result};
 use crate::ids::BlobKind;
 use crate::vault::{DocKey, Head, Version};
-use crate::view::View;
-use crate::view::draft::state::{OpenFile, Stat, Target};
+use crate::view::draft::open_file::{OpenFile, Target};
 use crate::view::rules::{document_mode, not_found};
 use crate::view::tree::layout::join;
-use crate::view::tree::names;
-use crate::view::tree::{FileRole, Ino, Role, Shown};
+use crate::view::tree::{FileRole, Ino, Role, Shown, Stat, names};
+use crate::view::{Tree, View};
+
+/// A file's content that is counted as being in use, until this is dropped.
+pub(in crate::view) struct Held<'a> {
+    view: &'a View,
+    ino: Ino,
+    file: Arc<OpenFile>,
+}
+
+impl Deref for Held<'_> {
+    type Target = Arc<OpenFile>;
+    fn deref(&self) -> &Arc<OpenFile> {
+        &self.file
+    }
+}
+
+impl Held<'_> {
+    /// Leaves the count to a handle, which gives it back by [`View::take_back`].
+    pub(in crate::view) fn into_handle(self) -> Arc<OpenFile> {
+        Arc::clone(&ManuallyDrop::new(self).file)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.view.let_go(self.ino);
+    }
+}
+
+/// A file that is counted as being in use, and whose content is still to be loaded.
+pub(in crate::view) struct Begun<'a> {
+    counted: Counted<'a>,
+    role: FileRole,
+    /// The content, if it is at hand.
+    ready: Option<Arc<OpenFile>>,
+    /// Of a conflict copy: the document's other heads.
+    others: Vec<Arc<Version>>,
+}
+
+/// Gives a count back, unless it is passed on.
+struct Counted<'a>(&'a View, Ino);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.let_go(self.1);
+    }
+}
 
 impl View {
-    /// Counts a handle on a file and returns its content, which is loaded unless it is at hand.
-    ///
-    /// The outer error is that there is no such file: nothing was counted then.
-    pub(in crate::view) fn hold(&self, ino: Ino) -> Result<Result<Arc<OpenFile>>> {
-        let role = {
-            let mut tree = self.tree();
-            let file = tree.file_mut(ino).ok_or_else(not_found)?;
-            file.handles += 1;
-            match (&file.open, &file.role) {
-                // Every opener of these sees the state of that moment.
-                (_, FileRole::Status | FileRole::Errors) => {}
-                (Some(open), _) => return Ok(Ok(Arc::clone(open))),
-                (None, _) => {}
-            }
-            file.role.clone()
+    /// Takes a file's content into use, and loads it unless it is at hand.
+    pub(in crate::view) fn hold(&self, ino: Ino) -> Result<Held<'_>> {
+        let begun = self.begin_hold(&mut self.tree(), ino)?;
+        self.finish_hold(begun)
+    }
+
+    /// Counts a file as being in use. The caller unlocks the tree before it drops what is returned.
+    pub(in crate::view) fn begin_hold(&self, tree: &mut Tree, ino: Ino) -> Result<Begun<'_>> {
+        let others = tree.other_heads(ino);
+        let node = tree.file_mut(ino).ok_or_else(not_found)?;
+        node.handles += 1;
+        let ready = match node.role {
+            // Every opener of these sees the state of that moment.
+            FileRole::Status | FileRole::Errors => None,
+            _ => node.open.clone(),
         };
-        Ok(match &role {
-            FileRole::Document(Shown {
-                key,
-                head: Some(head),
-                ..
-            }) => self.load(ino, key, head),
-            other => self.load_special(other).and_then(|open| {
-                let open = Arc::new(open);
-                let mut tree = self.tree();
-                let file = tree.file_mut(ino).ok_or_else(not_found)?;
-                file.open = Some(Arc::clone(&open));
-                Ok(open)
-            }),
+        Ok(Begun {
+            counted: Counted(self, ino),
+            role: node.role.clone(),
+            ready,
+            others,
         })
     }
 
-    /// Loads a document's content; of several that do so at once, one is kept.
-    fn load(&self, ino: Ino, key: &DocKey, head: &Head) -> Result<Arc<OpenFile>> {
+    /// Loads the content of a file that is counted already.
+    pub(in crate::view) fn finish_hold<'a>(&'a self, begun: Begun<'a>) -> Result<Held<'a>> {
+        let Begun {
+            counted,
+            role,
+            ready,
+            others,
+        } = begun;
+        let ino = counted.1;
+        let file = match (ready, &role) {
+            (Some(file), _) => file,
+            (
+                None,
+                FileRole::Document(Shown {
+                    key,
+                    head: Some(head),
+                    ..
+                }),
+            ) => {
+                let loaded = self.load(ino, key, head)?;
+                loaded.lock().set_settles(others);
+                self.insert_loaded(ino, loaded)?
+            }
+            (None, other) => {
+                let loaded = self.load_special(other)?;
+                self.insert_loaded(ino, loaded)?
+            }
+        };
+        // The count goes on in what is returned.
+        std::mem::forget(counted);
+        let view = self;
+        Ok(Held { view, ino, file })
+    }
+
+    fn insert_loaded(&self, ino: Ino, loaded: OpenFile) -> Result<Arc<OpenFile>> {
+        let loaded = Arc::new(loaded);
+        let mut tree = self.tree();
+        let node = tree.file_mut(ino).ok_or_else(not_found)?;
+        let file = match node.role {
+            FileRole::Status | FileRole::Errors => node.open.insert(loaded),
+            // Of several that load it at once, one is kept.
+            _ => node.open.get_or_insert(loaded),
+        };
+        Ok(Arc::clone(file))
+    }
+
+    /// Takes a file's content into use, if it is at hand.
+    pub(in crate::view) fn hold_open(&self, ino: Ino) -> Option<Held<'_>> {
+        let mut tree = self.tree();
+        let node = tree.file_mut(ino)?;
+        let file = node.open.clone()?;
+        node.handles += 1;
+        let view = self;
+        Some(Held { view, ino, file })
+    }
+
+    /// Takes over what a handle counted.
+    pub(in crate::view) fn take_back(&self, ino: Ino, file: &Arc<OpenFile>) -> Held<'_> {
+        let (view, file) = (self, Arc::clone(file));
+        Held { view, ino, file }
+    }
+
+    fn load(&self, ino: Ino, key: &DocKey, head: &Head) -> Result<OpenFile> {
         let version = &head.version;
         let content = match self.vault.content(version) {
             Ok(content) => content,
             Err(error) => {
                 if error.kind() == Kind::NotFound {
-                    // It went since it was listed: show that.
+                    // It was removed after it was listed: show that.
                     self.look()?;
                 }
                 return Err(error);
@@ -63,15 +163,11 @@ impl View {
             mtime: version.mtime,
             mode: document_mode(version),
         };
-        let open = OpenFile::published(content, self.target(ino, key, head), stat);
-        let others = self.tree().other_heads(ino);
-        open.lock().settles = others;
-        let mut tree = self.tree();
-        let file = tree.file_mut(ino).ok_or_else(not_found)?;
-        Ok(Arc::clone(file.open.get_or_insert_with(|| Arc::new(open))))
+        let target = self.target(ino, key, head);
+        Ok(OpenFile::published(content, target, stat, &self.scratch))
     }
 
-    /// Where a save of a shown document goes.
+    /// Where a save of a shown document is written to.
     pub(in crate::view) fn target(&self, ino: Ino, key: &DocKey, head: &Head) -> Target {
         let version = &head.version;
         let Some(audience) = version.audience() else {
@@ -114,41 +210,31 @@ impl View {
         }
     }
 
-    pub(in crate::view) fn let_go(&self, ino: Ino) {
+    fn let_go(&self, ino: Ino) {
         let mut tree = self.tree();
         let Some(file) = tree.file_mut(ino) else {
             return;
         };
         file.handles -= 1;
-        if file.handles == 0 && !file.draft && !file.role.is_scratch() {
+        if file.handles == 0 && !file.is_draft() && !file.role.is_scratch() {
             file.open = None;
         }
         tree.collect(ino);
     }
 
-    /// Lets go of a document's content when nobody has it open and nothing is unsaved.
+    /// Drops a document's content when nobody has it open and nothing is unsaved.
     pub(in crate::view) fn drop_if_idle(&self, ino: Ino) {
         if let Some(file) = self.tree().file_mut(ino) {
-            if file.handles == 0 && !file.draft && matches!(file.role, FileRole::Document(_)) {
+            if file.handles == 0 && !file.is_draft() && matches!(file.role, FileRole::Document(_)) {
                 file.open = None;
             }
-        }
-    }
-
-    /// Records in the tree whether a file holds something unsaved.
-    pub(in crate::view) fn note_draft(&self, ino: Ino, file: &OpenFile) {
-        // Both under the content's lock: what the tree says is never older than the content.
-        let body = file.lock();
-        let dirty = body.is_dirty() && !body.unlinked && !matches!(body.target, Target::Scratch);
-        if let Some(node) = self.tree().file_mut(ino) {
-            node.draft = dirty;
         }
     }
 
     /// Returns the open files with unsaved content; the tree is not held afterwards.
     pub(in crate::view) fn open_drafts(&self) -> Vec<(Ino, Arc<OpenFile>)> {
         let tree = self.tree();
-        let drafts = tree.files().filter(|(_, file)| file.draft);
+        let drafts = tree.files().filter(|(_, file)| file.is_draft());
         drafts
             .filter_map(|(ino, file)| Some((ino, file.open.clone()?)))
             .collect()

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::ids::VersionId;
 use crate::vault::{DocKey, Document, Version};
-use crate::view::{View, lock};
+use crate::view::View;
 
 /// The versions of each document that was made here.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl MadeHere {
 impl View {
     /// Remembers versions of one document that this mount published, and what they replaced.
     pub(in crate::view) fn note_made_here(&self, new: &[Arc<Version>], replaced: &[Arc<Version>]) {
-        let mut made = lock(&self.made_here);
+        let mut made = self.made_here.lock();
         let all_ours = replaced.iter().all(|old| made.made(old));
         for version in new {
             if all_ours {
@@ -42,7 +42,7 @@ impl View {
 
     /// Forgets documents of which others made a version, for as long as the mount lasts.
     pub(in crate::view) fn note_made_elsewhere(&self, changes: &[(DocKey, Option<Document>)]) {
-        let mut made = lock(&self.made_here);
+        let mut made = self.made_here.lock();
         if made.0.is_empty() {
             return;
         }
@@ -57,12 +57,12 @@ impl View {
     /// Tells whether this mount made a document, and all that is there of it.
     pub(in crate::view) fn is_made_here(&self, key: &DocKey) -> bool {
         let versions = self.vault.versions(key);
-        let made = lock(&self.made_here);
+        let made = self.made_here.lock();
         made.0.contains_key(key) && versions.iter().all(|version| made.made(version))
     }
 
     /// A document was removed: what comes back under its id is no longer ours alone.
     pub(in crate::view) fn forget_made_here(&self, key: &DocKey) {
-        lock(&self.made_here).0.remove(key);
+        self.made_here.lock().0.remove(key);
     }
 }

@@ -2,12 +2,15 @@
 
 pub(in crate::view) mod conflict;
 pub(in crate::view) mod directory;
+pub(in crate::view) mod handles;
 pub(in crate::view) mod later;
 pub(in crate::view) mod load;
 pub(in crate::view) mod made_here;
+pub(in crate::view) mod moved_here;
+pub(in crate::view) mod open_file;
 pub(in crate::view) mod publish;
 pub(in crate::view) mod read_set;
 pub(in crate::view) mod scratch;
 pub(in crate::view) mod scratch_limit;
-pub(in crate::view) mod state;
+mod state;
 pub(in crate::view) mod takeover;

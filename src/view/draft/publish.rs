@@ -4,69 +4,110 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::ids::BlobKind;
+use crate::ids::{BlobKind, Timestamp};
+use crate::plaintext::Plaintext;
 use crate::vault::{DocKey, Head, KEY_FILE_LIMIT, Publication, Version};
-use crate::view::draft::state::{Body, Stat, Target, Unfinished};
+use crate::view::View;
+use crate::view::draft::open_file::{Locked, Target};
 use crate::view::rules::document_mode;
 use crate::view::spot::Spot;
 use crate::view::tree::{FileRole, Ino, Shown};
-use crate::view::{View, lock};
+
+/// Where a file is renamed to, and what has the name there.
+pub(in crate::view) struct Move<'a> {
+    pub(in crate::view) spot: &'a Spot,
+    pub(in crate::view) victim: Option<Ino>,
+}
+
+/// A publication at another place.
+struct Moving<'a> {
+    to: &'a Move<'a>,
+    /// What is published instead of the draft.
+    version: Option<Moved>,
+}
+
+/// A version that is published anew.
+struct Moved {
+    content: Arc<Plaintext>,
+    mtime: Timestamp,
+    mode: u32,
+}
 
 impl View {
-    /// Saves an open file where it belongs. The body's lock is held, so that two closes make one
-    /// version each, in order.
-    pub(in crate::view) fn publish(&self, ino: Ino, body: &mut Body) -> Result<()> {
-        self.publish_placed(ino, body, None)
-    }
-
-    /// As [`View::publish`]; the node moves to its new name at the moment it is published.
-    pub(in crate::view) fn publish_placed(
-        &self,
-        ino: Ino,
-        body: &mut Body,
-        place: Option<(&Spot, Option<Ino>)>,
-    ) -> Result<()> {
-        if body.unlinked {
-            body.miss_save();
+    /// Saves an open file where it belongs. It is locked, so that two closes make one version
+    /// each, in order.
+    pub(in crate::view) fn publish(&self, ino: Ino, body: &mut Locked<'_>) -> Result<()> {
+        if body.is_unlinked() {
+            body.note_missed();
             return Ok(());
         }
-        if place.is_none() && body.is_held() {
+        if body.is_held() {
             return Ok(()); // It stays a draft.
         }
-        let saved = match &body.target {
+        let saved = match body.target() {
             Target::Scratch | Target::Nowhere => Ok(()),
             Target::Key(name) => {
                 // One byte more than is allowed, so that it is refused and not cut.
-                let bytes = body.read(0, KEY_FILE_LIMIT as usize + 1);
+                let bytes = body.content().read_at(0, KEY_FILE_LIMIT as usize + 1);
                 let stored = bytes.and_then(|bytes| self.vault.put_key(name, &bytes));
                 stored.map(|stored| {
                     self.show_stored_key(ino, &stored);
-                    body.target = Target::Key(stored);
+                    body.set_target(Target::Key(stored));
                 })
             }
-            Target::Document { .. } => self.publish_document(ino, body, place),
+            Target::Document { .. } => self.publish_document(ino, body, None),
         };
         match saved {
             Ok(()) => {
-                body.saved();
-                if let Some(file) = self.tree().file_mut(ino) {
-                    file.draft = false;
-                }
+                body.note_saved();
                 self.show_changes();
                 Ok(())
             }
             Err(error) => {
-                body.failed = Some(error.kind());
+                body.note_failed(error.kind());
                 Err(error)
             }
         }
     }
 
+    /// Publishes a file at the place to which its target was changed. Its node moves there at the
+    /// moment of publication. If that fails, the target is what it was before.
+    ///
+    /// What somebody is still writing stays a draft: the version that was published moves, and the
+    /// draft is published when it is closed.
+    pub(in crate::view) fn publish_moved(
+        &self,
+        ino: Ino,
+        body: &mut Locked<'_>,
+        to: &Move<'_>,
+        before: Target,
+    ) -> Result<()> {
+        if body.is_unlinked() {
+            body.note_missed();
+            return Ok(());
+        }
+        let published = self.version_to_move(ino, body).and_then(|version| {
+            let unfinished = version.is_some();
+            let moving = Moving { to, version };
+            self.publish_document(ino, body, Some(&moving))?;
+            if !unfinished {
+                body.note_saved();
+            }
+            self.show_changes();
+            Ok(())
+        });
+        if published.is_err() {
+            body.set_target(before);
+            body.set_settles(Vec::new());
+        }
+        published
+    }
+
     fn publish_document(
         &self,
         ino: Ino,
-        body: &mut Body,
-        place: Option<(&Spot, Option<Ino>)>,
+        body: &mut Locked<'_>,
+        moving: Option<&Moving<'_>>,
     ) -> Result<()> {
         let Target::Document {
             kind,
@@ -74,16 +115,23 @@ impl View {
             path,
             doc,
             base,
-        } = &body.target
+        } = body.target()
         else {
             return Ok(());
         };
-        let digest = body.content().digest()?;
+        let version = moving.and_then(|moving| moving.version.as_ref());
+        let own = version.is_none().then(|| body.content());
+        let (content, mtime, mode): (&Plaintext, _, _) = match (version, &own) {
+            (Some(version), _) => (&version.content, version.mtime, version.mode),
+            (None, Some(own)) => (own, body.mtime(), body.mode()),
+            (None, None) => unreachable!("it is the draft unless it is a version"),
+        };
+        let digest = content.digest()?;
         let unchanged = self.is_saved(base, digest);
-        let touched = body.touched && *kind == BlobKind::Note;
+        let touched = body.has_new_attributes() && *kind == BlobKind::Note;
         let never = self.tree().is_never_published(ino);
-        let nothing_new = unchanged && !touched && !body.moved;
-        if nothing_new && (!never || self.continue_backup(ino, base, path, body.mode)) {
+        let nothing_new = unchanged && !touched && !body.has_new_place() && moving.is_none();
+        if nothing_new && (!never || self.continue_backup(ino, base, path, mode)) {
             // What arrived while it was a draft takes its place now.
             if let Some(shown) = self.tree().shown(ino) {
                 self.show_again(&shown.key);
@@ -92,7 +140,7 @@ impl View {
         }
         // Only a change of a conflict copy settles the conflict, and that of its own document.
         let key = self.vault.doc_key(*kind, audience, *doc);
-        let settles = body.settles.iter().filter(|_| !unchanged);
+        let settles = body.settles().iter().filter(|_| !unchanged);
         let settles = settles.filter(|other| other.key == key);
         let settles = settles.filter(|other| base.iter().all(|own| own.id != other.id));
         let replaces: Vec<_> = base.iter().chain(settles).cloned().collect();
@@ -102,25 +150,23 @@ impl View {
             path,
             doc: *doc,
             replaces: &replaces,
-            content: body.content(),
-            mtime: body.mtime,
-            mode: (*kind == BlobKind::Note && body.mode != 0o6).then_some(body.mode),
+            content,
+            mtime,
+            mode: (*kind == BlobKind::Note && mode != 0o6).then_some(mode),
         })?;
-        lock(&self.published)
-            .entry(digest)
-            .or_default()
-            .push(audience.clone());
+        drop(own);
+        self.note_content_published(digest, audience, published.versions());
         let head = published.head();
-        let before = self.show_published(ino, head, place, !unchanged);
+        let to = moving.map(|moving| moving.to);
+        let before = self.show_published(ino, head, to, !unchanged);
         for key in before {
             self.show_again(&key);
         }
         self.note_publication(ino, published.versions(), &replaces);
         self.note_made_here(published.versions(), &replaces);
-        body.settles.clear();
-        if let Target::Document { base, .. } = &mut body.target {
-            *base = published.versions().to_vec();
-        }
+        let versions = published.versions().to_vec();
+        body.set_settles(Vec::new());
+        body.update_target(|_, _, base| *base = versions);
         Ok(())
     }
 
@@ -142,11 +188,12 @@ impl View {
         let same = first.path.as_deref() == Some(path.as_bytes())
             && (first.kind == BlobKind::Message || first.mode.unwrap_or(0o6) == mode);
         let mut tree = self.tree();
-        let backup = tree.files().find_map(|(ino, file)| match &file.role {
+        let mut nodes = tree.by_document.get(&first.key).into_iter().flatten();
+        let backup = nodes.find_map(|ino| match &tree.file(*ino)?.role {
             FileRole::Backup(shown, _) => {
                 let head = shown.head.as_ref()?;
                 let is_base = base.iter().any(|one| one.id == head.version.id);
-                (is_base && shown.key == first.key).then(|| (ino, shown.clone()))
+                is_base.then(|| (*ino, shown.clone()))
             }
             _ => None,
         });
@@ -164,20 +211,19 @@ impl View {
         &self,
         ino: Ino,
         head: Head,
-        place: Option<(&Spot, Option<Ino>)>,
+        to: Option<&Move<'_>>,
         changed: bool,
     ) -> Vec<DocKey> {
         let people = self.vault.people();
         let mut tree = self.tree();
-        let is_conflict = match place {
+        let is_conflict = match to {
             None => tree.shown(ino).is_some_and(|shown| shown.is_conflict),
             // What takes over a conflict copy keeps the document's path.
-            Some((spot, _)) => head.version.path.as_deref() != Some(spot.path().as_bytes()),
+            Some(to) => head.version.path.as_deref() != Some(to.spot.path().as_bytes()),
         };
-        if let Some((spot, victim)) = place {
+        if let Some(Move { spot, victim }) = to {
             if let Some(victim) = victim {
-                tree.drop_draft(victim);
-                tree.detach(victim);
+                tree.detach(*victim);
             }
             tree.relocate(ino, spot.parent, OsStr::new(&spot.name));
         }
@@ -206,33 +252,6 @@ impl View {
         before
     }
 
-    /// Publishes a file whose target was changed. What somebody is still writing to it does not
-    /// go with it: the version that was published moves, and the draft is published when it is
-    /// closed.
-    pub(in crate::view) fn publish_moved(
-        &self,
-        ino: Ino,
-        body: &mut Body,
-        place: Option<(&Spot, Option<Ino>)>,
-    ) -> Result<()> {
-        let unfinished = self.set_aside_unfinished(ino, body);
-        let published = unfinished.and_then(|unfinished| {
-            let published = self.publish_placed(ino, body, place);
-            if let Some(unfinished) = unfinished {
-                body.take_up(unfinished);
-                if let Some(file) = self.tree().file_mut(ino) {
-                    file.draft = true;
-                }
-            }
-            published
-        });
-        match &published {
-            Ok(()) => body.accept_target(),
-            Err(_) => body.revert_target(),
-        }
-        published
-    }
-
     /// Tells whether there is no version that could move: never published, or gone meanwhile.
     pub(in crate::view) fn nothing_to_move(&self, ino: Ino) -> bool {
         let shown = self.tree().shown(ino).cloned();
@@ -242,21 +261,19 @@ impl View {
         })
     }
 
-    fn set_aside_unfinished(&self, ino: Ino, body: &mut Body) -> Result<Option<Unfinished>> {
+    /// The version that was published, if somebody is still writing the file.
+    fn version_to_move(&self, ino: Ino, body: &Locked<'_>) -> Result<Option<Moved>> {
         let head = {
             let tree = self.tree();
             tree.shown(ino).and_then(|shown| shown.head.clone())
         };
-        let unsaved = body.written || body.fresh || body.touched;
-        let Some(head) = head.filter(|_| unsaved && self.has_writer(ino)) else {
+        let Some(head) = head.filter(|_| body.has_unsaved_content() && self.has_writer(ino)) else {
             return Ok(None);
         };
-        let content = self.vault.content(&head.version)?;
-        let stat = Stat {
-            size: content.len(),
+        Ok(Some(Moved {
+            content: self.vault.content(&head.version)?,
             mtime: head.version.mtime,
             mode: document_mode(&head.version),
-        };
-        Ok(Some(body.set_aside(content, stat)))
+        }))
     }
 }

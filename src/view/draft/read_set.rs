@@ -14,10 +14,9 @@ use lru::LruCache;
 
 use crate::ids::VersionId;
 use crate::vault::{Head, Version};
-use crate::view::draft::state::{OpenFile, Target};
-use crate::view::handles::Handle;
+use crate::view::draft::open_file::OpenFile;
 use crate::view::tree::Ino;
-use crate::view::{Reader, View, lock};
+use crate::view::{Reader, View};
 
 /// Names of which it is remembered what a process saw there. Who is forgotten counts as one that
 /// never read the file.
@@ -33,6 +32,16 @@ pub(in crate::view) struct LastRead {
     pub(in crate::view) is_conflict: bool,
     /// A conflict copy: the document's other heads that were shown.
     others: Vec<Arc<Version>>,
+}
+
+/// What a file shows, and where.
+pub(in crate::view) struct ShownThere {
+    pub(in crate::view) parent: Ino,
+    pub(in crate::view) name: OsString,
+    pub(in crate::view) head: Head,
+    is_conflict: bool,
+    /// A conflict copy: the document's other heads.
+    pub(in crate::view) others: Vec<Arc<Version>>,
 }
 
 /// What a process goes on with instead of the version that has a name.
@@ -110,15 +119,14 @@ enum Trace {
 impl View {
     /// Remembers that a process saw what a file shows now.
     pub(in crate::view) fn note_read(&self, reader: Option<Reader>, ino: Ino) {
-        let others = self.tree().other_heads(ino);
-        self.remember_read(reader, ino, |_| others);
+        self.remember_read(reader, ino, |there, _| there.others.clone());
     }
 
     /// Remembers that a process made what a file shows now. What arrived beside it meanwhile it has
     /// not seen.
     pub(in crate::view) fn note_written(&self, reader: Option<Reader>, ino: Ino) {
-        self.remember_read(reader, ino, |before| {
-            before.map(|sight| sight.others.clone()).unwrap_or_default()
+        self.remember_read(reader, ino, |_, before| {
+            before.map(|read| read.others.clone()).unwrap_or_default()
         });
     }
 
@@ -126,24 +134,20 @@ impl View {
         &self,
         reader: Option<Reader>,
         ino: Ino,
-        others: impl FnOnce(Option<&LastRead>) -> Vec<Arc<Version>>,
+        others: impl FnOnce(&ShownThere, Option<&LastRead>) -> Vec<Arc<Version>>,
     ) {
-        let (Some(reader), Some((parent, name, head))) = (reader, self.shown_there(ino)) else {
+        let (Some(reader), Some(there)) = (reader, self.shown_there(ino)) else {
             return;
         };
-        let is_conflict = {
-            let tree = self.tree();
-            tree.shown(ino).is_some_and(|shown| shown.is_conflict)
-        };
-        let place = (reader, parent, name);
-        let mut seen = lock(&self.read_set);
-        let others = others(seen.opened.get(&place));
-        let sight = LastRead {
-            head,
-            is_conflict,
+        let read_name = (reader, there.parent, there.name.clone());
+        let mut read_set = self.read_set.lock();
+        let others = others(&there, read_set.opened.get(&read_name));
+        let last_read = LastRead {
+            head: there.head,
+            is_conflict: there.is_conflict,
             others,
         };
-        seen.opened.put(place, sight);
+        read_set.opened.put(read_name, last_read);
     }
 
     /// Returns what a process saw last under a name.
@@ -153,7 +157,7 @@ impl View {
         parent: Ino,
         name: &OsStr,
     ) -> Option<LastRead> {
-        let mut seen = lock(&self.read_set);
+        let mut seen = self.read_set.lock();
         seen.opened
             .get(&(reader?, parent, name.to_owned()))
             .cloned()
@@ -161,15 +165,21 @@ impl View {
 
     /// Tells whether programs here made one version from another one.
     pub(in crate::view) fn descends_from(&self, before: &Head, now: &Head) -> bool {
-        lock(&self.read_set).trace(before, now) == Trace::Reached
+        self.read_set.lock().trace(before, now) == Trace::Reached
     }
 
-    /// Returns where a file is, and what it shows of a document.
-    pub(in crate::view) fn shown_there(&self, ino: Ino) -> Option<(Ino, OsString, Head)> {
+    /// Returns where a file is, and what it shows of a document that was published.
+    pub(in crate::view) fn shown_there(&self, ino: Ino) -> Option<ShownThere> {
         let tree = self.tree();
-        let head = tree.shown(ino)?.head.clone()?;
+        let shown = tree.shown(ino)?;
         let node = tree.get(ino)?;
-        Some((node.parent, node.name.clone(), head))
+        Some(ShownThere {
+            parent: node.parent,
+            name: node.name.clone(),
+            head: shown.head.clone()?,
+            is_conflict: shown.is_conflict,
+            others: tree.other_heads(ino),
+        })
     }
 
     /// Returns what a process goes on with that saves under a name, if not with the version that
@@ -185,7 +195,7 @@ impl View {
         let before = sight.head;
         let same_place = before.version.place == current.version.place
             && before.version.kind == current.version.kind;
-        if !same_place || lock(&self.read_set).led_to(&before, current) {
+        if !same_place || self.read_set.lock().led_to(&before, current) {
             return None;
         }
         // A conflict copy never had its document's name.
@@ -206,18 +216,19 @@ impl View {
 
     /// Lets what a process is about to write replace what it saw.
     pub(in crate::view) fn rebase(&self, reader: Option<Reader>, ino: Ino, file: &OpenFile) {
-        let Some((parent, name, current)) = self.shown_there(ino) else {
+        let Some(there) = self.shown_there(ino) else {
             return;
         };
-        self.settle_only_seen(reader, ino, file);
-        let Some(instead) = self.seen_instead(reader, parent, &name, &current) else {
+        self.settle_only_seen(reader, &there, file);
+        let Some(instead) = self.seen_instead(reader, there.parent, &there.name, &there.head)
+        else {
             return;
         };
         let mut body = file.lock();
         if body.is_dirty() {
             return; // Somebody is writing already.
         }
-        if let Target::Document { doc, base, .. } = &mut body.target {
+        body.update_target(|_, doc, base| {
             (*doc, *base) = match instead {
                 Instead::New => (self.vault.new_doc_id(), Vec::new()),
                 Instead::Seen(seen) => (
@@ -225,7 +236,7 @@ impl View {
                     seen.blobs().cloned().collect(),
                 ),
             };
-        }
+        });
     }
 
     /// Remembers a publication: everybody who writes the file has seen it.
@@ -237,25 +248,12 @@ impl View {
     ) {
         let parents: Vec<VersionId> = base.iter().map(|version| version.id).collect();
         {
-            let mut seen = lock(&self.read_set);
+            let mut seen = self.read_set.lock();
             for version in new {
                 seen.published.put(version.id, parents.clone());
             }
         }
-        let writers: Vec<_> = {
-            let handles = lock(&self.handles);
-            let writers = handles.values().filter_map(|handle| match &**handle {
-                Handle::File {
-                    ino: open,
-                    access,
-                    opener,
-                    ..
-                } if *open == ino && access.write => Some(*opener),
-                _ => None,
-            });
-            writers.collect()
-        };
-        for writer in writers {
+        for writer in self.writers(ino) {
             self.note_written(writer, ino);
         }
     }

@@ -7,7 +7,7 @@
 
 use std::ffi::OsStr;
 
-use crate::view::ops::open::Access;
+use crate::view::Access;
 
 /// Bytes in the largest lock file of LibreOffice: who has the document open, where and since when.
 const MAX_LOCK: u64 = 4096;

@@ -9,10 +9,7 @@ const SCRATCH_LIMIT: u64 = 512 << 20;
 impl View {
     /// Checks that scratch may take `more` bytes.
     pub(in crate::view) fn check_scratch(&self, more: u64) -> Result<()> {
-        let tree = self.tree();
-        let scratch = tree.files().filter(|(_, file)| file.role.is_scratch());
-        let used: u64 = scratch.map(|(_, file)| self.file_stat(file).size).sum();
-        if used.saturating_add(more) > SCRATCH_LIMIT {
+        if self.scratch.total().saturating_add(more) > SCRATCH_LIMIT {
             return Err(Error::new(
                 Kind::NoSpace,
                 "editors' scratch takes too much memory",

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::ids::DocId;
 use crate::vault::{Audience, DocKey, Head, Version};
+use crate::view::draft::open_file::Target;
 use crate::view::draft::read_set::Instead;
-use crate::view::draft::state::Target;
 use crate::view::rules::file_kind;
 use crate::view::spot::Spot;
 use crate::view::tree::{FileRole, Ino};
@@ -70,7 +70,7 @@ impl View {
         let base = shown.head.iter().flat_map(Head::blobs).cloned().collect();
         // A draft that was never published has its own base: that of the backup it replaces.
         let base = match (&shown.head, open) {
-            (None, Some(open)) => match &open.lock().target {
+            (None, Some(open)) => match open.lock().target() {
                 Target::Document { base, .. } => base.clone(),
                 Target::Scratch | Target::Key(_) | Target::Nowhere => base,
             },

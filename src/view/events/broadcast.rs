@@ -5,12 +5,13 @@
 //! add or to take an item.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Weak};
 
-use crate::view::lock;
+use crate::locks::{Guard, Ranked};
+use crate::view::ranks;
 
 /// The publishing end. Dropping it closes all subscriptions.
-pub(in crate::view) struct Broadcast<T>(Arc<Mutex<Subscribers<T>>>);
+pub(in crate::view) struct Broadcast<T>(Arc<Ranked<Subscribers<T>>>);
 
 struct Subscribers<T> {
     queues: Vec<Weak<Queue<T>>>,
@@ -21,7 +22,7 @@ struct Subscribers<T> {
 /// The receiving end. Dropping it ends the subscription.
 pub struct Subscription<T> {
     queue: Arc<Queue<T>>,
-    publisher: Weak<Mutex<Subscribers<T>>>,
+    publisher: Weak<Ranked<Subscribers<T>>>,
 }
 
 /// The next thing that a subscriber receives.
@@ -37,7 +38,7 @@ pub enum Received<T> {
 
 struct Queue<T> {
     capacity: usize,
-    state: Mutex<State<T>>,
+    state: Ranked<State<T>>,
     changed: Condvar,
 }
 
@@ -54,30 +55,33 @@ enum End {
 
 impl<T: Clone> Broadcast<T> {
     pub(in crate::view) fn new() -> Self {
-        Broadcast(Arc::new(Mutex::new(Subscribers {
-            queues: Vec::new(),
-            closed: false,
-        })))
+        Broadcast(Arc::new(Ranked::new(
+            ranks::SUBSCRIBERS,
+            Subscribers {
+                queues: Vec::new(),
+                closed: false,
+            },
+        )))
     }
 
     /// Adds a subscriber, for whom up to `capacity` items wait.
     pub(in crate::view) fn subscribe(&self, capacity: usize) -> Subscription<T> {
         Subscription {
-            queue: add(&mut lock(&self.0), capacity),
+            queue: add(&mut self.0.lock(), capacity),
             publisher: Arc::downgrade(&self.0),
         }
     }
 
     /// Tells whether anybody would receive an item.
     pub(in crate::view) fn has_subscribers(&self) -> bool {
-        let subscribers = lock(&self.0);
+        let subscribers = self.0.lock();
         let mut queues = subscribers.queues.iter().filter_map(Weak::upgrade);
         queues.any(|queue| queue.lock().end.is_none())
     }
 
     /// Adds an item to every queue. Does not wait.
     pub(in crate::view) fn publish(&self, item: &T) {
-        let mut subscribers = lock(&self.0);
+        let mut subscribers = self.0.lock();
         subscribers.queues.retain(|queue| {
             let queue = queue.upgrade();
             queue.is_some_and(|queue| queue.push(item.clone()))
@@ -86,13 +90,13 @@ impl<T: Clone> Broadcast<T> {
 
     /// Closes all subscriptions, present and future. Their queued items stay.
     pub(in crate::view) fn close(&self) {
-        close(&mut lock(&self.0));
+        close(&mut self.0.lock());
     }
 }
 
 impl<T> Drop for Broadcast<T> {
     fn drop(&mut self) {
-        close(&mut lock(&self.0));
+        close(&mut self.0.lock());
     }
 }
 
@@ -100,10 +104,13 @@ fn add<T>(subscribers: &mut Subscribers<T>, capacity: usize) -> Arc<Queue<T>> {
     let end = subscribers.closed.then_some(End::Closed);
     let queue = Arc::new(Queue {
         capacity,
-        state: Mutex::new(State {
-            items: VecDeque::new(),
-            end,
-        }),
+        state: Ranked::new(
+            ranks::QUEUE,
+            State {
+                items: VecDeque::new(),
+                end,
+            },
+        ),
         changed: Condvar::new(),
     });
     subscribers.queues.push(Arc::downgrade(&queue));
@@ -120,8 +127,8 @@ fn close<T>(subscribers: &mut Subscribers<T>) {
 }
 
 impl<T> Queue<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        lock(&self.state)
+    fn lock(&self) -> Guard<'_, State<T>> {
+        self.state.lock()
     }
 
     /// Adds an item. Tells whether the subscription goes on.
@@ -156,8 +163,7 @@ impl<T> Subscription<T> {
                 Some(End::Closed) => return Received::Closed,
                 None => {}
             }
-            let waited = self.queue.changed.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+            state = state.wait(&self.queue.changed);
         }
     }
 
@@ -179,7 +185,7 @@ impl<T> Subscription<T> {
             closed: true,
         };
         self.queue = match self.publisher.upgrade() {
-            Some(publisher) => add(&mut lock(&publisher), self.queue.capacity),
+            Some(publisher) => add(&mut publisher.lock(), self.queue.capacity),
             None => add(&mut closed, self.queue.capacity),
         };
     }

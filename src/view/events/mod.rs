@@ -9,15 +9,15 @@
 mod broadcast;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 pub(in crate::view) use broadcast::Broadcast;
 pub use broadcast::{Received, Subscription};
 
+use crate::locks::Ranked;
 use crate::vault::{DocKey, People, Vouched};
-use crate::view::tree::Tree;
-use crate::view::{ChangeKind, TreeChange, View, lock};
+use crate::view::tree::changes::{ChangeKind, TreeChange};
+use crate::view::{Tree, View, ranks};
 
 /// Something that happened, though no program here did it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(in crate::view) struct Events {
     tree: Broadcast<TreeChange>,
     events: Broadcast<Event>,
     /// Problems that subscribers know; `None` while there are no subscribers.
-    known_problems: Mutex<Option<HashSet<String>>>,
+    known_problems: Ranked<Option<HashSet<String>>>,
 }
 
 impl Events {
@@ -65,7 +65,7 @@ impl Events {
         Events {
             tree: Broadcast::new(),
             events: Broadcast::new(),
-            known_problems: Mutex::default(),
+            known_problems: Ranked::new(ranks::PROBLEMS, None),
         }
     }
 }
@@ -84,7 +84,7 @@ impl View {
     pub fn subscribe(&self, capacity: usize) -> Subscription<Event> {
         let subscription = self.events.events.subscribe(capacity);
         let problems = self.problems().into_iter().collect();
-        lock(&self.events.known_problems).get_or_insert(problems);
+        self.events.known_problems.lock().get_or_insert(problems);
         subscription
     }
 
@@ -114,11 +114,11 @@ impl View {
     /// all files that are shown, if anybody subscribed.
     pub(in crate::view) fn publish_problems(&self) {
         if !self.events.events.has_subscribers() {
-            *lock(&self.events.known_problems) = None;
+            *self.events.known_problems.lock() = None;
             return;
         }
         let problems = self.problems();
-        let mut known = lock(&self.events.known_problems);
+        let mut known = self.events.known_problems.lock();
         let known = known.get_or_insert_default();
         for problem in &problems {
             if !known.contains(problem) {

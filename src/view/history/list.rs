@@ -4,16 +4,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobName, Folder, Timestamp, VersionId};
 use crate::vault::{DocKey, Head, PastVersion, People, Version, Vouched};
 use crate::view::View;
+use crate::view::tree::Ino;
 use crate::view::tree::audiences::{UNVERIFIED, canonical_name, resolve};
 use crate::view::tree::names::{is_safe, safe_path};
-use crate::view::tree::{Ino, Tree};
 
 /// A note with its versions, newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -286,14 +285,6 @@ impl View {
             versions: document.versions.iter().map(&mut tell).collect(),
         });
         notes.collect()
-    }
-}
-
-impl Tree {
-    /// Finds what is at a path below the root; the empty path is the root itself.
-    fn at(&self, path: &str) -> Option<Ino> {
-        let mut names = path.split('/').filter(|name| !name.is_empty());
-        names.try_fold(Ino::ROOT, |at, name| self.child(at, OsStr::new(name)))
     }
 }
 

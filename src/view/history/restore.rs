@@ -9,8 +9,8 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, BlobName};
 use crate::plaintext::Plaintext;
 use crate::vault::{Audience, Publication, Version};
+use crate::view::View;
 use crate::view::history::list::{NoteHistory, NoteVersion, old_path, own_path, unknown};
-use crate::view::{View, lock};
 
 /// What restoring did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,8 +132,7 @@ impl View {
         })?;
         let id = published.head().version.id;
         if let Some(digest) = version.digest {
-            let mut published = lock(&self.published);
-            published.entry(digest).or_default().push(audience.clone());
+            self.note_content_published(digest, audience, published.versions());
         }
         drop(published);
         self.show_changes();

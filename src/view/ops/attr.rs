@@ -4,12 +4,14 @@
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
 use crate::store::Space;
-use crate::view::draft::state::{Body, Stat, Target};
+use crate::view::draft::handles::Handle;
+use crate::view::draft::open_file::{Locked, OpenFile, Target};
 use crate::view::error_log::About;
-use crate::view::handles::Handle;
-use crate::view::rules::{dds_is_read_only, software_is_read_only};
-use crate::view::rules::{document_mode, no_files_here, not_found};
-use crate::view::tree::{FileNode, FileRole, Ino, NodeData, Role, Shown};
+use crate::view::rules::{
+    check_writable, dds_is_read_only, document_mode, no_files_here, not_found,
+    software_is_read_only,
+};
+use crate::view::tree::{FileNode, FileRole, Ino, NodeData, OpenContent, Role, Shown, Stat};
 use crate::view::{Attr, Caller, HandleId, NodeKind, View};
 
 /// What `chmod`, `truncate`, `utimens` and `chown` ask for.
@@ -75,7 +77,7 @@ impl View {
     }
 
     /// Size, time and owner's bits of a file of the tree.
-    pub(in crate::view) fn file_stat(&self, file: &FileNode) -> Stat {
+    pub(in crate::view) fn file_stat(&self, file: &FileNode<OpenFile>) -> Stat {
         if let Some(open) = &file.open {
             return open.stat();
         }
@@ -180,7 +182,6 @@ impl View {
                 self.rebase(*opener, ino, file);
             }
             self.set_on_draft(&mut file.lock(), set)?;
-            self.note_draft(ino, file);
             return Ok(());
         }
         self.set_by_path(ino, set, caller)
@@ -201,6 +202,7 @@ impl View {
         let who = if set.size.is_some() { caller } else { owner };
         let id = self.open_file(ino, access, who)?;
         let handle = self.handle(id)?;
+        let mut rolled_back = false;
         let result = match &*handle {
             Handle::File { file, .. } => {
                 let mut body = file.lock();
@@ -215,20 +217,25 @@ impl View {
                         // The caller was told that nothing was saved, and has no handle with
                         // which to try again.
                         body.roll_back(before);
+                        rolled_back = true;
                     }
                     published
                 }
             }
             Handle::Software(_) | Handle::Directory { .. } => Ok(()),
         };
+        if rolled_back {
+            // It was a draft for a moment: what arrived then is shown now.
+            self.show_document_again(ino);
+        }
         drop(handle);
         self.release(id);
         result
     }
 
-    fn set_on_draft(&self, body: &mut Body, set: SetAttr) -> Result<()> {
+    fn set_on_draft(&self, body: &mut Locked<'_>, set: SetAttr) -> Result<()> {
         if let Some(size) = set.size {
-            if let Target::Scratch = body.target {
+            if let Target::Scratch = body.target() {
                 self.check_scratch(size.saturating_sub(body.content().len()))?;
             }
             body.set_len(size, self.vault.options().max_file_size)?;
@@ -237,18 +244,15 @@ impl View {
             // What was sent is never sent again for a time. What was not sent yet keeps the one
             // that it is given, and is sent when it is closed, not for that.
             if let Some(mtime) = set.mtime.filter(|_| body.is_dirty()) {
-                body.mtime = mtime;
+                body.set_mtime(mtime, false);
             }
             return Ok(());
         }
         if let Some(mode) = set.mode {
-            let mode = (mode >> 6) & 0o7;
-            body.touched |= mode != body.mode;
-            body.mode = mode;
+            body.set_mode((mode >> 6) & 0o7);
         }
         if let Some(mtime) = set.mtime {
-            body.touched |= mtime != body.mtime;
-            body.mtime = mtime;
+            body.set_mtime(mtime, true);
         }
         Ok(())
     }
@@ -318,10 +322,10 @@ impl View {
         if !write {
             return Ok(());
         }
-        match role {
+        match &role {
             FileRole::Software(_) => Err(software_is_read_only()),
             FileRole::Status | FileRole::Errors | FileRole::Rescued(_) => Err(dds_is_read_only()),
-            FileRole::Document(_) => self.check_rules(ino, caller).map(drop),
+            FileRole::Document(_) => check_writable(&role, bits, caller).map(drop),
             FileRole::Scratch | FileRole::Backup(..) | FileRole::Key(_) => Ok(()),
         }
     }

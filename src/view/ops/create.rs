@@ -3,21 +3,19 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Folder;
 use crate::vault::Version;
+use crate::view::draft::handles::Handle;
+use crate::view::draft::open_file::{OpenFile, Target};
 use crate::view::draft::scratch::{Birth, Hold};
-use crate::view::draft::state::{OpenFile, Target};
 use crate::view::draft::takeover::Takeover;
 use crate::view::error_log::About;
-use crate::view::handles::Handle;
-use crate::view::ops::open::Access;
 use crate::view::rules::{check_new_name, check_path, exists, file_kind, no_files_here, not_found};
 use crate::view::tree::layout::join;
 use crate::view::tree::{DirNode, FileRole, Ino, NodeData, Role, Shown};
-use crate::view::{Attr, Caller, HandleId, View};
+use crate::view::{Access, Attr, Caller, HandleId, View};
 
 impl View {
     /// Creates a file in a directory and opens it.
@@ -57,11 +55,16 @@ impl View {
         let birth = Birth::of(name, access, mode);
         let mode = (mode >> 6) & 0o7;
         let (file_role, target, settles) = self.new_file(parent, &role, name, birth, caller)?;
-        let file = Arc::new(OpenFile::fresh(self.vault.new_content(), target, mode));
+        let file = Arc::new(OpenFile::fresh(
+            self.vault.new_content(),
+            target,
+            mode,
+            &self.scratch,
+        ));
         {
             let mut body = file.lock();
-            body.settles = settles;
-            body.hold = birth.hold();
+            body.set_settles(settles);
+            body.set_hold(birth.hold());
         }
         let ino = {
             let mut tree = self.tree();
@@ -71,12 +74,10 @@ impl View {
             if !tree.is_attached(parent) {
                 return Err(not_found());
             }
-            let draft = !matches!(file_role, FileRole::Scratch);
             let ino = tree.attach_file(parent, name, file_role);
             if let Some(node) = tree.file_mut(ino) {
                 node.open = Some(Arc::clone(&file));
                 node.handles = 1;
-                node.draft = draft;
             }
             ino
         };
@@ -191,17 +192,16 @@ impl View {
         let mut published = Ok(());
         if let Handle::File { ino, file, .. } = &*handle {
             let mut body = file.lock();
-            body.left = Some(Instant::now());
-            if body.is_message() || matches!(body.target, Target::Key(_)) {
+            body.note_left();
+            if body.is_message() || matches!(body.target(), Target::Key(_)) {
                 // Whoever makes a file so opens it next: what counts is what they write.
-                body.hold = Hold::WhileEmpty;
+                body.set_hold(Hold::WhileEmpty);
             }
             // Nobody closes it.
             published = self.publish(*ino, &mut body);
             if published.is_err() {
-                body.unlinked = true;
+                body.remove();
                 let mut tree = self.tree();
-                tree.drop_draft(*ino);
                 tree.detach(*ino);
             }
         }

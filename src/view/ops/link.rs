@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
+use crate::view::draft::open_file::{OpenFile, Target};
 use crate::view::draft::scratch::is_scratch;
-use crate::view::draft::state::{OpenFile, Target};
 use crate::view::error_log::About;
-use crate::view::rules::not_found;
-use crate::view::rules::{check_new_name, check_path, exists};
+use crate::view::rules::{check_new_name, check_path, exists, not_found};
+use crate::view::tree::OpenContent as _;
 use crate::view::tree::{FileRole, Ino, NodeData};
 use crate::view::{Attr, Caller, View};
 
@@ -62,7 +62,12 @@ impl View {
             self.check_scratch(body.content().len())?;
             (Arc::new(body.content().duplicate()), open.stat())
         };
-        let copy = Arc::new(OpenFile::published(content, Target::Scratch, stat));
+        let copy = Arc::new(OpenFile::published(
+            content,
+            Target::Scratch,
+            stat,
+            &self.scratch,
+        ));
         let second = {
             let mut tree = self.tree();
             if tree.child(new_parent, new_name).is_some() {

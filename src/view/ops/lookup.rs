@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::error::{Error, Kind, Result};
 use crate::view::rules::{check_length, not_found};
 use crate::view::tree::{Ino, NodeData, Role, audiences};
-use crate::view::{Attr, DirEntry, View, kind_of};
+use crate::view::{Attr, DirEntry, View};
 
 impl View {
     /// Finds a name in a directory.
@@ -132,7 +132,7 @@ impl View {
         let children = dir.children.iter().filter_map(|(name, ino)| {
             Some(DirEntry {
                 ino: *ino,
-                kind: kind_of(&tree.get(*ino)?.data),
+                kind: tree.get(*ino)?.data.kind(),
                 name: name.clone(),
             })
         });

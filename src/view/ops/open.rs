@@ -2,28 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::view::draft::handles::Handle;
 use crate::view::error_log::About;
-use crate::view::handles::Handle;
-use crate::view::tree::{FileRole, Ino};
-use crate::view::{Caller, HandleId, View, lock};
-
-/// How a file is opened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Access {
-    /// For reading.
-    pub read: bool,
-    /// For writing.
-    pub write: bool,
-    /// Every write goes to the end.
-    pub append: bool,
-    /// Emptied when it is opened (O_TRUNC).
-    pub truncate: bool,
-    /// Must not exist (O_EXCL). Only [`View::create`] heeds it.
-    pub exclusive: bool,
-}
+use crate::view::rules::{check_writable, dds_is_read_only, not_found, software_is_read_only};
+use crate::view::tree::{FileRole, Ino, NodeData};
+use crate::view::{Access, Caller, HandleId, View};
 
 impl View {
     /// Opens a file.
@@ -49,23 +34,40 @@ impl View {
         access: Access,
         caller: Caller,
     ) -> Result<HandleId> {
-        if let Some(handle) = self.open_special(ino, access)? {
-            return Ok(self.insert_handle(handle));
-        }
-        if access.write {
-            self.check_writable(ino, caller)?;
-        }
-        let file = match self.hold(ino)? {
-            Ok(file) => file,
-            Err(error) => {
-                self.let_go(ino);
-                return Err(error);
+        let (begun, audience) = {
+            let mut tree = self.tree();
+            let node = match &tree.get(ino).ok_or_else(not_found)?.data {
+                NodeData::File(node) => node,
+                NodeData::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
+                NodeData::Alias(_) => return Err(not_found()),
+            };
+            match &node.role {
+                FileRole::Software(_) if access.write => return Err(software_is_read_only()),
+                FileRole::Software(path) => {
+                    let path = path.clone();
+                    drop(tree);
+                    return self.open_software(&path);
+                }
+                FileRole::Status | FileRole::Errors | FileRole::Rescued(_) if access.write => {
+                    return Err(dds_is_read_only());
+                }
+                _ => {}
             }
+            let audience = match access.write {
+                true => check_writable(&node.role, self.file_stat(node).mode, caller)?,
+                false => None,
+            };
+            (self.begin_hold(&mut tree, ino)?, audience)
         };
+        if let Some(audience) = audience {
+            self.vault.check_audience(&audience)?;
+        }
+        let held = self.finish_hold(begun)?;
+        let file = Arc::clone(&held);
         // The handle first: a RELEASE of another one must not publish what we empty here.
         let id = self.insert_handle(Handle::File {
             ino,
-            file: Arc::clone(&file),
+            file: held.into_handle(),
             access,
             opener: caller.reader,
             has_read: AtomicBool::new(false),
@@ -73,9 +75,10 @@ impl View {
         if access.write && access.truncate {
             self.rebase(caller.reader, ino, &file);
             file.lock().truncate_at_open();
-            self.note_draft(ino, &file);
         } else if access.write {
-            self.settle_only_seen(caller.reader, ino, &file);
+            if let Some(there) = self.shown_there(ino) {
+                self.settle_only_seen(caller.reader, &there, &file);
+            }
         }
         Ok(id)
     }
@@ -83,7 +86,7 @@ impl View {
     /// Gives a handle back. What is still unsaved when the last writing handle goes is published;
     /// what cannot be published stays as a draft and is told in `.dds/errors`.
     pub fn release(&self, id: HandleId) {
-        let Some(handle) = lock(&self.handles).remove(&id.0) else {
+        let Some(handle) = self.handles.lock().remove(&id.0) else {
             return;
         };
         let Handle::File {
@@ -96,11 +99,12 @@ impl View {
         else {
             return;
         };
+        let held = self.take_back(*ino, file);
         if access.write && !self.has_writer(*ino) {
             let _use = self.last_use.begin();
             let mut body = file.lock();
-            if body.is_dirty() && body.failed.is_none() {
-                body.left = Some(Instant::now());
+            if body.is_dirty() && body.failed().is_none() {
+                body.note_left();
                 let published = self.publish(*ino, &mut body);
                 drop(body);
                 self.note_written(*opener, *ino);
@@ -108,7 +112,7 @@ impl View {
                 let _ = self.report(About::Node(*ino), published);
             }
         }
-        self.let_go(*ino);
+        drop(held);
         self.drop_refused_key(*ino);
     }
 
@@ -122,8 +126,7 @@ impl View {
         let Some(file) = tree.file_mut(ino) else {
             return;
         };
-        if matches!(file.role, FileRole::Key(_)) && file.draft && file.handles == 0 {
-            file.draft = false;
+        if matches!(file.role, FileRole::Key(_)) && file.is_draft() && file.handles == 0 {
             file.open = None;
             if file.stat.is_none() {
                 tree.detach(ino);

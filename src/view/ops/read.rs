@@ -1,14 +1,14 @@
 //! Reading files and directories through handles.
 
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
-use crate::view::handles::Handle;
+use crate::locks::Ranked;
+use crate::view::draft::handles::Handle;
 use crate::view::tree::Ino;
-use crate::view::{DirEntry, HandleId, NodeKind, View, lock};
+use crate::view::{DirEntry, HandleId, NodeKind, View, ranks};
 
 impl View {
     /// Reads up to `size` bytes from `offset`; fewer at the end of the file.
@@ -30,7 +30,7 @@ impl View {
                 if !has_read.swap(true, Ordering::Relaxed) {
                     self.note_read(*opener, *ino);
                 }
-                file.lock().read(offset, size)
+                file.read(offset, size)
             }
             Handle::Software(file) => Ok(Zeroizing::new(file.read_at(offset, size)?)),
             Handle::File { .. } | Handle::Directory { .. } => {
@@ -49,7 +49,7 @@ impl View {
         tree.dir(ino)
             .ok_or_else(|| self.not_a_directory(&tree, ino))?;
         drop(tree);
-        let entries = Mutex::default();
+        let entries = Ranked::new(ranks::LEAF, Vec::new());
         Ok(self.insert_handle(Handle::Directory { ino, entries }))
     }
 
@@ -67,10 +67,10 @@ impl View {
         if offset == 0 {
             let mut listing = self.dots(*ino);
             listing.extend(self.list(*ino)?);
-            *lock(entries) = listing;
+            *entries.lock() = listing;
         }
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        Ok(lock(entries).iter().skip(skip).cloned().collect())
+        Ok(entries.lock().iter().skip(skip).cloned().collect())
     }
 
     fn dots(&self, ino: Ino) -> Vec<DirEntry> {

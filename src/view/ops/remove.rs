@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{BlobKind, Folder};
-use crate::vault::{Audience, Head, PRIVATE_RECIPIENTS, Version};
+use crate::vault::{Head, PRIVATE_RECIPIENTS, Version};
+use crate::view::View;
 use crate::view::error_log::About;
-use crate::view::rules::no_files_here;
-use crate::view::rules::not_found;
-use crate::view::rules::{dds_is_read_only, software_is_read_only};
+use crate::view::rules::{dds_is_read_only, no_files_here, not_found, software_is_read_only};
 use crate::view::tree::{FileRole, Ino, NodeData, Role, Shown};
-use crate::view::{View, lock};
 
 impl View {
     /// Removes a file.
@@ -96,7 +94,7 @@ impl View {
         }
         if let Some(body) = &mut body {
             // Who has it open goes on reading and writing, and nothing of it is published.
-            body.unlinked = true;
+            body.remove();
         }
         drop(body);
         if let Some(key) = removed {
@@ -106,9 +104,6 @@ impl View {
         let mut tree = self.tree();
         self.keep_emptied(&mut tree, parent);
         tree.note_freed();
-        if let Some(file) = tree.file_mut(ino) {
-            file.draft = false;
-        }
         tree.detach(ino);
         if let Some(key) = hidden {
             let document = self.vault.document(&key);
@@ -120,7 +115,7 @@ impl View {
     }
 
     /// A directory that a program empties is there until the program removes it.
-    pub(in crate::view) fn keep_emptied(&self, tree: &mut crate::view::tree::Tree, parent: Ino) {
+    pub(in crate::view) fn keep_emptied(&self, tree: &mut crate::view::Tree, parent: Ino) {
         if let Some(dir) = tree.dir_mut(parent) {
             dir.listed_while_empty |= matches!(dir.role, Role::Sub(..));
         }
@@ -156,12 +151,8 @@ impl View {
             }
             (Folder::Notes, Some(audience)) => {
                 let moved = || {
-                    let published = lock(&self.published);
-                    let audiences = version.digest.and_then(|digest| published.get(&digest));
-                    audiences.is_some_and(|audiences| {
-                        let wider = |to: &Audience| to != audience && to.includes(audience);
-                        audiences.iter().any(wider)
-                    })
+                    let digest = version.digest;
+                    digest.is_some_and(|digest| self.is_published_wider(digest, audience))
                 };
                 // As long as there is another version to keep.
                 let others = || {

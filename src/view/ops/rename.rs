@@ -5,19 +5,20 @@
 //! is a backup: its blob stays until a replacement is published, and it comes back if none is.
 
 use std::ffi::OsStr;
-use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobKind;
 use crate::vault::DocKey;
+use crate::view::draft::open_file::{Body, Locked, Target};
+use crate::view::draft::publish::Move;
 use crate::view::draft::scratch::{Hold, is_scratch};
-use crate::view::draft::state::{Body, OpenFile, Target};
 use crate::view::draft::takeover::Takeover;
 use crate::view::error_log::About;
-use crate::view::rules::not_found;
-use crate::view::rules::{check_new_name, check_path, exists, file_kind, writable_version};
+use crate::view::rules::{
+    check_new_name, check_path, exists, file_kind, not_found, writable_version,
+};
 use crate::view::spot::Spot;
-use crate::view::tree::{FileRole, Ino, NodeData, Shown, Tree};
+use crate::view::tree::{FileRole, Ino, NodeData, Shown};
 use crate::view::{Caller, View};
 
 /// How `renameat2(2)` is asked to treat an existing target.
@@ -101,18 +102,19 @@ impl View {
             renamed?;
         } else {
             self.check_victim(victim)?;
-            let replaced = victim.and_then(|ino| Some((ino, self.tree().file(ino)?.open.clone()?)));
-            if let Some((_, file)) = &replaced {
-                // Who has it open goes on, and nothing of it is published any more.
-                file.lock().unlinked = true;
+            // Who has it open goes on, and nothing of it is published any more.
+            let replaced = victim.and_then(|victim| self.hold_open(victim));
+            if let Some(replaced) = &replaced {
+                replaced.lock().begin_renaming_over();
             }
             let renamed = self.rename_file(ino, &from, &to, victim, caller);
-            if let (Err(_), Some((victim, file))) = (&renamed, replaced) {
-                let mut body = file.lock();
-                body.relink();
-                drop(body);
-                self.note_draft(victim, &file);
+            if let Some(replaced) = &replaced {
+                match &renamed {
+                    Ok(()) => replaced.lock().remove(),
+                    Err(_) => replaced.lock().keep(),
+                }
             }
+            drop(replaced);
             renamed?;
             self.note_written(caller.reader, ino);
         }
@@ -215,7 +217,6 @@ impl View {
     fn move_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>) {
         let mut tree = self.tree();
         if let Some(victim) = victim {
-            tree.drop_draft(victim);
             tree.detach(victim);
         }
         tree.relocate(ino, to.parent, OsStr::new(&to.name));
@@ -230,38 +231,34 @@ impl View {
             if self.tree().is_published(ino) {
                 return false;
             }
-            body.hold = Hold::No;
-            body.target = Target::Scratch;
-            body.saved();
+            body.set_hold(Hold::No);
+            body.set_target(Target::Scratch);
+            body.note_saved();
         }
         self.move_node(ino, to, victim);
         let mut tree = self.tree();
         tree.set_role(ino, FileRole::Scratch);
-        tree.drop_draft(ino);
         true
     }
 
     /// A document is renamed away as a backup: its content stays in RAM under the scratch name,
     /// its blob in the store until a replacement is published.
     fn make_backup(&self, ino: Ino, from: &Spot, to: &Spot, victim: Option<Ino>) -> Result<()> {
-        let open = self.hold(ino)?;
-        let kept = open.and_then(|open| {
-            let mut body = open.lock();
+        let held = self.hold(ino)?;
+        let shown = {
+            let mut body = held.lock();
             let shown = self.tree().shown(ino).cloned().ok_or_else(not_found)?;
-            body.target = Target::Scratch;
-            body.saved();
-            Ok(shown)
-        });
-        let done = kept.map(|shown| {
-            self.move_node(ino, to, victim);
-            // What arrived while it was a draft may have replaced it.
-            self.show_again(&shown.key);
-            let mut tree = self.tree();
-            tree.set_backup(ino, shown, from.parent, OsStr::new(&from.name));
-            tree.drop_draft(ino);
-        });
-        self.let_go(ino);
-        done
+            body.set_target(Target::Scratch);
+            body.note_saved();
+            shown
+        };
+        self.move_node(ino, to, victim);
+        // What arrived while it was a draft may have replaced it.
+        self.show_again(&shown.key);
+        let mut tree = self.tree();
+        tree.set_backup(ino, shown, from.parent, OsStr::new(&from.name));
+        drop(tree);
+        Ok(())
     }
 
     /// Tells whether a backup still holds what was published.
@@ -271,8 +268,8 @@ impl View {
             return Ok(true);
         };
         let body = open.lock();
-        let same_mode =
-            head.version.kind == BlobKind::Message || head.version.mode.unwrap_or(0o6) == body.mode;
+        let same_mode = head.version.kind == BlobKind::Message
+            || head.version.mode.unwrap_or(0o6) == body.mode();
         Ok(same_mode && head.version.digest == Some(body.content().digest()?))
     }
 
@@ -290,10 +287,8 @@ impl View {
             .map(|head| self.target(ino, &shown.key, head));
         if let (Some(open), Some(target)) = (open, target) {
             let mut body = open.lock();
-            body.saved();
-            body.target = target;
-            drop(body);
-            self.note_draft(ino, &open);
+            body.note_saved();
+            body.set_target(target);
         }
         self.drop_if_idle(ino);
     }
@@ -309,33 +304,26 @@ impl View {
         let takeover = self.takeover(to, victim, caller);
         let backup = self.unreplaced(ino);
         let file = self.hold(ino)?;
-        let published = file.and_then(|file| {
-            let mut body = file.lock();
-            let splits = takeover.is_none() && self.is_one_of_several(ino);
-            self.retarget(&mut body, to, takeover, backup, splits);
-            let hold = Hold::under(&to.name);
-            let held = hold != Hold::No && victim.is_none() && !self.tree().is_published(ino);
-            // The end of a close comes a moment after its program goes on.
-            let closed = body.is_held() && body.left.is_some();
-            if held || (self.has_writer(ino) && self.nothing_to_move(ino) && !closed) {
-                // Still being written, or not under its last name yet: it is published under its
-                // new name when it is closed.
-                body.accept_target();
-                body.hold = hold;
-                body.left = Some(Instant::now());
-                drop(body);
-                self.retarget_node(ino, to, victim, &file);
-                self.note_draft(ino, &file);
-                return Ok(());
-            }
-            let published = self.publish_moved(ino, &mut body, Some((to, victim)));
-            if published.is_ok() {
-                body.hold = Hold::No;
-            }
-            published
-        });
-        self.let_go(ino);
-        published
+        let mut body = file.lock();
+        let splits = takeover.is_none() && self.is_one_of_several(ino);
+        let before = self.retarget(&mut body, to, takeover, backup, splits);
+        let hold = Hold::under(&to.name);
+        let is_held = hold != Hold::No && victim.is_none() && !self.tree().is_published(ino);
+        // The end of a close comes a moment after its program goes on.
+        let closed = body.is_held() && body.left().is_some();
+        if is_held || (self.has_writer(ino) && self.nothing_to_move(ino) && !closed) {
+            // Still being written, or not under its last name yet: it is published under its new
+            // name when it is closed.
+            body.note_moved();
+            body.set_hold(hold);
+            body.note_left();
+            self.retarget_node(ino, to, victim, &body);
+            return Ok(());
+        }
+        let to = Move { spot: to, victim };
+        self.publish_moved(ino, &mut body, &to, before)?;
+        body.set_hold(Hold::No);
+        Ok(())
     }
 
     /// Tells whether a file is a conflict copy, and not the only version that is left.
@@ -350,17 +338,17 @@ impl View {
         document.is_some_and(|document| document.heads().len() > 1)
     }
 
-    /// Points an open file at its new place; [`crate::view::draft::state::Body::revert_target`] undoes it.
+    /// Points an open file at its new place. Returns where it pointed.
     fn retarget(
         &self,
-        body: &mut Body,
+        body: &mut Locked<'_>,
         to: &Spot,
         takeover: Option<Takeover>,
         backup: Option<Takeover>,
         splits: bool,
-    ) {
+    ) -> Target {
         let kind = file_kind(to.folder);
-        let (own_doc, mut base) = match (&body.target, backup) {
+        let (own_doc, mut base) = match (body.target(), backup) {
             (Target::Document { doc, base, .. }, _) => (Some(*doc), base.clone()),
             (_, Some(backup)) => (Some(backup.doc), backup.base),
             (Target::Scratch | Target::Key(_) | Target::Nowhere, None) => (None, Vec::new()),
@@ -376,18 +364,19 @@ impl View {
             path = takeover.path.unwrap_or(path);
             settles = takeover.settles;
         }
-        body.set_target(Target::Document {
+        let before = body.set_target(Target::Document {
             kind,
             audience: to.audience.clone(),
             path,
             doc,
             base,
         });
-        body.settles = settles;
+        body.set_settles(settles);
+        before
     }
 
-    fn retarget_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>, file: &OpenFile) {
-        let (key, hides) = match &file.lock().target {
+    fn retarget_node(&self, ino: Ino, to: &Spot, victim: Option<Ino>, body: &Body) {
+        let (key, hides) = match body.target() {
             Target::Document {
                 kind,
                 audience,
@@ -408,34 +397,5 @@ impl View {
             hides,
         };
         self.tree().set_role(ino, FileRole::Document(shown));
-    }
-}
-
-impl Tree {
-    /// Tells whether a node shows a published version.
-    pub(in crate::view) fn is_published(&self, ino: Ino) -> bool {
-        self.shown(ino).is_some_and(|shown| shown.head.is_some())
-    }
-
-    /// Tells whether a node is a document of which there is no version yet.
-    pub(in crate::view) fn is_never_published(&self, ino: Ino) -> bool {
-        self.shown(ino).is_some_and(|shown| shown.head.is_none())
-    }
-
-    /// The document that is not shown because of a file: its backup, or its coming replacement.
-    fn held_back(&self, ino: Ino) -> Option<DocKey> {
-        match &self.file(ino)?.role {
-            FileRole::Backup(shown, _) | FileRole::Document(shown @ Shown { head: None, .. }) => {
-                Some(shown.key.clone())
-            }
-            _ => None,
-        }
-    }
-
-    /// Forgets that a file holds something unsaved.
-    pub(in crate::view) fn drop_draft(&mut self, ino: Ino) {
-        if let Some(file) = self.file_mut(ino) {
-            file.draft = false;
-        }
     }
 }

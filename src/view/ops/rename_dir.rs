@@ -9,14 +9,12 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, DocId, Folder};
 use crate::plaintext::Plaintext;
 use crate::vault::{Audience, Batch, DocKey, Head, Publication, Published, Version};
-use crate::view::draft::state::{Locked, OpenFile, Target};
-use crate::view::rules::messages_are_flat;
-use crate::view::rules::not_found;
-use crate::view::rules::{check_path, writable_version};
+use crate::view::View;
+use crate::view::draft::open_file::{Locked, OpenFile};
+use crate::view::rules::{check_path, messages_are_flat, not_found, writable_version};
 use crate::view::spot::Spot;
 use crate::view::tree::layout::join;
-use crate::view::tree::{Ino, Role, Tree};
-use crate::view::{View, lock};
+use crate::view::tree::{Ino, Role};
 
 /// How often it is tried again when somebody saves what is being moved.
 const ATTEMPTS: usize = 5;
@@ -121,7 +119,7 @@ impl View {
         open.dedup_by_key(|(ino, _)| *ino);
         let mut bodies: HashMap<Ino, Locked<'_>> = HashMap::new();
         for (ino, file) in &open {
-            bodies.insert(*ino, file.lock());
+            bodies.insert(*ino, file.lock_beside());
         }
         if !moves.iter().chain(&drafts).all(|one| self.is_current(one)) {
             return Ok(false);
@@ -133,12 +131,12 @@ impl View {
         }
         for one in &drafts {
             if let Some(body) = bodies.get_mut(&one.ino) {
-                if let Target::Document { path, .. } = &mut body.target {
+                body.update_target(|path, _, _| {
                     *path = match change.is_below(path) {
                         true => change.of(path),
                         false => one.path.clone(),
                     };
-                }
+                });
             }
         }
         let mut tree = self.tree();
@@ -271,56 +269,21 @@ impl View {
         }
         let replaced: Vec<_> = one.head.iter().flat_map(Head::blobs).cloned().collect();
         if let Some(digest) = head.version.digest {
-            let mut published = lock(&self.published);
-            published
-                .entry(digest)
-                .or_default()
-                .push(change.audience.clone());
+            self.note_content_published(digest, &change.audience, published.versions());
         }
         let again = self.show_published(one.ino, head, None, false);
         self.note_publication(one.ino, published.versions(), &replaced);
         self.note_made_here(published.versions(), &replaced);
         if let Some(body) = body {
-            let settled = std::mem::take(&mut body.settles);
-            if let Target::Document {
-                path, doc, base, ..
-            } = &mut body.target
-            {
+            body.update_target(|path, doc, base| {
                 path.clone_from(&one.path);
                 let same = |old: &Arc<Version>| replaced.iter().any(|new| new.id == old.id);
                 if base.iter().any(same) {
                     *doc = one.doc;
                     *base = published.versions().to_vec();
                 }
-            }
-            body.settles = settled;
+            });
         }
         again
-    }
-}
-
-impl Tree {
-    /// Lists all nodes below a directory, directories before what is in them, itself first.
-    pub(in crate::view) fn below(&self, ino: Ino) -> Vec<Ino> {
-        let mut all = vec![ino];
-        let mut next = 0;
-        while let Some(ino) = all.get(next).copied() {
-            next += 1;
-            if let Some(dir) = self.dir(ino) {
-                all.extend(dir.children.values());
-            }
-        }
-        all
-    }
-
-    /// Tells a directory and those below it their new paths.
-    fn change_paths(&mut self, ino: Ino, old: &str, new: &str) {
-        for node in self.below(ino) {
-            if let Some(dir) = self.dir_mut(node) {
-                if let Role::Sub(_, path) = &mut dir.role {
-                    *path = format!("{new}{}", path.strip_prefix(old).unwrap_or_default());
-                }
-            }
-        }
     }
 }

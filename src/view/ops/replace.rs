@@ -1,9 +1,9 @@
 //! Replacing a whole content in one step.
 
 use crate::error::Result;
-use crate::view::draft::state::Target;
+use crate::view::draft::handles::Handle;
+use crate::view::draft::open_file::Target;
 use crate::view::error_log::About;
-use crate::view::handles::Handle;
 use crate::view::tree::Ino;
 use crate::view::{Access, Caller, View};
 
@@ -38,12 +38,12 @@ impl View {
         let Handle::File { file, .. } = handle else {
             return Ok(()); // Not opened for writing.
         };
-        let target = file.lock().target.clone();
+        let target = file.lock().target().clone();
         self.rebase(caller.reader, ino, file);
         let mut body = file.lock();
         // A draft of others has no state to go back to: it stays a draft, with the new content.
         let before = (!body.is_dirty()).then(|| (body.checkpoint(), target));
-        let room = match &body.target {
+        let room = match body.target() {
             Target::Scratch => self.check_scratch(bytes.len() as u64),
             Target::Document { .. } | Target::Key(_) | Target::Nowhere => Ok(()),
         };
@@ -54,7 +54,10 @@ impl View {
         if let (Err(_), Some((content, target))) = (&replaced, before) {
             // Nobody has a handle with which to try again.
             body.roll_back(content);
-            body.target = target;
+            body.set_target(target);
+            drop(body);
+            // It was a draft for a moment: what arrived then is shown now.
+            self.show_document_again(ino);
         }
         replaced
     }

@@ -1,12 +1,9 @@
 //! Writing: drafts, and when they are published (DESIGN 5).
 
-use std::time::Instant;
-
 use crate::error::{Error, Kind, Result};
-use crate::view::draft::state::{OpenFile, Target};
+use crate::view::draft::handles::Handle;
+use crate::view::draft::open_file::{OpenFile, Target};
 use crate::view::error_log::About;
-use crate::view::handles::Handle;
-use crate::view::tree::Ino;
 use crate::view::{Caller, HandleId, View};
 
 impl View {
@@ -22,7 +19,7 @@ impl View {
             Handle::File {
                 ino, file, access, ..
             } if access.write => self.reporting(About::Node(*ino), || {
-                self.write_file(*ino, file, access.append && !in_place, offset, data)
+                self.write_file(file, access.append && !in_place, offset, data)
             }),
             Handle::File { .. } | Handle::Software(_) | Handle::Directory { .. } => {
                 Err(Error::new(Kind::BadHandle, "not open for writing"))
@@ -30,29 +27,14 @@ impl View {
         }
     }
 
-    fn write_file(
-        &self,
-        ino: Ino,
-        file: &OpenFile,
-        append: bool,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<()> {
+    fn write_file(&self, file: &OpenFile, append: bool, offset: u64, data: &[u8]) -> Result<()> {
         let limit = self.vault.options().max_file_size;
-        let first = {
-            let mut body = file.lock();
-            if let Target::Scratch = body.target {
-                self.check_scratch(data.len() as u64)?;
-            }
-            let offset = if append { body.content().len() } else { offset };
-            let first = !body.is_dirty();
-            body.write(offset, data, limit)?;
-            first
-        };
-        if first {
-            self.note_draft(ino, file);
+        let mut body = file.lock();
+        if let Target::Scratch = body.target() {
+            self.check_scratch(data.len() as u64)?;
         }
-        Ok(())
+        let offset = if append { body.content().len() } else { offset };
+        body.write(offset, data, limit)
     }
 
     /// A descriptor was closed by `caller`: publishes what the opener's process wrote.
@@ -82,11 +64,11 @@ impl View {
         }
         let _use = self.last_use.begin();
         let mut body = file.lock();
-        if !(body.written || body.touched) {
+        if !body.is_saved_by_close() {
             return Ok(());
         }
         let published = self.publish(*ino, &mut body);
-        body.left = Some(Instant::now());
+        body.note_left();
         drop(body);
         self.report(About::Node(*ino), published)
     }

@@ -3,10 +3,9 @@
 use std::ffi::OsStr;
 
 use crate::vault::Rescued;
-use crate::view::View;
-use crate::view::draft::state::Stat;
 use crate::view::tree::names::{safe, with_remark};
-use crate::view::tree::{FileRole, Ino, Role, Tree};
+use crate::view::tree::{FileRole, Ino, Role, Stat};
+use crate::view::{Tree, View};
 
 impl View {
     /// Shows what earlier mounts rescued.

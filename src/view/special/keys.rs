@@ -5,10 +5,9 @@ use std::ffi::OsStr;
 use crate::error::Result;
 use crate::store::FileName;
 use crate::vault::KEY_FILE_LIMIT;
-use crate::view::draft::state::Stat;
 use crate::view::special::{Special, StoredEntry, shown_name};
-use crate::view::tree::{FileRole, Ino, Role, Tree};
-use crate::view::{View, lock};
+use crate::view::tree::{FileRole, Ino, Role, Stat};
+use crate::view::{Tree, View};
 
 /// What a name stands for that a program gave a file of certificates, and that the file does not
 /// have.
@@ -54,7 +53,7 @@ impl View {
             tree.detach(ino);
         }
         tree.set_role(ino, FileRole::Key(stored.clone()));
-        let mut spelled = lock(&self.spelled_keys);
+        let mut spelled = self.spelled_keys.lock();
         // Written again, it is as new as it was.
         let known = spelled.get(&written);
         let known = known.is_some_and(|known| known.is_new && known.stored == *stored);
@@ -70,7 +69,7 @@ impl View {
         parent: Ino,
         name: &OsStr,
     ) -> Option<FileName> {
-        let stored = lock(&self.spelled_keys).get(name)?.stored.clone();
+        let stored = self.spelled_keys.lock().get(name)?.stored.clone();
         let is_there = tree.child(parent, stored.as_os_str()).is_some();
         is_there.then_some(stored)
     }
@@ -109,14 +108,14 @@ impl View {
             let bytes = self.vault.read_key_file(&stored)?;
             self.vault.put_key(over, &bytes)?;
         }
-        let known = lock(&self.spelled_keys).remove(name);
+        let known = self.spelled_keys.lock().remove(name);
         match (known, over) {
             // Only now nothing else holds what was written.
             (Some(known), Some(_)) if known.is_new => {
                 self.vault.remove_key_file(&stored)?;
             }
             (Some(known), None) if *new_name != *stored.as_os_str() => {
-                lock(&self.spelled_keys).insert(new_name.to_owned(), known);
+                self.spelled_keys.lock().insert(new_name.to_owned(), known);
             }
             _ => {}
         }

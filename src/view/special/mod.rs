@@ -2,7 +2,6 @@
 
 pub(in crate::view) mod dds;
 pub(in crate::view) mod keys;
-pub(in crate::view) mod local_time;
 pub(in crate::view) mod software;
 pub(in crate::view) mod status;
 
@@ -13,14 +12,11 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
 use crate::plaintext::Plaintext;
 use crate::store::FileName;
-use crate::view::draft::state::{OpenFile, Stat, Target};
-use crate::view::handles::Handle;
-use crate::view::ops::open::Access;
+use crate::view::draft::open_file::{OpenFile, Target};
 use crate::view::rules::not_found;
-use crate::view::rules::{dds_is_read_only, software_is_read_only};
 use crate::view::tree::names::safe;
-use crate::view::tree::{DirNode, FileRole, Ino, NodeData, Role, Tree};
-use crate::view::{View, lock};
+use crate::view::tree::{DirNode, FileRole, Ino, NodeData, Role, Stat};
+use crate::view::{Tree, View};
 
 /// Makes the directories and files that every view has.
 pub(in crate::view) fn plant(tree: &mut Tree) {
@@ -91,7 +87,12 @@ impl View {
                 mtime: Timestamp::now(),
                 mode: 0o4,
             };
-            return Ok(OpenFile::published(content, Target::Nowhere, stat));
+            return Ok(OpenFile::published(
+                content,
+                Target::Nowhere,
+                stat,
+                &self.scratch,
+            ));
         }
         let (bytes, target, mode) = match role {
             FileRole::Key(name) => {
@@ -114,43 +115,7 @@ impl View {
             mtime: Timestamp::now(),
             mode,
         };
-        Ok(OpenFile::published(content, target, stat))
-    }
-
-    /// Opens a file of `software/`, which is read from the disk piece by piece; refuses writing
-    /// where nothing is ever written. `None`: any other file.
-    pub(in crate::view) fn open_special(&self, ino: Ino, access: Access) -> Result<Option<Handle>> {
-        let role = {
-            let tree = self.tree();
-            match &tree.get(ino).ok_or_else(not_found)?.data {
-                NodeData::File(file) => file.role.clone(),
-                NodeData::Dir(_) => return Err(Error::new(Kind::IsDirectory, "it is a directory")),
-                NodeData::Alias(_) => return Err(not_found()),
-            }
-        };
-        match role {
-            FileRole::Software(_) if access.write => Err(software_is_read_only()),
-            FileRole::Software(path) => {
-                let open = lock(&self.handles);
-                let open = open.values().filter(|handle| handle.is_software()).count();
-                if self.options.open_software.is_some_and(|most| open >= most) {
-                    let rule = "too many files of software/ are open at once: close some";
-                    return Err(Error::new(Kind::Busy, rule));
-                }
-                let file = self.vault.software_open(&path)?;
-                Ok(Some(Handle::Software(file)))
-            }
-            FileRole::Status | FileRole::Errors | FileRole::Rescued(_) if access.write => {
-                Err(dds_is_read_only())
-            }
-            FileRole::Status
-            | FileRole::Errors
-            | FileRole::Rescued(_)
-            | FileRole::Document(_)
-            | FileRole::Scratch
-            | FileRole::Backup(..)
-            | FileRole::Key(_) => Ok(None),
-        }
+        Ok(OpenFile::published(content, target, stat, &self.scratch))
     }
 }
 
@@ -180,7 +145,7 @@ fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<StoredEntry>
     for (name, ino) in children {
         let what = kind_shown(tree, ino);
         let still = |f: &StoredEntry| f.shown == name && Some(f.what) == what;
-        let unsaved = tree.file(ino).is_some_and(|file| file.draft);
+        let unsaved = tree.file(ino).is_some_and(|file| file.is_draft());
         if !unsaved && !found.iter().any(still) {
             tree.detach(ino);
         }

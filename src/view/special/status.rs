@@ -8,9 +8,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::printable;
 use crate::ids::{Fingerprint, Timestamp};
-use crate::view::View;
-use crate::view::special::local_time::local;
-use crate::view::tree::{FileRole, Ino, Tree};
+use crate::view::draft::open_file::OpenFile;
+use crate::view::local_time::local;
+use crate::view::tree::{FileRole, Ino};
+use crate::view::{Tree, View};
 
 /// What the status tells of the process that serves the view. The view only passes it on.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +84,7 @@ impl View {
         }
         let problems = self.problems();
         let tree = self.tree();
-        let paths = |wanted: fn(&crate::view::tree::FileNode) -> bool| {
+        let paths = |wanted: fn(&crate::view::tree::FileNode<OpenFile>) -> bool| {
             let found = tree.files().filter(|(_, file)| wanted(file));
             let mut paths: Vec<_> = found.map(|(ino, _): (Ino, _)| tree.path(ino)).collect();
             paths.sort();
@@ -97,7 +98,7 @@ impl View {
             reading: !self.vault.is_scanned(),
             unopened: self.vault.unopened(),
             contacts,
-            unsaved: paths(|file| file.draft),
+            unsaved: paths(|file| file.is_draft()),
             scratch_files: tree
                 .files()
                 .filter(|(_, file)| file.role.is_scratch())
@@ -163,9 +164,9 @@ impl View {
                 // It is just being written or published.
                 None => true,
                 Some(body) => {
-                    let unsaved = body.written || body.touched || body.moved;
+                    let unsaved = body.is_being_changed();
                     let left = body.is_held() && !self.has_writer(*ino);
-                    unsaved && body.failed.is_none() && !body.unlinked && !left
+                    unsaved && body.failed().is_none() && !body.is_unlinked() && !left
                 }
             })
     }

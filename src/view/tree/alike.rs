@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use crate::error::skeleton;
-use crate::view::tree::{DirNode, Ino, Tree};
+use crate::view::tree::{DirNode, Ino, OpenContent, Tree};
 
 /// The children of a directory that have such characters in their names, by what is seen of them.
 #[derive(Default)]
@@ -54,7 +54,7 @@ fn seen(name: &OsStr) -> Option<String> {
     (seen != name).then_some(seen)
 }
 
-impl Tree {
+impl<O: OpenContent> Tree<O> {
     /// Finds a file or directory whose name looks like one that is free.
     pub(in crate::view) fn look_alike(&self, parent: Ino, name: &OsStr) -> Option<Ino> {
         self.dir(parent)?.look_alike(name)

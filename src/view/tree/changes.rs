@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::vault::{DocKey, Version};
-use crate::view::tree::{FileRole, Ino, NodeData, Shown, Tree};
-use crate::view::{NodeKind, kind_of};
+use crate::view::tree::{FileRole, Ino, NodeData, NodeKind, OpenContent, Shown, Tree};
 
 /// A change of the tree that no program here made.
 #[derive(Clone)]
@@ -38,7 +37,7 @@ pub enum ChangeKind {
     Gone,
 }
 
-impl Tree {
+impl<O: OpenContent> Tree<O> {
     /// Begins to record: from now on every change is made by others.
     pub(in crate::view) fn record_changes(&mut self) {
         self.recorded = Some(Vec::new());
@@ -60,15 +59,15 @@ impl Tree {
             directory: self.path(node.parent).into(),
             name: node.name.clone(),
             ino,
-            kind: kind_of(&node.data),
+            kind: node.data.kind(),
             document: shown_document(&node.data),
         };
         self.recorded.get_or_insert_default().push(change);
     }
 }
 
-fn shown_document(what: &NodeData) -> Option<(DocKey, Arc<Version>)> {
-    match what {
+fn shown_document<O>(data: &NodeData<O>) -> Option<(DocKey, Arc<Version>)> {
+    match data {
         NodeData::File(file) => match &file.role {
             FileRole::Document(Shown {
                 key,

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use crate::vault::{DocKey, Head, People};
 use crate::view::tree::layout::own_name;
-use crate::view::tree::{FileRole, Ino, Role, Shown, Tree};
+use crate::view::tree::{FileRole, Ino, OpenContent, Role, Shown, Tree};
 
 /// Files and directories that have another name than they want, and when a program last freed a
 /// name.
@@ -30,7 +30,7 @@ pub(in crate::view) struct Misnamed {
     pub(in crate::view) freed: Option<Instant>,
 }
 
-impl Tree {
+impl<O: OpenContent> Tree<O> {
     /// Remembers a file that shows a version under another name than the version has.
     pub(in crate::view) fn note_name(&mut self, ino: Ino) {
         let misnamed = self
@@ -184,6 +184,6 @@ impl Tree {
     /// Tells whether somebody has a file open, or it holds something unsaved.
     fn is_busy(&self, ino: Ino) -> bool {
         self.file(ino)
-            .is_some_and(|file| file.handles > 0 || file.draft)
+            .is_some_and(|file| file.handles > 0 || file.is_draft())
     }
 }

@@ -11,7 +11,9 @@ use crate::vault::{Audience, DocKey, Document, Head, People, Placement, Version}
 use crate::view::tree::audiences::{UNVERIFIED, canonical_name};
 use crate::view::tree::changes::ChangeKind;
 use crate::view::tree::names::{PATH_LIMIT, conflict_remark, safe, safe_path, with_remark};
-use crate::view::tree::{DirNode, FileNode, FileRole, Ino, NodeData, Role, Shown, Tree};
+use crate::view::tree::{
+    DirNode, FileNode, FileRole, Ino, NodeData, OpenContent, Role, Shown, Tree,
+};
 
 /// Directories in the longest path that is shown as it is.
 const DEPTH_LIMIT: usize = 256;
@@ -24,7 +26,7 @@ struct Newcomer {
     is_conflict: bool,
 }
 
-impl Tree {
+impl<O: OpenContent> Tree<O> {
     /// Takes in what changed in the vault. An absent document is gone.
     pub(in crate::view) fn apply(
         &mut self,
@@ -231,7 +233,7 @@ impl Tree {
     }
 
     fn has_draft(&self, ino: Ino) -> bool {
-        self.file(ino).is_some_and(|file| file.draft)
+        self.file(ino).is_some_and(|file| file.is_draft())
     }
 
     fn has_handles(&self, ino: Ino) -> bool {

@@ -6,18 +6,19 @@
 pub(in crate::view) mod alike;
 pub(in crate::view) mod audiences;
 pub(in crate::view) mod changes;
+pub(in crate::view) mod documents;
 pub(in crate::view) mod free_names;
 pub(in crate::view) mod layout;
 pub(in crate::view) mod names;
+pub(in crate::view) mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use crate::ids::{BlobName, Folder, Timestamp, VersionId};
 use crate::store::FileName;
 use crate::vault::{Audience, DocKey, Head};
-use crate::view::draft::state::{OpenFile, Stat};
 use crate::view::tree::alike::Alike;
 use crate::view::tree::changes::{ChangeKind, TreeChange};
 use crate::view::tree::free_names::Misnamed;
@@ -31,10 +32,21 @@ impl Ino {
     pub const ROOT: Ino = Ino(1);
 }
 
-pub(in crate::view) struct Node {
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+}
+
+pub(in crate::view) struct Node<O> {
     pub(in crate::view) parent: Ino,
     pub(in crate::view) name: OsString,
-    pub(in crate::view) data: NodeData,
+    pub(in crate::view) data: NodeData<O>,
     /// Listed in its directory. A removed file that is still open is not.
     attached: bool,
     /// How often the kernel was told this number and has not forgotten it.
@@ -45,7 +57,7 @@ pub(in crate::view) struct Node {
     read: Option<Timestamp>,
 }
 
-impl Node {
+impl<O> Node<O> {
     /// Last access to a node with this time of modification.
     pub(in crate::view) fn atime(&self, mtime: Timestamp) -> Timestamp {
         self.read.unwrap_or(mtime)
@@ -61,11 +73,11 @@ impl Node {
     }
 }
 
-pub(in crate::view) enum NodeData {
+pub(in crate::view) enum NodeData<O> {
     Dir(DirNode),
     /// Another spelling of an audience: a symbolic link to the canonical name.
     Alias(String),
-    File(FileNode),
+    File(FileNode<O>),
 }
 
 pub(in crate::view) struct DirNode {
@@ -95,15 +107,50 @@ pub(in crate::view) enum Role {
     Rescued,
 }
 
-pub(in crate::view) struct FileNode {
+pub(in crate::view) struct FileNode<O> {
     pub(in crate::view) role: FileRole,
     /// Content shared by all handles, and any draft. Kept while there is a handle or a draft.
-    pub(in crate::view) open: Option<Arc<OpenFile>>,
+    pub(in crate::view) open: Option<Arc<O>>,
     pub(in crate::view) handles: usize,
-    /// Holds something unsaved: what arrives meanwhile does not take its place.
-    pub(in crate::view) draft: bool,
     /// What the store says of a file of `keys/` or `software/`.
     pub(in crate::view) stat: Option<Stat>,
+}
+
+/// An open content, as far as the tree has to know it.
+pub(in crate::view) trait OpenContent {
+    /// Size, time and mode at this moment; never waits for a publication.
+    fn stat(&self) -> Stat;
+
+    /// Tells whether something would be lost if the content were dropped now: what arrives
+    /// meanwhile does not take its place.
+    fn is_draft(&self) -> bool;
+}
+
+/// What `stat` shows of a file's content.
+#[derive(Clone, Copy)]
+pub(in crate::view) struct Stat {
+    /// In bytes.
+    pub(in crate::view) size: u64,
+    pub(in crate::view) mtime: Timestamp,
+    /// Owner's permission bits (0..=7).
+    pub(in crate::view) mode: u32,
+}
+
+impl<O> NodeData<O> {
+    pub(in crate::view) fn kind(&self) -> NodeKind {
+        match self {
+            NodeData::Dir(_) => NodeKind::Directory,
+            NodeData::Alias(_) => NodeKind::Symlink,
+            NodeData::File(_) => NodeKind::File,
+        }
+    }
+}
+
+impl<O: OpenContent> FileNode<O> {
+    /// Tells whether it holds something unsaved.
+    pub(in crate::view) fn is_draft(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.is_draft())
+    }
 }
 
 /// What a file is.
@@ -150,13 +197,15 @@ pub(in crate::view) struct Shown {
     pub(in crate::view) hides: Vec<VersionId>,
 }
 
-pub(in crate::view) struct Tree {
-    nodes: HashMap<Ino, Node>,
+pub(in crate::view) struct Tree<O> {
+    nodes: HashMap<Ino, Node<O>>,
     next: u64,
     /// Nodes that show a document, or a directory that it keeps.
     pub(in crate::view) by_document: HashMap<DocKey, Vec<Ino>>,
     /// Aliases that were looked up; they are in no listing.
     aliases: HashMap<(Ino, OsString), Ino>,
+    /// Nodes that are backups; also some that were.
+    backups: BTreeSet<Ino>,
     /// Changes that others made, while they are taken in.
     recorded: Option<Vec<TreeChange>>,
     pub(in crate::view) misnamed: Misnamed,
@@ -204,7 +253,7 @@ impl DirNode {
     }
 }
 
-impl Tree {
+impl<O: OpenContent> Tree<O> {
     pub(in crate::view) fn new() -> Self {
         let root = Node {
             parent: Ino::ROOT,
@@ -219,13 +268,14 @@ impl Tree {
             nodes: HashMap::from([(Ino::ROOT, root)]),
             next: 2,
             by_document: HashMap::new(),
+            backups: BTreeSet::new(),
             aliases: HashMap::new(),
             recorded: None,
             misnamed: Misnamed::default(),
         }
     }
 
-    pub(in crate::view) fn get(&self, ino: Ino) -> Option<&Node> {
+    pub(in crate::view) fn get(&self, ino: Ino) -> Option<&Node<O>> {
         self.nodes.get(&ino)
     }
 
@@ -243,14 +293,14 @@ impl Tree {
         }
     }
 
-    pub(in crate::view) fn file(&self, ino: Ino) -> Option<&FileNode> {
+    pub(in crate::view) fn file(&self, ino: Ino) -> Option<&FileNode<O>> {
         match &self.nodes.get(&ino)?.data {
             NodeData::File(file) => Some(file),
             NodeData::Alias(_) | NodeData::Dir(_) => None,
         }
     }
 
-    pub(in crate::view) fn file_mut(&mut self, ino: Ino) -> Option<&mut FileNode> {
+    pub(in crate::view) fn file_mut(&mut self, ino: Ino) -> Option<&mut FileNode<O>> {
         match &mut self.nodes.get_mut(&ino)?.data {
             NodeData::File(file) => Some(file),
             NodeData::Alias(_) | NodeData::Dir(_) => None,
@@ -295,7 +345,7 @@ impl Tree {
         self.nodes.get(&ino).is_some_and(|node| node.attached)
     }
 
-    pub(in crate::view) fn files(&self) -> impl Iterator<Item = (Ino, &FileNode)> {
+    pub(in crate::view) fn files(&self) -> impl Iterator<Item = (Ino, &FileNode<O>)> {
         self.nodes
             .iter()
             .filter_map(|(ino, node)| match &node.data {
@@ -309,7 +359,7 @@ impl Tree {
         &mut self,
         parent: Ino,
         name: impl Into<OsString>,
-        data: NodeData,
+        data: NodeData<O>,
     ) -> Ino {
         let name = name.into();
         let ino = self.insert(parent, name.clone(), data, true);
@@ -333,7 +383,6 @@ impl Tree {
             role,
             open: None,
             handles: 0,
-            draft: false,
             stat: None,
         };
         let ino = self.attach(parent, name, NodeData::File(file));
@@ -344,7 +393,7 @@ impl Tree {
         ino
     }
 
-    fn insert(&mut self, parent: Ino, name: OsString, data: NodeData, attached: bool) -> Ino {
+    fn insert(&mut self, parent: Ino, name: OsString, data: NodeData<O>, attached: bool) -> Ino {
         let ino = Ino(self.next);
         self.next += 1;
         let node = Node {
@@ -450,10 +499,10 @@ impl Tree {
     /// Finds the document that was renamed away from a name as a backup, last.
     pub(in crate::view) fn backup_of(&self, parent: Ino, name: &OsStr) -> Option<(Ino, Shown)> {
         // One that was removed, and is still open, is no backup any more.
-        let files = self.files().filter(|(ino, _)| self.is_attached(*ino));
-        let backups = files.filter_map(|(ino, file)| match &file.role {
+        let nodes = self.backups.iter().filter(|ino| self.is_attached(**ino));
+        let backups = nodes.filter_map(|ino| match &self.file(*ino)?.role {
             FileRole::Backup(shown, origin) if origin.is(parent, name) => {
-                Some((ino, shown, origin))
+                Some((*ino, shown, origin))
             }
             _ => None,
         });
@@ -469,7 +518,12 @@ impl Tree {
         };
         let new = document_of(&role).cloned();
         let old = document_of(&file.role).cloned();
+        let is_backup = matches!(role, FileRole::Backup(..));
         file.role = role;
+        match is_backup {
+            true => self.backups.insert(ino),
+            false => self.backups.remove(&ino),
+        };
         if let Some(old) = old {
             self.unindex(&old, ino);
         }
@@ -521,12 +575,13 @@ impl Tree {
         };
         // A draft stays until it is saved, or rescued when the mount ends.
         let (handles, draft) = match &node.data {
-            NodeData::File(file) => (file.handles, file.draft),
+            NodeData::File(file) => (file.handles, file.is_draft()),
             NodeData::Alias(_) | NodeData::Dir(_) => (0, false),
         };
         if ino == Ino::ROOT || node.attached || node.lookups > 0 || handles > 0 || draft {
             return;
         }
+        self.backups.remove(&ino);
         if let Some(node) = self.nodes.remove(&ino) {
             if let NodeData::Alias(_) = node.data {
                 self.aliases.remove(&(node.parent, node.name));

@@ -1,14 +1,14 @@
 //! Open files and directories, by the numbers that programs hold.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Kind, Result};
+use crate::locks::Ranked;
 use crate::store::SoftwareFile;
-use crate::view::draft::state::OpenFile;
-use crate::view::ops::open::Access;
+use crate::view::draft::open_file::OpenFile;
 use crate::view::tree::Ino;
-use crate::view::{DirEntry, HandleId, Reader, View, lock};
+use crate::view::{Access, DirEntry, HandleId, Reader, View};
 
 /// An open file.
 pub(in crate::view) enum Handle {
@@ -25,32 +25,49 @@ pub(in crate::view) enum Handle {
     Directory {
         ino: Ino,
         /// The listing that the reader is going through.
-        entries: Mutex<Vec<DirEntry>>,
+        entries: Ranked<Vec<DirEntry>>,
     },
-}
-
-impl Handle {
-    pub(in crate::view) fn is_software(&self) -> bool {
-        matches!(self, Handle::Software(_))
-    }
 }
 
 impl View {
     pub(in crate::view) fn insert_handle(&self, handle: Handle) -> HandleId {
         let id = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        lock(&self.handles).insert(id, Arc::new(handle));
+        self.handles.lock().insert(id, Arc::new(handle));
         HandleId(id)
     }
 
     pub(in crate::view) fn handle(&self, id: HandleId) -> Result<Arc<Handle>> {
-        let handles = lock(&self.handles);
+        let handles = self.handles.lock();
         let handle = handles.get(&id.0).cloned();
         handle.ok_or_else(|| Error::new(Kind::BadHandle, "not an open file"))
     }
 
     pub(in crate::view) fn has_writer(&self, ino: Ino) -> bool {
-        lock(&self.handles).values().any(|handle| {
+        self.handles.lock().values().any(|handle| {
             matches!(&**handle, Handle::File { ino: open, access, .. } if *open == ino && access.write)
         })
+    }
+
+    /// How many files of `software/` are open.
+    pub(in crate::view) fn open_software_files(&self) -> usize {
+        let handles = self.handles.lock();
+        let open = handles.values();
+        open.filter(|handle| matches!(***handle, Handle::Software(_)))
+            .count()
+    }
+
+    /// Returns who has a file open for writing; `None` for each opener who cannot be told.
+    pub(in crate::view) fn writers(&self, ino: Ino) -> Vec<Option<Reader>> {
+        let handles = self.handles.lock();
+        let writers = handles.values().filter_map(|handle| match &**handle {
+            Handle::File {
+                ino: open,
+                access,
+                opener,
+                ..
+            } if *open == ino && access.write => Some(*opener),
+            _ => None,
+        });
+        writers.collect()
     }
 }
