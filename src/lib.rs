@@ -86,6 +86,27 @@
 //! # }
 //! ```
 //!
+//! # Threads and locks
+//!
+//! Each request of the kernel has a thread of its own. In a mounted view one thread reads the store,
+//! several open its files, one makes saves durable, one keeps the history, and one does what no
+//! program asks for ([`view::Background`]).
+//!
+//! [`locks`] gives each lock of the view a rank; a debug build panics where one is taken out of
+//! order. From the first to the last:
+//!
+//! | lock | protects | held during |
+//! |---|---|---|
+//! | an open file | its place, its state as a draft, its time and mode | loading, writing, a whole publication |
+//! | its bytes | the content | reading (shared), sealing (shared), one write |
+//! | the tree | names, inodes, which version each file shows | memory work only; taking the vault's changes |
+//! | problems, subscribers, queues | events, from the list to one queue | adding an item |
+//! | leaves | open handles, what readers read, what this mount published and made, spellings of `keys/`, the error log, the state of looks at the store | memory work only |
+//!
+//! Nobody waits for a publication in order to read: the bytes of a published content are locked only
+//! long enough to share them. Several open files are locked at once only to rename a
+//! directory, in the order of their inodes. The vault's own locks come after all of these.
+//!
 //! `man/dds-store.5` describes the files of the store byte for byte, and `man/dds.7` the rules.
 //! `tests/README.md` tells where each of them is tested.
 

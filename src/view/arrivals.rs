@@ -1,4 +1,4 @@
-//! Takes what changed in the vault into the tree.
+//! Takes the vault's changes into the tree.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::view::{Tree, View};
 const RESERVED: Duration = Duration::from_secs(2);
 
 impl View {
-    /// Looks at the whole store and shows what changed.
+    /// Looks at the whole store and shows its changes.
     ///
     /// # Errors
     /// As [`Vault::refresh`].
@@ -24,7 +24,7 @@ impl View {
         Ok(())
     }
 
-    /// Brings the tree up to date with what the vault knows.
+    /// Brings the tree up to date with the vault.
     pub(in crate::view) fn show_changes(&self) {
         let people = self.vault.people();
         let is_read = self.vault.is_scanned();
@@ -90,7 +90,7 @@ impl View {
             return;
         }
         self.begin_events(&mut tree);
-        // What gets its own name may free the one that it had.
+        // A file that gets its own name may free the name that it had.
         while tree.give_free_names(only, &people) {}
         self.publish_events(&mut tree, &people);
     }

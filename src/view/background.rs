@@ -1,9 +1,9 @@
-//! What is done without being asked: taking in what arrives in the store, making saves durable,
-//! saving again what the disk refused, keeping spares of notes for the history, forgetting what
-//! nobody reads any more.
+//! The work that no program asks for: showing arrivals, making saves durable, saving again notes
+//! that the disk refused, keeping spares of notes for the history, forgetting contents that nobody
+//! reads any more.
 //!
-//! Only notes are saved again. A message, and whatever failed for its readers' keys, waits for
-//! its writer: nothing is sent later behind his back (DESIGN 5).
+//! Only notes are saved again. A message, and a note that failed because of a reader's key, waits
+//! for its writer: nothing is sent later behind their back.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::store::{Change, Watch};
 use crate::vault::Worker;
 use crate::view::View;
 
-/// Time between two looks at the store when every change is told: it may be on a disk that does not
-/// tell what another machine does.
+/// Time between two looks at the store when the system reports every change: it may be on a disk
+/// that does not report those of another machine.
 const RESCAN: Duration = Duration::from_secs(60);
-/// The same when nothing is told.
+/// The same when the system reports none.
 const POLL: Duration = Duration::from_secs(2);
 /// How long changes are gathered, and how many.
 const GATHER: Duration = Duration::from_millis(2);
 const BURST: usize = 1000;
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Rounds between attempts to save again what fails again and again.
+/// Most rounds between two attempts to save again, when all of them fail.
 const PAUSE: u32 = 32;
 /// How long content that was opened is kept for whoever reads it next.
 const KEEP_CONTENT: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ pub struct Background {
     _flusher: Worker,
 }
 
-/// What wakes the background work.
+/// A reason to wake the background work.
 enum Wake {
     Changed(Change),
     Stop,
@@ -99,7 +99,7 @@ impl View {
         let rescan = if watch.is_some() { RESCAN } else { POLL };
         let (mut looked, mut tidied) = (Instant::now(), Instant::now());
         let (mut pause, mut passed) = (1, 0);
-        // What changed between the first look and the beginning of the watch.
+        // Something may have changed between the first look and the beginning of the watch.
         let mut unsure = true;
         loop {
             let mut changes = HashSet::new();
@@ -151,7 +151,7 @@ impl View {
         }
     }
 
-    /// Tells whether a change is anything but what this mount did itself.
+    /// Tells whether a change was made by anybody but this mount.
     fn is_news(&self, change: &Change) -> bool {
         match change {
             Change::Blob(folder, name) => !self.vault.is_current(*folder, name),

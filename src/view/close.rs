@@ -1,4 +1,4 @@
-//! The end of a mount: what is finished is published, what is not is rescued.
+//! The end of a mount: publishes finished drafts and rescues the others.
 
 use std::ffi::OsStr;
 
@@ -12,7 +12,7 @@ use crate::view::tree::{FileRole, Ino};
 /// A file that was not saved where it belongs when the mount ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsaved {
-    /// Its path in the view, or what else is in danger.
+    /// Its path in the view, or a description of another loss.
     pub path: String,
     /// It is kept, and shown in `.dds/rescued/` at the next mount.
     pub rescued: bool,
@@ -28,9 +28,9 @@ impl View {
     }
 
     /// Rescues drafts that are still being written, publishes those whose writers have closed them,
-    /// and makes everything durable. Returns what was not saved where it belongs.
+    /// and makes everything durable. Returns the files that were not saved where they belong.
     ///
-    /// What needs the store comes last: its disk may not answer.
+    /// Everything that needs the store comes last: its disk may not answer.
     pub fn close(&self) -> Vec<Unsaved> {
         self.announce_lock();
         self.vault.stop_copying();
@@ -67,9 +67,9 @@ impl View {
         unsaved
     }
 
-    /// Tells whether a draft may go where it belongs: what is still being written is nobody's
-    /// finished word, and what failed needs its writer's consent to go out, as does a message that
-    /// looks like a temporary file.
+    /// Tells whether a draft may be published without its writer: not while it is being written,
+    /// not after a save of it failed, and not if it is a message that looks like a temporary
+    /// file.
     fn may_publish(&self, ino: Ino, body: &Locked<'_>) -> bool {
         matches!(body.target(), Target::Document { .. })
             && body.failed().is_none()
@@ -87,7 +87,7 @@ impl View {
             return None;
         }
         match body.target() {
-            // What nobody has renamed or removed may be all that there is of somebody's work.
+            // Scratch that was neither renamed nor removed may be the only copy of somebody's work.
             Target::Scratch => {
                 let role = self.tree().file(ino).map(|file| file.role.clone())?;
                 let unchanged = !body.changed_since_published();
@@ -114,7 +114,7 @@ impl View {
         let size = body.content().len();
         let name = self.tree().get(ino).map(|node| node.name.clone());
         let name = name.as_deref().and_then(OsStr::to_str).unwrap_or_default();
-        // What cannot be read now is rescued as far as it goes.
+        // An unreadable beginning counts as somebody's work: rescue as much as can be read.
         let start = body.content().read_at(0, 16).unwrap_or_default();
         size == 0 || is_leftover(name, size, &start)
     }

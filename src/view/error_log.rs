@@ -1,4 +1,4 @@
-//! `.dds/errors`: what failed, in words, newest last. It lives in RAM like everything else.
+//! `.dds/errors`: a sentence about each failure, newest last. It lives in RAM like everything else.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ const LINES: usize = 200;
 
 pub(super) struct ErrorLog(Ranked<VecDeque<Line>>);
 
-/// When something failed, and what.
+/// A failure, and when it happened.
 struct Line {
     when: Timestamp,
     what: String,
@@ -90,7 +90,7 @@ impl View {
         self.report(about, call())
     }
 
-    /// Tells in `.dds/errors` why a call failed, and passes its result on.
+    /// Records in `.dds/errors` why a call failed, and passes its result on.
     pub(in crate::view) fn report<T>(&self, about: About<'_>, result: Result<T>) -> Result<T> {
         result.inspect_err(|error| {
             if !is_worth_telling(error.kind()) {
@@ -108,7 +108,7 @@ impl View {
     }
 }
 
-/// Errors whose errno says everything, and which programs provoke all day, are not told.
+/// Leaves out errors whose errno says everything, and which programs provoke all day.
 fn is_worth_telling(kind: Kind) -> bool {
     match kind {
         Kind::NotFound

@@ -12,7 +12,7 @@ use crate::view::tree::{Ino, NodeData, Shown};
 pub struct Facts {
     /// Name of the blob that holds it; of a message with several copies, the name of one.
     pub blob: BlobName,
-    /// Who vouches for it.
+    /// Whether the signature is proven.
     pub signature: Vouched,
     /// Why the signature is bad, if it is: hostile text, which is made safe where it is printed.
     pub reason: Option<String>,
@@ -21,7 +21,7 @@ pub struct Facts {
     /// Who reads it; `None` for a file in `unverified/`.
     pub audience: Option<Readers>,
     /// A message of mine: names of the readers whose copies are still in the store. A reader's copy
-    /// goes when they remove it.
+    /// leaves it when they remove it.
     pub pending: Option<Vec<String>>,
     /// It is a conflict copy: another version of the document has its name.
     pub is_conflict: bool,

@@ -1,8 +1,8 @@
 //! Looks at the store on behalf of whoever asks for a name or a listing.
 //!
-//! Reading the store may take long, whoever put what there. So a mounted view has a thread that
-//! does nothing else, and who asks waits for it only as long as that is cheap, and is then answered
-//! from what is known. A view without such a thread looks by itself, and reads everything.
+//! Reading the store may take long: others decide what is in it. So a mounted view has a thread
+//! that does nothing else. A caller waits for it only as long as that is cheap, and then gets the
+//! state that is known so far. A view without such a thread looks by itself, and reads everything.
 
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::view::{View, ranks};
 
 /// Processor time that listing the store and reading certificates may take while somebody waits.
 const LISTING: Duration = Duration::from_millis(50);
-/// What is waited for once, at the beginning.
+/// The same for the first look, at the beginning.
 const FIRST_LISTING: Duration = Duration::from_secs(1);
 /// How long anybody waits, whatever for: a disk may not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(2);
 
-/// What is asked of the thread that looks at the store.
+/// The requests to the thread that looks at the store.
 pub(super) struct Looks {
     asked: Ranked<Asked>,
     changed: Condvar,
@@ -60,11 +60,11 @@ impl Asked {
 }
 
 impl View {
-    /// Looks at the store, as far as that is cheap, and shows what changed.
+    /// Looks at the store, as far as that is cheap, and shows its changes.
     ///
     /// # Errors
-    /// As [`View::refresh`]; `Io` if the store's disk does not answer, or the mount is being locked:
-    /// what is not known is not said to be missing.
+    /// As [`View::refresh`]; `Io` if the store's disk does not answer, or the mount is being
+    /// locked: a file that was not looked for is not reported as missing.
     pub(super) fn look(&self) -> Result<()> {
         let mut asked = self.looks.asked.lock();
         if !asked.is_served {
@@ -134,7 +134,7 @@ impl View {
         Worker::start(name, work, move || view.stop_looking())
     }
 
-    /// Ends every look at the store; who waits for one is answered from what is known.
+    /// Ends every look at the store; callers that wait for one get the state that is known so far.
     pub fn stop_looking(&self) {
         self.looks.asked.lock().stop = true;
         self.looks.changed.notify_all();
@@ -188,7 +188,7 @@ impl View {
                 asked = asked.wait(&self.looks.changed);
                 continue;
             }
-            // Who asks does not wait for more.
+            // A caller does not wait for more.
             let alone = |asked: &mut Asked| asked.wanted == asked.begun && !asked.stop;
             asked = asked.wait_timeout_while(&self.looks.changed, GATHER, alone);
             let wanted = asked.wanted;

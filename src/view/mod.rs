@@ -1,11 +1,12 @@
 //! Files and directories, as programs see them.
 //!
-//! The view turns the vault's documents into a tree of names, keeps what programs write until it
-//! is published, and holds every rule of DESIGN 4 and 5. It knows nothing of the kernel: a web
+//! The view turns the vault's documents into a tree of names, keeps the drafts of programs
+//! until they are published, and holds every rule of dds(7) about who may write where. It knows
+//! nothing of the kernel: a web
 //! page or a mail gateway can use it as `fuse/` does.
 //!
-//! The view's locks and their order are in `ranks.rs`. None is held during cryptography or disk I/O,
-//! except an open file's own while that file is loaded, read, written or published.
+//! The order of its locks is in `ranks.rs`. None is held during cryptography or disk I/O, except an
+//! open file's own two while it is loaded, read, written or published.
 
 mod arrivals;
 mod background;
@@ -61,7 +62,7 @@ pub struct Options {
     /// How many files of `software/` may be open at once, as each takes a descriptor; without a
     /// number as many as the system lets.
     pub open_software: Option<usize>,
-    /// What the status tells of the process.
+    /// The part of the status about the process.
     pub surroundings: Surroundings,
 }
 
@@ -77,9 +78,9 @@ pub struct View {
     errors: error_log::ErrorLog,
     /// Which of the vault's changes are shown.
     changes: Ranked<ChangeReader>,
-    /// What each process saw last.
+    /// The versions that each reader read last. Leaf.
     read_set: Ranked<draft::read_set::ReadSet>,
-    /// What this mount published: digests of contents, and to whom.
+    /// Contents that this mount published, with their audiences. Leaf.
     published: Ranked<draft::moved_here::PublishedContents>,
     /// The documents that this mount made.
     made_here: Ranked<draft::made_here::MadeHere>,
@@ -93,7 +94,7 @@ pub struct View {
     events: events::Events,
 }
 
-/// Who asks.
+/// The reader on whose behalf a call is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     /// The asking process or session; `None` if it cannot be identified.
@@ -109,7 +110,7 @@ pub struct Access {
     pub read: bool,
     /// For writing.
     pub write: bool,
-    /// Every write goes to the end.
+    /// Every write is appended.
     pub append: bool,
     /// Emptied when it is opened (O_TRUNC).
     pub truncate: bool,
@@ -117,12 +118,12 @@ pub struct Access {
     pub exclusive: bool,
 }
 
-/// What `stat` shows.
+/// The attributes that `stat` shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Attr {
     /// The inode's number.
     pub ino: Ino,
-    /// What it is.
+    /// Its kind.
     pub kind: NodeKind,
     /// Bytes of content.
     pub size: u64,
@@ -143,7 +144,7 @@ pub struct Attr {
 pub struct DirEntry {
     /// The entry's inode.
     pub ino: Ino,
-    /// What it is.
+    /// Its kind.
     pub kind: NodeKind,
     /// Its name.
     pub name: OsString,
@@ -157,7 +158,7 @@ impl View {
     /// Makes the view of a vault.
     ///
     /// # Errors
-    /// What the first look at the store gives.
+    /// Those of the first look at the store.
     pub fn new(vault: Vault, options: Options) -> Result<View> {
         let mut tree = Tree::new();
         special::plant(&mut tree);
@@ -185,7 +186,7 @@ impl View {
         Ok(view)
     }
 
-    /// Counts that somebody was told an inode number; undone by [`View::forget`].
+    /// Counts that somebody looked an inode number up; undone by [`View::forget`].
     pub fn remember(&self, ino: Ino) {
         self.tree().remember(ino);
     }

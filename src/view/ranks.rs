@@ -5,12 +5,13 @@
 
 use crate::locks::Rank;
 
-/// An open file ([`crate::view::draft::open_file::OpenFile`]): held while it is published. Several at
-/// once only by the renaming of a directory, in the order of their inodes.
+/// An open file: held while it is published. Several at once only by the renaming of a directory, in
+/// the order of their inodes.
 pub(in crate::view) const BODY: Rank = Rank(10);
 /// The bytes of an open file: held while they are read, sealed or written.
 pub(in crate::view) const CONTENT: Rank = Rank(20);
-/// The tree. The vault's changes are taken, and what others did is told, while it is held.
+/// The tree. It is held while the vault's changes are taken into it, and while events
+/// of them are published.
 pub(in crate::view) const TREE: Rank = Rank(30);
 /// The problems that subscribers to events know.
 pub(in crate::view) const PROBLEMS: Rank = Rank(40);

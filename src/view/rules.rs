@@ -98,7 +98,7 @@ pub(in crate::view) fn check_path(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a file in a folder is.
+/// The kind of a file in a folder.
 pub(in crate::view) fn file_kind(folder: Folder) -> BlobKind {
     match folder {
         Folder::Messages => BlobKind::Message,

@@ -39,16 +39,16 @@ impl View {
         spot: &Spot,
         reader: Option<Reader>,
     ) -> Option<Takeover> {
-        let sight = self.last_read(reader, spot.parent, OsStr::new(&spot.name))?;
-        let key = &sight.head.version.key;
-        let heads = self.vault.document(key).filter(|_| sight.is_conflict)?;
+        let read = self.last_read(reader, spot.parent, OsStr::new(&spot.name))?;
+        let key = &read.head.version.key;
+        let heads = self.vault.document(key).filter(|_| read.is_conflict)?;
         let [head] = &heads.heads()[..] else {
             return None;
         };
         let is_shown_elsewhere = head
             .blobs()
-            .any(|blob| sight.head.blobs().any(|seen| seen.id == blob.id));
-        if !is_shown_elsewhere && !self.descends_from(&sight.head, head) {
+            .any(|blob| read.head.blobs().any(|seen| seen.id == blob.id));
+        if !is_shown_elsewhere && !self.descends_from(&read.head, head) {
             return None;
         }
         Some(Takeover {

@@ -56,7 +56,7 @@ impl View {
             .count()
     }
 
-    /// Returns who has a file open for writing; `None` for each opener who cannot be told.
+    /// Returns the openers that have a file open for writing; `None` for each unidentified one.
     pub(in crate::view) fn writers(&self, ino: Ino) -> Vec<Option<Reader>> {
         let handles = self.handles.lock();
         let writers = handles.values().filter_map(|handle| match &**handle {

@@ -1,5 +1,5 @@
-//! Saves later what could not be saved at once: notes that the disk refused, and notes that were
-//! held back as somebody's temporary files and that stay.
+//! Saves that come later: of notes that the disk refused, and of notes that were held back as
+//! somebody's temporary files and that stay.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl View {
             if !may_retry(&body) || self.has_writer(ino) || !self.has_room(&body) {
                 continue;
             }
-            // Why it fails again is what the log already says.
+            // The log already says why.
             if self.publish(ino, &mut body).is_ok() {
                 drop(body);
                 self.drop_if_idle(ino);
@@ -43,10 +43,10 @@ impl View {
 
     /// Saves the notes that were held back as somebody's temporary files, and that nobody has
     /// renamed or removed for a while since they were closed. Messages are not sent behind their
-    /// writer's back: what to do is told once.
+    /// writer's back: `.dds/errors` says once how to send them.
     pub fn save_what_stays(&self, after: Duration) {
         for (ino, file) in self.open_drafts() {
-            // What is just being published is not held back.
+            // A file that is just being published is not held back.
             let Some(mut body) = file.try_lock() else {
                 continue;
             };

@@ -1,8 +1,8 @@
 //! Documents that this mount made, and that nobody else has changed: it may remove them, though notes
 //! are kept.
 //!
-//! Programs make locks, journals and temporary files beside what they write, and remove them
-//! afterwards. They are published like any other note, as what `close` promised stays promised; but
+//! Programs make locks, journals and temporary files beside their documents, and remove them
+//! afterwards. They are published like any other note, as the promise of `close` is kept; but
 //! nobody else has put anything into them that would be lost. A document counts as made here
 //! as long as each of its versions was published by this mount, and each replaced nothing but
 //! such versions.
@@ -26,7 +26,7 @@ impl MadeHere {
 }
 
 impl View {
-    /// Remembers versions of one document that this mount published, and what they replaced.
+    /// Remembers versions of one document that this mount published, and those that they replaced.
     pub(in crate::view) fn note_made_here(&self, new: &[Arc<Version>], replaced: &[Arc<Version>]) {
         let mut made = self.made_here.lock();
         let all_ours = replaced.iter().all(|old| made.made(old));
@@ -61,7 +61,7 @@ impl View {
         made.0.contains_key(key) && versions.iter().all(|version| made.made(version))
     }
 
-    /// A document was removed: what comes back under its id is no longer ours alone.
+    /// A document was removed: a version that comes back under its id is no longer ours alone.
     pub(in crate::view) fn forget_made_here(&self, key: &DocKey) {
         self.made_here.lock().0.remove(key);
     }

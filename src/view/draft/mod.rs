@@ -1,4 +1,4 @@
-//! What programs write, until it is published: an open file's state, and what its save replaces.
+//! Drafts: the writes of programs until they are published, and the versions that a save replaces.
 
 pub(in crate::view) mod conflict;
 pub(in crate::view) mod directory;

@@ -2,7 +2,7 @@
 //!
 //! Everything of an open file is changed under its one lock, which a publication holds from its
 //! first step to its last. Three things are beside it, so that nobody waits for a publication:
-//! the bytes, for readers; what `stat` shows, for listings; whether it is a draft, for the tree.
+//! the bytes, for readers; size and times, for listings; whether it is a draft, for the tree.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::view::tree::{OpenContent, Stat};
 /// One inode's content while it is open or unsaved.
 pub(in crate::view) struct OpenFile {
     body: Ranked<Body>,
-    /// The bytes. They change only while the body is locked, too; who reads waits for one change,
+    /// The bytes. They change only while the body is locked, too; a reader waits for one change,
     /// never for a publication.
     content: RankedShared<Content>,
     /// Size, time and mode as they were when the body was unlocked last.
@@ -82,7 +82,7 @@ pub(in crate::view) struct Body {
     mode: u32,
 }
 
-/// What a file was before a change that may have to be undone.
+/// The state of a file before a change that may have to be undone.
 pub(in crate::view) struct Checkpoint {
     content: Content,
     mtime: Timestamp,
@@ -159,7 +159,7 @@ impl OpenFile {
             in_scratch: AtomicU64::new(0),
             all_scratch: Arc::clone(scratch),
         };
-        drop(file.lock()); // Counts what is scratch already.
+        drop(file.lock()); // Counts it if it is scratch.
         file
     }
 
@@ -185,7 +185,7 @@ impl OpenFile {
     pub(in crate::view) fn read(&self, offset: u64, size: usize) -> Result<Zeroizing<Vec<u8>>> {
         let content = self.content.read();
         if let Content::Published(shared) = &*content {
-            // Nobody changes it: what was spilled is read while others may write.
+            // Nobody changes it: the disk is read while others may write.
             let shared = Arc::clone(shared);
             drop(content);
             return shared.read_at(offset, size);
@@ -221,8 +221,8 @@ impl Deref for Bound<'_> {
     }
 }
 
-/// A locked file. What `stat` shows is brought up to date when it is unlocked; whether it is a
-/// draft, at each change.
+/// A locked file. Its attributes are brought up to date when it is unlocked; whether it is a draft,
+/// at each change.
 pub(in crate::view) struct Locked<'a> {
     file: &'a OpenFile,
     body: Guard<'a, Body>,
@@ -286,15 +286,15 @@ impl Body {
         self.state.changes().any()
     }
 
-    /// Tells whether something would be lost if the file were dropped now: what arrives meanwhile
-    /// does not take its place.
+    /// Tells whether something would be lost if the file were dropped now: arrivals do not take
+    /// its place meanwhile.
     pub(in crate::view) fn is_draft(&self) -> bool {
         let removed = matches!(self.state, DraftState::Removed(_));
         self.is_dirty() && !removed && !matches!(self.target, Target::Scratch)
     }
 
-    /// Tells whether a close saves it. What is only new, emptied or at another path waits until
-    /// the last writer is gone.
+    /// Tells whether a close saves it. A file that is only new, emptied or at another path waits
+    /// until the last writer is gone.
     pub(in crate::view) fn is_saved_by_close(&self) -> bool {
         let changes = self.state.changes();
         changes.bytes == Bytes::Written || changes.attributes
@@ -316,7 +316,7 @@ impl Body {
         self.state.changes().attributes
     }
 
-    /// Tells whether it has another path than what was saved.
+    /// Tells whether it has another path than the saved version.
     pub(in crate::view) fn has_new_place(&self) -> bool {
         self.state.changes().place
     }
@@ -331,7 +331,7 @@ impl Body {
         self.state.is_suspended()
     }
 
-    /// Tells whether it goes to other people and not among notes.
+    /// Tells whether it is sent to other people, and is no note.
     pub(in crate::view) fn is_message(&self) -> bool {
         matches!(
             self.target,
@@ -349,7 +349,7 @@ impl Body {
 }
 
 impl Locked<'_> {
-    /// The bytes. They are not to be changed before what this returns is dropped.
+    /// The bytes, which cannot change as long as they are borrowed.
     pub(in crate::view) fn content(&self) -> Bound<'_> {
         Bound(self.file.content.read())
     }
@@ -393,7 +393,7 @@ impl Locked<'_> {
         self.set_state(self.body.state.renamed_over());
     }
 
-    /// Its name is gone. Who has it open goes on reading and writing, and nothing is saved.
+    /// Its name is gone. Programs that have it open go on, and nothing is saved.
     pub(in crate::view) fn remove(&mut self) {
         self.set_state(self.body.state.removed());
     }
@@ -403,7 +403,7 @@ impl Locked<'_> {
         self.set_state(self.body.state.kept());
     }
 
-    /// Sets what is held back and how.
+    /// Sets whether it is held back, and until when.
     pub(in crate::view) fn set_hold(&mut self, hold: Hold) {
         self.body.hold = hold;
     }
@@ -413,7 +413,7 @@ impl Locked<'_> {
         self.body.left = Some(Instant::now());
     }
 
-    /// What to do with what is held back was told: it is not told again.
+    /// Forgets when it was closed: its writer knows now that it is held back.
     pub(in crate::view) fn forget_left(&mut self) {
         self.body.left = None;
     }
@@ -443,7 +443,7 @@ impl Locked<'_> {
         }
     }
 
-    /// The place changed, and what was saved is still at the old one.
+    /// The place changed, and the saved version is still at the old one.
     pub(in crate::view) fn note_moved(&mut self) {
         self.set_state(self.body.state.with_place());
     }

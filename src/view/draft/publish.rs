@@ -1,4 +1,4 @@
-//! Saves drafts where they belong, and shows what was published.
+//! Saves drafts where they belong, and shows the published versions.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::view::rules::document_mode;
 use crate::view::spot::Spot;
 use crate::view::tree::{FileRole, Ino, Shown};
 
-/// Where a file is renamed to, and what has the name there.
+/// The place to which a file is renamed, and the node that has the name there.
 pub(in crate::view) struct Move<'a> {
     pub(in crate::view) spot: &'a Spot,
     pub(in crate::view) victim: Option<Ino>,
@@ -22,7 +22,7 @@ pub(in crate::view) struct Move<'a> {
 /// A publication at another place.
 struct Moving<'a> {
     to: &'a Move<'a>,
-    /// What is published instead of the draft.
+    /// The version that is published instead of the draft.
     version: Option<Moved>,
 }
 
@@ -34,7 +34,7 @@ struct Moved {
 }
 
 impl View {
-    /// Saves an open file where it belongs. It is locked, so that two closes make one version
+    /// Saves an open file where it belongs. The file is locked, so that two closes make one version
     /// each, in order.
     pub(in crate::view) fn publish(&self, ino: Ino, body: &mut Locked<'_>) -> Result<()> {
         if body.is_unlinked() {
@@ -73,7 +73,7 @@ impl View {
     /// Publishes a file at the place to which its target was changed. Its node moves there at the
     /// moment of publication. If that fails, the target is what it was before.
     ///
-    /// What somebody is still writing stays a draft: the version that was published moves, and the
+    /// A file that is still being written stays a draft: the version that was published moves, and the
     /// draft is published when it is closed.
     pub(in crate::view) fn publish_moved(
         &self,
@@ -132,7 +132,7 @@ impl View {
         let never = self.tree().is_never_published(ino);
         let nothing_new = unchanged && !touched && !body.has_new_place() && moving.is_none();
         if nothing_new && (!never || self.continue_backup(ino, base, path, mode)) {
-            // What arrived while it was a draft takes its place now.
+            // A version that arrived while it was a draft takes its place now.
             if let Some(shown) = self.tree().shown(ino) {
                 self.show_again(&shown.key);
             }
@@ -218,7 +218,7 @@ impl View {
         let mut tree = self.tree();
         let is_conflict = match to {
             None => tree.shown(ino).is_some_and(|shown| shown.is_conflict),
-            // What takes over a conflict copy keeps the document's path.
+            // A file that takes over a conflict copy keeps the document's path.
             Some(to) => head.version.path.as_deref() != Some(to.spot.path().as_bytes()),
         };
         if let Some(Move { spot, victim }) = to {

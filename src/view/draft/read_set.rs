@@ -1,9 +1,10 @@
-//! A save replaces only what its writer has seen (DESIGN 6).
+//! A save replaces only versions that its writer has read, so that nobody's edit is lost unseen.
 //!
-//! What each process last read under a name is remembered. When it saves there, by truncating,
-//! by renaming over it, or by renaming it away first, its new version replaces that one; another
-//! version that arrived meanwhile stays as a conflict copy. What other programs here published on
-//! top of it counts as seen: scripts whose parts write one file in turn make no conflicts.
+//! The version that each reader last read under a name is remembered. When it saves there, by
+//! truncating, by renaming over it, or by renaming it away first, its new version replaces that
+//! one; another version that arrived meanwhile stays as a conflict copy. Versions that other
+//! programs here published on top of it count as read: scripts whose parts write one file in turn
+//! make no conflicts.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -18,13 +19,13 @@ use crate::view::draft::open_file::OpenFile;
 use crate::view::tree::Ino;
 use crate::view::{Reader, View};
 
-/// Names of which it is remembered what a process saw there. Who is forgotten counts as one that
-/// never read the file.
+/// Names under which a version is remembered. A reader that is forgotten counts as one that never
+/// read the file.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 type ReadName = (Reader, Ino, OsString);
 
-/// What a process saw under a name.
+/// The version that a reader read under a name.
 #[derive(Clone)]
 pub(in crate::view) struct LastRead {
     pub(in crate::view) head: Head,
@@ -34,7 +35,7 @@ pub(in crate::view) struct LastRead {
     others: Vec<Arc<Version>>,
 }
 
-/// What a file shows, and where.
+/// The version that a file shows, and where.
 pub(in crate::view) struct ShownThere {
     pub(in crate::view) parent: Ino,
     pub(in crate::view) name: OsString,
@@ -44,11 +45,12 @@ pub(in crate::view) struct ShownThere {
     pub(in crate::view) others: Vec<Arc<Version>>,
 }
 
-/// What a process goes on with instead of the version that has a name.
+/// The version on which a reader's save is based instead of the one that has a name.
 pub(in crate::view) enum Instead {
-    /// The version that it saw.
+    /// The version that it read.
     Seen(Head),
-    /// What it saw has another name by now: a new document, or that one would fork.
+    /// None: the version that it read has another name by now. A new document, or that one would
+    /// fork.
     New,
 }
 
@@ -59,7 +61,7 @@ impl LastRead {
     }
 }
 
-/// What processes saw, and what was published on top of what.
+/// The versions that readers read, and those that were published on top of others.
 pub(in crate::view) struct ReadSet {
     opened: LruCache<ReadName, LastRead>,
     /// Blobs that this mount published, with those that they replaced.
@@ -112,18 +114,18 @@ enum Trace {
     Reached,
     /// From programs here alone.
     Ours,
-    /// From what others made.
+    /// From versions that others made.
     Arrived,
 }
 
 impl View {
-    /// Remembers that a process saw what a file shows now.
+    /// Remembers that a reader read the version that a file shows now.
     pub(in crate::view) fn note_read(&self, reader: Option<Reader>, ino: Ino) {
         self.remember_read(reader, ino, |there, _| there.others.clone());
     }
 
-    /// Remembers that a process made what a file shows now. What arrived beside it meanwhile it has
-    /// not seen.
+    /// Remembers that a reader made the version that a file shows now. It has not read any that
+    /// arrived beside it meanwhile.
     pub(in crate::view) fn note_written(&self, reader: Option<Reader>, ino: Ino) {
         self.remember_read(reader, ino, |_, before| {
             before.map(|read| read.others.clone()).unwrap_or_default()
@@ -150,7 +152,7 @@ impl View {
         read_set.opened.put(read_name, last_read);
     }
 
-    /// Returns what a process saw last under a name.
+    /// Returns the version that a reader last read under a name.
     pub(in crate::view) fn last_read(
         &self,
         reader: Option<Reader>,
@@ -168,7 +170,7 @@ impl View {
         self.read_set.lock().trace(before, now) == Trace::Reached
     }
 
-    /// Returns where a file is, and what it shows of a document that was published.
+    /// Returns where a file is, and which published version it shows.
     pub(in crate::view) fn shown_there(&self, ino: Ino) -> Option<ShownThere> {
         let tree = self.tree();
         let shown = tree.shown(ino)?;
@@ -182,8 +184,8 @@ impl View {
         })
     }
 
-    /// Returns what a process goes on with that saves under a name, if not with the version that
-    /// has the name now: it saw another one there.
+    /// Returns the base of a reader's save under a name, if that is not the version that has the
+    /// name now: it read another one there.
     pub(in crate::view) fn seen_instead(
         &self,
         reader: Option<Reader>,
@@ -191,15 +193,15 @@ impl View {
         name: &OsStr,
         current: &Head,
     ) -> Option<Instead> {
-        let sight = self.last_read(reader, parent, name)?;
-        let before = sight.head;
+        let read = self.last_read(reader, parent, name)?;
+        let before = read.head;
         let same_place = before.version.place == current.version.place
             && before.version.kind == current.version.kind;
         if !same_place || self.read_set.lock().led_to(&before, current) {
             return None;
         }
         // A conflict copy never had its document's name.
-        let has_moved = !sight.is_conflict && self.has_moved(&before.version);
+        let has_moved = !read.is_conflict && self.has_moved(&before.version);
         Some(match has_moved {
             true => Instead::New,
             false => Instead::Seen(before),
@@ -214,7 +216,7 @@ impl View {
         !heads.is_empty() && heads.iter().all(|head| head.version.path != version.path)
     }
 
-    /// Lets what a process is about to write replace what it saw.
+    /// Bases a reader's coming save on the version that it read.
     pub(in crate::view) fn rebase(&self, reader: Option<Reader>, ino: Ino, file: &OpenFile) {
         let Some(there) = self.shown_there(ino) else {
             return;

@@ -1,4 +1,4 @@
-//! Whether the store has what an open file holds, and if it has not, who will save it.
+//! Whether the content of an open file is saved, and if not, when it will be.
 
 use crate::error::Kind;
 
@@ -100,7 +100,7 @@ impl DraftState {
         matches!(self, DraftState::RenamedOver(_) | DraftState::Removed(_))
     }
 
-    /// After the bytes changed: it is worth trying again what failed before.
+    /// After the bytes changed: a save that failed before is worth another attempt.
     pub(super) fn with_bytes(self, bytes: Bytes) -> DraftState {
         let mut changes = self.changes();
         changes.bytes = changes.bytes.max(bytes);

@@ -17,7 +17,7 @@ use crate::view::{Caller, View};
 pub(in crate::view) struct Takeover {
     pub(in crate::view) key: DocKey,
     pub(in crate::view) doc: DocId,
-    /// What its next version replaces.
+    /// The versions that its next one replaces.
     pub(in crate::view) base: Vec<Arc<Version>>,
     /// A conflict copy: the document's other heads, which go as well.
     pub(in crate::view) settles: Vec<Arc<Version>>,
@@ -46,8 +46,8 @@ impl View {
         let Some((ino, shown, open, mut settles)) = found else {
             return self.settled_before(spot, caller.reader);
         };
-        let sight = self.last_read(caller.reader, spot.parent, OsStr::new(&spot.name));
-        settles.retain(|version| sight.as_ref().is_some_and(|sight| sight.saw(version)));
+        let read = self.last_read(caller.reader, spot.parent, OsStr::new(&spot.name));
+        settles.retain(|version| read.as_ref().is_some_and(|read| read.saw(version)));
         let head = shown.head.as_ref().filter(|_| shown.is_conflict);
         let path = head.map(|head| self.saved_path(ino, &head.version));
         settles.retain(|_| path.is_some());
@@ -96,7 +96,7 @@ impl View {
         Some(self.continuing(shown.key, &audience, base))
     }
 
-    /// The id that a document goes on with; a new one if it was made without.
+    /// The id of a document's next version; a new one if the document has none.
     pub(in crate::view) fn doc_of(&self, key: &DocKey) -> DocId {
         match key {
             DocKey::Placed { doc, .. } => *doc,

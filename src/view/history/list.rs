@@ -36,19 +36,19 @@ pub struct OldVersion {
     pub path: String,
     /// When it was signed.
     pub signed: Timestamp,
-    /// Who signed it.
+    /// Name of the signer.
     pub by: String,
     /// Whether that is proven.
     pub signature: Vouched,
     /// Bytes of content.
     pub size: u64,
-    /// What became of it.
+    /// Whether it is current, and if not, why.
     pub state: OldState,
-    /// When it went from the store, or when that was noticed.
+    /// When it left the store, or when that was noticed.
     pub went: Option<Timestamp>,
 }
 
-/// What became of a version.
+/// Whether a version is current, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldState {
     /// It is shown.
@@ -77,7 +77,7 @@ pub(in crate::view) struct NoteVersion {
     /// `None` if it is in the store.
     pub(in crate::view) past: Option<PastVersion>,
     pub(in crate::view) path: String,
-    /// What its blobs are or were called.
+    /// The names of its blobs, in the store or when they were there.
     pub(in crate::view) names: Vec<BlobName>,
 }
 
@@ -105,7 +105,7 @@ impl View {
     /// how many those were.
     ///
     /// # Errors
-    /// As [`View::history`]; what the state's disk says.
+    /// As [`View::history`]; errors of the state's disk.
     pub fn forget_history(&self, path: &str) -> Result<usize> {
         let people = self.vault.people();
         let (path, mut found) = self.find_old(path, &people)?;
@@ -117,7 +117,7 @@ impl View {
         if past.is_empty() {
             return Err(unknown(&path));
         }
-        // All that can go goes.
+        // Try every one and report the first error.
         let forgotten = past.iter().map(|past| self.vault.forget_past(past));
         forgotten.fold(Ok(()), Result::and)?;
         Ok(past.len())
@@ -249,7 +249,7 @@ impl View {
             .flat_map(|found| &found.versions)
             .flat_map(|one| one.version.replaces.iter().copied())
             .collect();
-        // Also what is in the store under a name that no newer version knows.
+        // Also versions that are in the store under a name that no newer version knows.
         let documents = found.iter();
         let documents = documents.filter_map(|found| self.vault.document(&found.key));
         let hidden: HashSet<VersionId> = documents.flat_map(|known| known.replaced()).collect();

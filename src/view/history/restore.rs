@@ -12,7 +12,7 @@ use crate::vault::{Audience, Publication, Version};
 use crate::view::View;
 use crate::view::history::list::{NoteHistory, NoteVersion, old_path, own_path, unknown};
 
-/// What restoring did.
+/// The outcome of restoring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Where it is shown.

@@ -1,5 +1,5 @@
-//! Attributes: what `stat` shows, what `chmod`, `truncate` and `utimens` change, what `access(2)`
-//! and `statfs(2)` answer.
+//! Attributes: the answers to `stat`, `access(2)` and `statfs(2)`, and the changes by `chmod`,
+//! `truncate` and `utimens`.
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
@@ -14,7 +14,7 @@ use crate::view::rules::{
 use crate::view::tree::{FileNode, FileRole, Ino, NodeData, OpenContent, Role, Shown, Stat};
 use crate::view::{Attr, Caller, HandleId, NodeKind, View};
 
-/// What `chmod`, `truncate`, `utimens` and `chown` ask for.
+/// A request of `chmod`, `truncate`, `utimens` or `chown`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SetAttr {
     /// Permission bits; only the owner's are kept.
@@ -30,7 +30,7 @@ pub struct SetAttr {
 }
 
 impl View {
-    /// Returns what `stat` shows of a node.
+    /// Returns the attributes of a node.
     ///
     /// # Errors
     /// `NotFound`.
@@ -110,7 +110,7 @@ impl View {
     /// Changes attributes. `handle` is the open file through which it is asked, if any.
     ///
     /// # Errors
-    /// The rule that forbids it; what publishing gives when no handle will do it later.
+    /// The rule that forbids it; errors of publishing, when no handle will do it later.
     pub fn setattr(
         &self,
         ino: Ino,
@@ -178,7 +178,7 @@ impl View {
                 return Err(Error::new(Kind::Invalid, "not open for writing"));
             }
             if set.size == Some(0) {
-                // Emptied after it was opened, as vim does: nothing of what is there stays.
+                // Emptied after it was opened, as vim does: no old byte stays.
                 self.rebase(*opener, ino, file);
             }
             self.set_on_draft(&mut file.lock(), set)?;
@@ -187,8 +187,8 @@ impl View {
         self.set_by_path(ino, set, caller)
     }
 
-    /// Changes attributes without a handle: nobody will close the file, so what must be
-    /// published is published before the answer.
+    /// Changes attributes without a handle: nobody will close the file, so it is
+    /// published before the answer if it has to be.
     fn set_by_path(&self, ino: Ino, set: SetAttr, caller: Caller) -> Result<()> {
         let access = crate::view::Access {
             write: true,
@@ -207,14 +207,14 @@ impl View {
             Handle::File { file, .. } => {
                 let mut body = file.lock();
                 if body.is_dirty() {
-                    // Somebody is writing; the change goes with that save.
+                    // Somebody is writing: their save publishes this change as well.
                     self.set_on_draft(&mut body, set)
                 } else {
                     let before = body.checkpoint();
                     let set = self.set_on_draft(&mut body, set);
                     let published = set.and_then(|()| self.publish(ino, &mut body));
                     if published.is_err() {
-                        // The caller was told that nothing was saved, and has no handle with
+                        // The caller learns that nothing was saved, and has no handle with
                         // which to try again.
                         body.roll_back(before);
                         rolled_back = true;
@@ -225,7 +225,7 @@ impl View {
             Handle::Software(_) | Handle::Directory { .. } => Ok(()),
         };
         if rolled_back {
-            // It was a draft for a moment: what arrived then is shown now.
+            // It was a draft for a moment: show now any version that arrived then.
             self.show_document_again(ino);
         }
         drop(handle);
@@ -241,8 +241,8 @@ impl View {
             body.set_len(size, self.vault.options().max_file_size)?;
         }
         if body.is_message() {
-            // What was sent is never sent again for a time. What was not sent yet keeps the one
-            // that it is given, and is sent when it is closed, not for that.
+            // A sent message is never sent again for a new time. A message that was not sent yet
+            // keeps the new time, and is sent when it is closed, not for that.
             if let Some(mtime) = set.mtime.filter(|_| body.is_dirty()) {
                 body.set_mtime(mtime, false);
             }

@@ -21,7 +21,7 @@ impl View {
     /// Creates a file in a directory and opens it.
     ///
     /// # Errors
-    /// The rule that forbids it, `Exists`, or what is wrong with a member's key.
+    /// The rule that forbids it, `Exists`, or the fault of a member's key.
     pub fn create(
         &self,
         parent: Ino,
@@ -91,8 +91,8 @@ impl View {
         Ok((self.getattr(ino)?, handle))
     }
 
-    /// Decides what a new file in a directory is, if it may be there at all, and what its first
-    /// save settles.
+    /// Decides the role of a new file in a directory, if it may be there at all, and which conflict
+    /// its first save settles.
     fn new_file(
         &self,
         parent: Ino,
@@ -105,7 +105,7 @@ impl View {
             Role::Audience(folder, audience) => (*folder, audience, ""),
             Role::Sub(audience, path) => (Folder::Notes, audience, path.as_str()),
             Role::Keys => {
-                // What it is called does not matter: what it holds is looked at when it is whole.
+                // Any name will do: the content decides, once it is whole.
                 let name = crate::store::FileName::new(OsStr::new(check_new_name(name)?))?;
                 let role = FileRole::Key(name.clone());
                 return Ok((role, Target::Key(name), Vec::new()));
@@ -157,8 +157,8 @@ impl View {
     /// A message is sent once something is written to it.
     ///
     /// # Errors
-    /// `Forbidden` for anything but a file, or by the rule that forbids one there; `Exists`; what
-    /// publishing gives.
+    /// `Forbidden` for anything but a file, or by the rule that forbids one there; `Exists`;
+    /// errors of publishing.
     pub fn mknod(&self, parent: Ino, name: &OsStr, mode: u32, caller: Caller) -> Result<Attr> {
         self.reporting(About::Name(parent, name), || {
             self.make_node(parent, name, mode, caller)
@@ -194,7 +194,7 @@ impl View {
             let mut body = file.lock();
             body.note_left();
             if body.is_message() || matches!(body.target(), Target::Key(_)) {
-                // Whoever makes a file so opens it next: what counts is what they write.
+                // Programs that make a file so open it next: wait for their first write.
                 body.set_hold(Hold::WhileEmpty);
             }
             // Nobody closes it.
@@ -215,7 +215,7 @@ impl View {
     /// everybody and after a remount.
     ///
     /// # Errors
-    /// `Exists`; the rule that forbids it; what publishing gives.
+    /// `Exists`; the rule that forbids it; errors of publishing.
     pub fn mkdir(&self, parent: Ino, name: &OsStr, mode: u32) -> Result<Attr> {
         self.reporting(About::Name(parent, name), || {
             self.make_directory(parent, name, mode)

@@ -16,7 +16,7 @@ impl View {
     /// Gives scratch a second name. To a name that is no scratch name it is saved, as by renaming.
     ///
     /// # Errors
-    /// `Forbidden` for anything but scratch; `Exists`; `CrossAudience`; what publishing gives.
+    /// `Forbidden` for anything but scratch; `Exists`; `CrossAudience`; errors of publishing.
     pub fn link(
         &self,
         ino: Ino,

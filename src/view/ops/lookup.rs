@@ -33,7 +33,7 @@ impl View {
     }
 
     /// Tells in `.dds/errors` why a name in `messages/` or `notes/` is no audience: the errno alone
-    /// does not say whom it would have been. Hidden names are probes of programs.
+    /// does not say which member is unknown. Hidden names are probes of programs.
     fn tell_unknown_audience(&self, parent: Ino, name: &OsStr) {
         let folder = match self.tree().dir(parent).map(|dir| dir.role.clone()) {
             Some(Role::Folder(folder)) => folder,
@@ -56,8 +56,8 @@ impl View {
             .ok_or_else(|| self.not_a_directory(&tree, parent))?;
         let found = dir.children.get(name).copied();
         if dir.role == Role::Keys && found.is_none() {
-            // A second name and no link: programs set modes and times of what they wrote without
-            // following links.
+            // A second name and no link: programs set modes and times of files that they wrote
+            // without following links.
             let stored = self.spelled_key(&tree, parent, name);
             return Ok(stored.and_then(|stored| tree.child(parent, stored.as_os_str())));
         }

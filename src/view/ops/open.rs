@@ -15,8 +15,8 @@ impl View {
     ///
     /// # Errors
     /// For writing: the rule that forbids it (`ReadOnlyFile`, `Forbidden`, `ReadOnlyTree`,
-    /// `Unsupported`) or what is wrong with a member's key. `Damaged` or `TooLarge` if nothing of
-    /// the content may be shown; `NotFound` if it went.
+    /// `Unsupported`) or the fault of a member's key. `Damaged` or `TooLarge` if nothing of
+    /// the content may be shown; `NotFound` if it was removed.
     pub fn open(&self, ino: Ino, access: Access, caller: Caller) -> Result<HandleId> {
         self.reporting(About::Node(ino), || {
             match self.open_file(ino, access, caller) {
@@ -64,7 +64,7 @@ impl View {
         }
         let held = self.finish_hold(begun)?;
         let file = Arc::clone(&held);
-        // The handle first: a RELEASE of another one must not publish what we empty here.
+        // The handle first: a RELEASE of another one must not publish the emptied file.
         let id = self.insert_handle(Handle::File {
             ino,
             file: held.into_handle(),
@@ -83,8 +83,8 @@ impl View {
         Ok(id)
     }
 
-    /// Gives a handle back. What is still unsaved when the last writing handle goes is published;
-    /// what cannot be published stays as a draft and is told in `.dds/errors`.
+    /// Gives a handle back. Giving back the last writing handle publishes unsaved changes; if
+    /// that fails, they stay a draft, and `.dds/errors` says why.
     pub fn release(&self, id: HandleId) {
         let Some(handle) = self.handles.lock().remove(&id.0) else {
             return;
@@ -108,7 +108,7 @@ impl View {
                 let published = self.publish(*ino, &mut body);
                 drop(body);
                 self.note_written(*opener, *ino);
-                // Nobody hears a RELEASE: the log does.
+                // A RELEASE has no answer: only the log can say why it failed.
                 let _ = self.report(About::Node(*ino), published);
             }
         }

@@ -57,7 +57,7 @@ impl View {
     /// 0 takes a new listing; the others go on in it.
     ///
     /// # Errors
-    /// `BadHandle`; what [`View::list`] gives.
+    /// `BadHandle`; errors of [`View::list`].
     pub fn read_dir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>> {
         let _use = self.last_use.begin();
         let handle = self.handle(id)?;

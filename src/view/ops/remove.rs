@@ -51,7 +51,7 @@ impl View {
             NodeData::Alias(_) => FileRole::Scratch,
             NodeData::File(file) => file.role.clone(),
         };
-        // What a draft would have replaced comes back.
+        // The version that a draft would have replaced comes back.
         let hidden = match &role {
             FileRole::Document(shown) if shown.head.is_none() => Some(shown.key.clone()),
             _ => None,
@@ -93,7 +93,7 @@ impl View {
             FileRole::Status | FileRole::Errors => return Err(dds_is_read_only()),
         }
         if let Some(body) = &mut body {
-            // Who has it open goes on reading and writing, and nothing of it is published.
+            // Programs that have it open go on reading and writing; nothing of it is published.
             body.remove();
         }
         drop(body);
@@ -131,19 +131,19 @@ impl View {
     /// The head's blobs, and the blobs that they replaced and that are still there.
     fn with_superseded(&self, head: &Head) -> Vec<Arc<Version>> {
         let mut lineage = self.vault.superseded_by(head);
-        // The oldest first: after a crash in between, what is left is the newest.
+        // The oldest first: after a crash in between, the newest is left.
         lineage.extend(head.blobs().cloned());
         lineage
     }
 
-    /// Decides whether a document may be removed (DESIGN 4).
+    /// Decides whether a document may be removed, by the rules of dds(7).
     fn check_removable(&self, head: &Head, is_conflict: bool) -> Result<()> {
         let version = &head.version;
         if head.blobs().any(|version| version.has_unseen_messages()) {
             return Err(unseen_messages(version));
         }
         match (version.folder(), version.audience()) {
-            // What has other readers is only hidden.
+            // A message with other readers is only hidden.
             (Folder::Messages, _) => Ok(()),
             (Folder::Notes, None) => {
                 let few = version.recipients <= PRIVATE_RECIPIENTS;

@@ -1,7 +1,7 @@
 //! Renaming: editors' backups and replacements, files and directory trees within an audience.
 //!
-//! A document keeps its id under its new name. What is renamed over a document takes over that
-//! document's id and place, and one new blob replaces both. A document renamed to a scratch name
+//! A document keeps its id under its new name. A file that is renamed over a document takes over
+//! that document's id and place, and one new blob replaces both. A document renamed to a scratch name
 //! is a backup: its blob stays until a replacement is published, and it comes back if none is.
 
 use std::ffi::OsStr;
@@ -35,7 +35,7 @@ impl View {
     ///
     /// # Errors
     /// `CrossAudience` between audiences, where copying encrypts anew; `ReadOnlyFile` for
-    /// received messages; `Exists`; `Invalid` for an exchange; what publishing gives.
+    /// received messages; `Exists`; `Invalid` for an exchange; errors of publishing.
     pub fn rename(
         &self,
         parent: Ino,
@@ -102,7 +102,7 @@ impl View {
             renamed?;
         } else {
             self.check_victim(victim)?;
-            // Who has it open goes on, and nothing of it is published any more.
+            // Programs that have it open go on, and nothing of it is published any more.
             let replaced = victim.and_then(|victim| self.hold_open(victim));
             if let Some(replaced) = &replaced {
                 replaced.lock().begin_renaming_over();
@@ -128,7 +128,7 @@ impl View {
             tree.apply(vec![(key, document)], &people);
         }
         drop(tree);
-        // Of another document than its writer saw, what is renamed over is not replaced.
+        // A victim is not replaced if its writer saw another document there: show it again.
         if let Some(key) = renamed_over {
             self.show_again(&key);
         }
@@ -136,7 +136,7 @@ impl View {
         Ok(())
     }
 
-    /// Checks whether a file may be renamed over what is there.
+    /// Checks whether a file may be renamed over the victim.
     fn check_victim(&self, victim: Option<Ino>) -> Result<()> {
         let Some(victim) = victim else {
             return Ok(());
@@ -253,7 +253,7 @@ impl View {
             shown
         };
         self.move_node(ino, to, victim);
-        // What arrived while it was a draft may have replaced it.
+        // A version that arrived while it was a draft may have replaced it.
         self.show_again(&shown.key);
         let mut tree = self.tree();
         tree.set_backup(ino, shown, from.parent, OsStr::new(&from.name));
@@ -261,7 +261,7 @@ impl View {
         Ok(())
     }
 
-    /// Tells whether a backup still holds what was published.
+    /// Tells whether a backup still holds the published content.
     fn is_untouched(&self, ino: Ino, shown: &Shown) -> Result<bool> {
         let open = self.tree().file(ino).and_then(|file| file.open.clone());
         let Some((open, head)) = open.zip(shown.head.as_ref()) else {
@@ -309,7 +309,7 @@ impl View {
         let before = self.retarget(&mut body, to, takeover, backup, splits);
         let hold = Hold::under(&to.name);
         let is_held = hold != Hold::No && victim.is_none() && !self.tree().is_published(ino);
-        // The end of a close comes a moment after its program goes on.
+        // A program goes on a moment before its close has ended here.
         let closed = body.is_held() && body.left().is_some();
         if is_held || (self.has_writer(ino) && self.nothing_to_move(ino) && !closed) {
             // Still being written, or not under its last name yet: it is published under its new

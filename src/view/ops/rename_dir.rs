@@ -16,7 +16,7 @@ use crate::view::spot::Spot;
 use crate::view::tree::layout::join;
 use crate::view::tree::{Ino, Role};
 
-/// How often it is tried again when somebody saves what is being moved.
+/// Attempts, while others save files that are being moved.
 const ATTEMPTS: usize = 5;
 
 /// A directory's path, and the one that it gets.
@@ -31,7 +31,7 @@ struct Move {
     ino: Ino,
     key: DocKey,
     head: Option<Head>,
-    /// The document that goes on.
+    /// The document of which it becomes a version.
     doc: DocId,
     path: String,
 }
@@ -166,7 +166,7 @@ impl View {
         Ok(())
     }
 
-    /// What of a file or directory has a path that changes.
+    /// Lists the versions of a file or directory whose paths change.
     fn moves_of(&self, ino: Ino, change: &Change) -> Vec<Move> {
         let tree = self.tree();
         if let Some(dir) = tree.dir(ino) {
@@ -191,7 +191,7 @@ impl View {
         };
         let here = join(&change.of(directory), &node.name.to_string_lossy());
         drop(tree);
-        // What was deleted meanwhile is only in the hands of those who have it open.
+        // A file that was deleted meanwhile exists only for programs that have it open.
         let head = shown
             .head
             .filter(|head| head.blobs().any(|blob| self.vault.has(blob)));
@@ -235,7 +235,7 @@ impl View {
         })
     }
 
-    /// Tells whether a node still shows what is to be moved.
+    /// Tells whether a node still shows the version that is to be moved.
     fn is_current(&self, one: &Move) -> bool {
         let tree = self.tree();
         let same = |head: &Head| {

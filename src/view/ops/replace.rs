@@ -9,8 +9,8 @@ use crate::view::{Access, Caller, View};
 
 impl View {
     /// Replaces the whole content of a file and makes it durable, as O_TRUNC, writing and fsync do;
-    /// but if that fails, the file is as it was before. What others have written to it and not
-    /// yet closed is replaced as well.
+    /// but if that fails, the file is as it was before. Unclosed writes of others
+    /// are replaced as well.
     ///
     /// # Errors
     /// As [`View::open`], [`View::write`] and [`View::fsync`].
@@ -56,7 +56,7 @@ impl View {
             body.roll_back(content);
             body.set_target(target);
             drop(body);
-            // It was a draft for a moment: what arrived then is shown now.
+            // It was a draft for a moment: show now any version that arrived then.
             self.show_document_again(ino);
         }
         replaced

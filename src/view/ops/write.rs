@@ -1,4 +1,4 @@
-//! Writing: drafts, and when they are published (DESIGN 5).
+//! Writing, and the calls that publish: close and fsync.
 
 use crate::error::{Error, Kind, Result};
 use crate::view::draft::handles::Handle;
@@ -37,10 +37,10 @@ impl View {
         body.write(offset, data, limit)
     }
 
-    /// A descriptor was closed by `caller`: publishes what the opener's process wrote.
+    /// A descriptor was closed by `caller`: publishes the writes of the opener's process.
     ///
     /// # Errors
-    /// What [`crate::vault::Vault::publish`] gives. The draft stays, and the file can be closed
+    /// Those of [`crate::vault::Vault::publish`]. The draft stays, and the file can be closed
     /// or synced again.
     pub fn flush(&self, id: HandleId, caller: Caller) -> Result<()> {
         let handle = self.handle(id)?;
@@ -56,7 +56,7 @@ impl View {
         };
         let by_opener = match (opener, caller.reader) {
             (Some(opener), Some(closer)) => *opener == closer,
-            // Who cannot be told counts as the opener: better twice than not at all.
+            // An unidentified closer counts as the opener: publishing twice beats never.
             (None, _) | (_, None) => true,
         };
         if !access.write || !by_opener {
@@ -73,7 +73,7 @@ impl View {
         self.report(About::Node(*ino), published)
     }
 
-    /// Publishes what is unsaved and makes it durable.
+    /// Publishes unsaved changes and makes them durable.
     ///
     /// # Errors
     /// As [`View::flush`].

@@ -1,4 +1,4 @@
-//! Read-only extended attributes: what the signature and the store say of a file.
+//! Read-only extended attributes: the facts that the signature and the store give about a file.
 
 use std::ffi::OsStr;
 

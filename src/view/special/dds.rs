@@ -1,4 +1,4 @@
-//! `.dds/rescued/`: what earlier mounts could not save.
+//! `.dds/rescued/`: drafts that earlier mounts could not save.
 
 use std::ffi::OsStr;
 
@@ -8,7 +8,7 @@ use crate::view::tree::{FileRole, Ino, Role, Stat};
 use crate::view::{Tree, View};
 
 impl View {
-    /// Shows what earlier mounts rescued.
+    /// Shows the drafts that earlier mounts rescued.
     pub(in crate::view) fn show_rescued(&self) {
         let rescued = match self.vault.rescued() {
             Ok(rescued) => rescued,

@@ -9,8 +9,8 @@ use crate::view::special::{Special, StoredEntry, shown_name};
 use crate::view::tree::{FileRole, Ino, Role, Stat};
 use crate::view::{Tree, View};
 
-/// What a name stands for that a program gave a file of certificates, and that the file does not
-/// have.
+/// The meaning of a name that a program gave a file of certificates, and under which the file is
+/// not stored.
 pub(in crate::view) struct SpelledKey {
     stored: FileName,
     /// The file was not there before the program wrote it.
@@ -110,7 +110,7 @@ impl View {
         }
         let known = self.spelled_keys.lock().remove(name);
         match (known, over) {
-            // Only now nothing else holds what was written.
+            // Only now no other file holds the certificates.
             (Some(known), Some(_)) if known.is_new => {
                 self.vault.remove_key_file(&stored)?;
             }

@@ -56,7 +56,7 @@ impl View {
             Role::Keys => self.find_keys().map_err(folder_error)?,
             Role::Software(path) => match self.find_software(path) {
                 Ok(found) => found,
-                // The directory went: it shows nothing.
+                // The directory was removed: it shows nothing.
                 Err(error) if error.kind() == Kind::NotFound => Vec::new(),
                 Err(error) if path.is_empty() => return Err(folder_error(error)),
                 Err(error) => return Err(error),
@@ -132,7 +132,7 @@ fn shown_name(name: &FileName) -> OsString {
     safe(name.as_os_str().as_encoded_bytes()).into()
 }
 
-/// Makes the children of a directory what was found.
+/// Makes the children of a directory those that were found.
 fn show_found(tree: &mut Tree, parent: Ino, role: &Role, found: Vec<StoredEntry>) {
     let children: Vec<_> = match tree.dir(parent) {
         Some(dir) => dir

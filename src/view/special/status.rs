@@ -1,4 +1,4 @@
-//! How things stand: what `.dds/status` and `dds status` show, and when the view was used last.
+//! The status, for `.dds/status` and `dds status`, and when the view was used last.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,16 +13,16 @@ use crate::view::local_time::local;
 use crate::view::tree::{FileRole, Ino};
 use crate::view::{Tree, View};
 
-/// What the status tells of the process that serves the view. The view only passes it on.
+/// The part of the status about the process that serves the view. The view only passes it on.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// Where the view is mounted, if it is.
     pub mountpoint: String,
     /// The synced folder.
     pub store: String,
-    /// What keeps the process from doing harm, one by one.
+    /// The measures that keep the process from doing harm, one by one.
     pub sandbox: Vec<String>,
-    /// What of its memory is kept out of swap, one by one.
+    /// The parts of its memory that are kept out of swap, one by one.
     pub locked_memory: Vec<String>,
 }
 
@@ -43,13 +43,13 @@ pub struct Status {
     pub unopened: usize,
     /// Everybody whose certificate is pinned.
     pub contacts: Vec<ContactStatus>,
-    /// Paths of files whose last words are in memory only.
+    /// Paths of files with changes that are in memory only.
     pub unsaved: Vec<String>,
     /// Number of editors' scratch files.
     pub scratch_files: usize,
-    /// Paths of what earlier mounts could not save.
+    /// Paths of drafts that earlier mounts could not save.
     pub rescued: Vec<String>,
-    /// What people should look at.
+    /// Sentences about things that people should look at.
     pub problems: Vec<String>,
     /// The last lines of `.dds/errors`, the newest last.
     pub errors: Vec<String>,

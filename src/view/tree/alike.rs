@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use crate::error::skeleton;
 use crate::view::tree::{DirNode, Ino, OpenContent, Tree};
 
-/// The children of a directory that have such characters in their names, by what is seen of them.
+/// The children of a directory that have such characters in their names, by their visible part.
 #[derive(Default)]
 pub(in crate::view) struct Alike(BTreeMap<String, OsString>);
 
@@ -47,7 +47,7 @@ impl DirNode {
     }
 }
 
-/// What is seen of a name, if that is not all of it.
+/// The visible part of a name, if that is not all of it.
 fn seen(name: &OsStr) -> Option<String> {
     let name = name.to_str().filter(|name| !name.is_ascii())?;
     let seen = skeleton(name);

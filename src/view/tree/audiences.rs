@@ -9,7 +9,7 @@ use crate::view::tree::names::{AUDIENCE_NAME_MAX, hex};
 
 /// The directory for me alone, in `notes/`.
 pub(in crate::view) const ME: &str = "me";
-/// The directory for what nobody I know vouches for.
+/// The directory for files without a known signer.
 pub(in crate::view) const UNVERIFIED: &str = "unverified";
 
 /// Returns the canonical name of an audience: a configured group's, else the local names in
@@ -57,7 +57,7 @@ pub(in crate::view) fn resolve(people: &People, folder: Folder, spelled: &str) -
     audience.filter(is_possible)
 }
 
-/// Says why nothing is spelled so, and what may be meant: one line.
+/// Says why a name spells no audience, and suggests one: one line.
 pub(in crate::view) fn why_unknown(people: &People, folder: Folder, spelled: &str) -> String {
     if spelled == ME || (people.means_me(spelled) && folder == Folder::Messages) {
         return "there are no messages to yourself: notes/me/ is for you alone".to_owned();

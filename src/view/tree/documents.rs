@@ -23,7 +23,8 @@ impl<O: OpenContent> Tree<O> {
         heads.flat_map(|head| head.blobs().cloned()).collect()
     }
 
-    /// Moves what was a conflict copy to the name of its document, which what it replaced has.
+    /// Moves a former conflict copy to the name of its document, which the version that it replaced
+    /// still has.
     pub(in crate::view) fn take_name(&mut self, ino: Ino, shown: Shown, people: &People) {
         let Some(head) = &shown.head else {
             return;

@@ -25,7 +25,7 @@ use crate::view::tree::{FileRole, Ino, OpenContent, Role, Shown, Tree};
 #[derive(Default)]
 pub(in crate::view) struct Misnamed {
     pub(in crate::view) nodes: BTreeSet<Ino>,
-    /// Directories that are being renamed: what is in them must stay where it is.
+    /// Directories that are being renamed: their files must stay where they are.
     pub(in crate::view) renamed: usize,
     pub(in crate::view) freed: Option<Instant>,
 }

@@ -27,7 +27,7 @@ struct Newcomer {
 }
 
 impl<O: OpenContent> Tree<O> {
-    /// Takes in what changed in the vault. An absent document is gone.
+    /// Takes in changes of the vault. An absent document is gone.
     pub(in crate::view) fn apply(
         &mut self,
         changes: Vec<(DocKey, Option<Document>)>,
@@ -136,11 +136,11 @@ impl<O: OpenContent> Tree<O> {
                 continue;
             }
             if self.has_draft(ino) {
-                continue; // The draft goes on from the version that its writer saw.
+                continue; // The draft is based on the version that its writer saw.
             }
             match successor {
                 // A conflict copy's name says whose version it is. If it was the last, the file with
-                // the document's name went before what settled both came.
+                // the document's name was removed before the version that settled both arrived.
                 Some(_)
                     if self.is_copy(ino)
                         && (!self.has_handles(ino) || is_settled && self.is_alone(key)) =>
@@ -152,7 +152,7 @@ impl<O: OpenContent> Tree<O> {
                     self.set_head(ino, head);
                 }
                 Some(index) => {
-                    // Who has the old version open keeps it; the name goes to the new one.
+                    // Programs that have the old version open keep it; the new one gets the name.
                     let (_, head) = free.remove(index);
                     self.replace_open(ino, key, head);
                 }
@@ -256,7 +256,7 @@ impl<O: OpenContent> Tree<O> {
         self.attach_file(parent, name, FileRole::Document(shown));
     }
 
-    /// Takes away what the store no longer has.
+    /// Removes a file or directory whose version left the store.
     fn withdraw(&mut self, ino: Ino, key: &DocKey) {
         let Some(parent) = self.get(ino).map(|node| node.parent) else {
             return;
@@ -377,7 +377,7 @@ impl<O: OpenContent> Tree<O> {
         self.attach_file(home, name, FileRole::Document(shown));
     }
 
-    /// Finds a name that nothing else has, and that says whose version this is.
+    /// Finds a free name that tells the writer of this version.
     pub(in crate::view) fn free_name(
         &self,
         home: Ino,

@@ -32,7 +32,7 @@ impl Ino {
     pub const ROOT: Ino = Ino(1);
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind {
     /// A directory.
@@ -49,7 +49,7 @@ pub(in crate::view) struct Node<O> {
     pub(in crate::view) data: NodeData<O>,
     /// Listed in its directory. A removed file that is still open is not.
     attached: bool,
-    /// How often the kernel was told this number and has not forgotten it.
+    /// How often the kernel has looked this number up, less how often it has forgotten it.
     lookups: u64,
     /// When its attributes or its name were changed last in this mount.
     changed: Option<Timestamp>,
@@ -91,7 +91,7 @@ pub(in crate::view) struct DirNode {
     pub(in crate::view) markers: Vec<(DocKey, Head)>,
 }
 
-/// What a directory is.
+/// The role of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::view) enum Role {
     Root,
@@ -112,7 +112,7 @@ pub(in crate::view) struct FileNode<O> {
     /// Content shared by all handles, and any draft. Kept while there is a handle or a draft.
     pub(in crate::view) open: Option<Arc<O>>,
     pub(in crate::view) handles: usize,
-    /// What the store says of a file of `keys/` or `software/`.
+    /// Size and time that the store gives for a file of `keys/` or `software/`.
     pub(in crate::view) stat: Option<Stat>,
 }
 
@@ -121,12 +121,12 @@ pub(in crate::view) trait OpenContent {
     /// Size, time and mode at this moment; never waits for a publication.
     fn stat(&self) -> Stat;
 
-    /// Tells whether something would be lost if the content were dropped now: what arrives
-    /// meanwhile does not take its place.
+    /// Tells whether something would be lost if the content were dropped now: arrivals
+    /// do not take its place meanwhile.
     fn is_draft(&self) -> bool;
 }
 
-/// What `stat` shows of a file's content.
+/// Size, time and mode of a file's content.
 #[derive(Clone, Copy)]
 pub(in crate::view) struct Stat {
     /// In bytes.
@@ -153,7 +153,7 @@ impl<O: OpenContent> FileNode<O> {
     }
 }
 
-/// What a file is.
+/// The role of a file.
 #[derive(Clone)]
 pub(in crate::view) enum FileRole {
     Document(Shown),
@@ -330,7 +330,7 @@ impl<O: OpenContent> Tree<O> {
         }
     }
 
-    /// Notes what a program said of when a node was read.
+    /// Sets the time of the last read, as a program gave it.
     pub(in crate::view) fn set_read_time(&mut self, ino: Ino, time: Timestamp) {
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.read = Some(time);
@@ -510,7 +510,7 @@ impl<O: OpenContent> Tree<O> {
         last.map(|(ino, shown, _)| (ino, shown.clone()))
     }
 
-    /// Changes what a file is, and keeps the index of documents right.
+    /// Changes the role of a file, and keeps the indexes right.
     pub(in crate::view) fn set_role(&mut self, ino: Ino, role: FileRole) {
         let attached = self.is_attached(ino);
         let Some(file) = self.file_mut(ino) else {
@@ -553,7 +553,7 @@ impl<O: OpenContent> Tree<O> {
         }
     }
 
-    /// Counts that the kernel was told a number.
+    /// Counts that the kernel looked a number up.
     pub(in crate::view) fn remember(&mut self, ino: Ino) {
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.lookups += 1;

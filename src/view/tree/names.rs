@@ -1,4 +1,4 @@
-//! Names: what a program may use, and how hostile ones are made safe.
+//! Names: the rules for those that programs give, and how hostile ones are made safe.
 
 use sha2::{Digest as _, Sha256};
 
@@ -26,7 +26,7 @@ pub(in crate::view) fn is_safe(name: &str) -> bool {
 
 /// Makes a name from inside a blob safe, injectively.
 ///
-/// A safe name stays as it is. Of any other, what can be shown is shown, followed by `~` and 16
+/// A safe name stays as it is. Of any other, the printable part is shown, followed by `~` and 16
 /// hex digits of the SHA-256 of the original, so that two hostile names never become one. It has a
 /// replacement character, which no safe name has, so that it is no other name either.
 pub(in crate::view) fn safe(name: &[u8]) -> String {
@@ -122,7 +122,7 @@ mod tests {
             safe("na\u{ef}ve 100%25.txt".as_bytes()),
             "na\u{ef}ve 100%25.txt"
         );
-        // What a hostile name becomes is itself not a name that stays as it is.
+        // The safe form of a hostile name is itself no safe name.
         for name in hostile {
             assert_ne!(safe(safe(name).as_bytes()), safe(name));
         }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::view::tree::{Ino, OpenContent, Role, Tree};
 
 impl<O: OpenContent> Tree<O> {
-    /// Lists all nodes below a directory, directories before what is in them, itself first.
+    /// Lists all nodes below a directory, directories before their contents, itself first.
     pub(in crate::view) fn below(&self, ino: Ino) -> Vec<Ino> {
         let mut all = vec![ino];
         let mut next = 0;
@@ -29,7 +29,7 @@ impl<O: OpenContent> Tree<O> {
         }
     }
 
-    /// Finds what is at a path below the root; the empty path is the root itself.
+    /// Finds the node at a path below the root; the empty path is the root itself.
     pub(in crate::view) fn at(&self, path: &str) -> Option<Ino> {
         let mut names = path.split('/').filter(|name| !name.is_empty());
         names.try_fold(Ino::ROOT, |at, name| self.child(at, OsStr::new(name)))
