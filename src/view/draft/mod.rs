@@ -8,6 +8,8 @@ pub(in crate::view) mod load;
 pub(in crate::view) mod made_here;
 pub(in crate::view) mod moved_here;
 pub(in crate::view) mod open_file;
+#[cfg(test)]
+mod open_file_tests;
 pub(in crate::view) mod publish;
 pub(in crate::view) mod read_set;
 pub(in crate::view) mod scratch;
