@@ -1,8 +1,9 @@
-//! Blobs and certificates made by a generator of hostile structures: nothing that somebody puts into
-//! the store costs much time or memory, delays anything else, or keeps a mount from being locked.
+//! Blobs and certificates made by a generator of hostile structures: nothing that somebody puts
+//! into the store costs much time or memory, delays anything else, or keeps a mount from being
+//! locked.
 //!
-//! A `stat` of another file takes at most 50 ms meanwhile; that is tested where the machine has nothing
-//! else to do (`DDS_TEST_FULL=1`), else that it takes no second.
+//! A `stat` of another file takes at most 50 ms meanwhile; that is tested where the machine has
+//! nothing else to do (`DDS_TEST_FULL=1`), else that it takes no second.
 //!
 //! Each is made from a number, its seed; the numbers are 0 to 999 (`DDS_TEST_FULL=1`), or some of
 //! them. A failure names the seed.
@@ -33,7 +34,7 @@ use support::people::{Blob, Person};
 use support::programs::full;
 use support::rig::{Cast, Mounted, Rig as _};
 
-/// Counts what is on the heap, and the most that ever was.
+/// Counts the bytes on the heap, and keeps the largest count.
 struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
@@ -492,7 +493,7 @@ impl Opening {
         }
     }
 
-    /// Looks at what arrived. Returns the processor time and the memory that this took.
+    /// Looks at the files that arrived. Returns the processor time and the memory that this took.
     fn cost(&self) -> (Duration, usize) {
         let clock = ThreadClock::of_this_thread().unwrap();
         let before = NOW.load(Ordering::Relaxed);
@@ -545,7 +546,7 @@ fn nothing_in_the_store_costs_more_than_a_second_or_64_mib() {
         let what = format!("certificate {seed}, {} bytes", certificate.len());
         worst.note(&what, scene.cost());
     }
-    // And what is honest is still read.
+    // And the honest message is still read.
     let to = [&scene.me, &scene.bob];
     let lunch = Blob::new(BlobKind::Message, &scene.bob, &to, "lunch.txt").content(b"at noon?");
     let name = FileName::new("lunch.asc").unwrap();
@@ -567,7 +568,7 @@ fn nothing_in_the_store_costs_more_than_a_second_or_64_mib() {
 }
 
 /// How long a look at a name may take while hostile files arrive: one that is there, and one that
-/// may be among what arrives.
+/// may be among the arrivals.
 fn promptly(is_there: bool) -> Duration {
     if full() && is_there {
         Duration::from_millis(50)

@@ -1,7 +1,8 @@
-//! What the daemon can still do once it is confined, and what it cannot.
+//! The confined daemon: everything that it needs still works, and everything else is forbidden.
 //!
-//! Nobody can run code in the daemon, so what is forbidden is tried in a forked child of this
-//! process that is confined in the same way.
+//! No test can run code in the daemon, so the forbidden calls are tried in a forked child of this
+//! process that is confined in the same way. A fork copies every lock and descriptor of the
+//! process: so these tests have a binary of their own.
 
 #[macro_use]
 mod support;
@@ -18,7 +19,7 @@ use dds::process::sandbox::{self, Places};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use support::mount::{Home, Mount, daemon_of, is_mounted, process_of, skipped, unmount, wait_for};
 
-/// Larger than what a content may take in RAM.
+/// Larger than a content may be in RAM.
 const LARGE: usize = 80 << 20;
 
 /// Tells whether this kernel has landlock; says loudly if not.
@@ -62,7 +63,7 @@ fn confined(home: &Home) -> Command {
     command
 }
 
-/// Asserts what the kernel tells of every thread of a process.
+/// Asserts how every thread of a process is confined, by the kernel's own account.
 #[track_caller]
 fn assert_confined(pid: i32) {
     let mut threads = 0;
@@ -400,7 +401,7 @@ fn errno(answer: i64) -> u8 {
     }
 }
 
-/// A call and what it must answer without the sandbox, and with it.
+/// A call, its answer without the sandbox, and its answer with it.
 type Trial = (&'static str, fn(&Ground) -> i64, i32, i32);
 
 fn open(path: &CString, flags: i32) -> i64 {

@@ -75,7 +75,7 @@ impl Desk {
     #[track_caller]
     fn mount(&self, name: &str, arguments: &[&str]) -> PathBuf {
         let mut command = self.command(env!("CARGO_BIN_EXE_dds-mount"));
-        // Not pipes: whoever reads them must not wait for the daemon.
+        // Not pipes: their reader would wait for the daemon.
         command.args(arguments).arg(self.path(name));
         let ended = run(&mut command);
         assert_eq!((ended.code, &*ended.err), (Some(0), ""));
@@ -533,7 +533,7 @@ fn nonsense_silence_and_strangers_do_no_harm() {
         .unwrap();
     let lines: Vec<_> = BufReader::new(&stream).lines().take(2).collect();
     assert!(lines[1].as_ref().unwrap().starts_with("{\"status\":{"));
-    // Those who say nothing, or half a line, keep nobody waiting.
+    // A peer that sends nothing, or half a line, keeps nobody waiting.
     let silent: Vec<_> = (0..5)
         .map(|_| {
             let mut stream = UnixStream::connect(&socket).unwrap();
@@ -550,7 +550,7 @@ fn nonsense_silence_and_strangers_do_no_harm() {
     assert_gone(&mountpoint);
 }
 
-/// Nobody else gets as far as the socket; one who does is shown the door.
+/// Other users cannot reach the socket; and one that does reach it is refused.
 fn a_stranger_is_refused(desk: &Desk, socket: &Path) {
     if !rustix::process::geteuid().is_root() {
         skipped("a stranger at the control socket: needs root");

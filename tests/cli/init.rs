@@ -1,4 +1,4 @@
-//! `dds init`: what it makes, what it asks for, and what it refuses.
+//! `dds init`: the files that it makes, its questions, and its refusals.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,5 @@
-//! `dds-mount`: what it refuses before it mounts, and how a mount in the background begins and ends.
+//! `dds-mount`: every refusal before it mounts, and the begin and the end of a mount in the
+//! background.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,5 @@
-//! A key of gpg's that cannot do everything: `dds init`, each mount and the status say what it
-//! cannot do and what helps, and everything else works.
+//! A key of gpg's that cannot do everything: `dds init`, each mount and the status name the missing
+//! ability and the remedy, and everything else works.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -275,7 +275,7 @@ fn my_newest_encryption_key_may_be_elsewhere() {
             assert!(problems.contains(word), "{stub:?} {word}: {problems}");
         }
         assert_eq!(mount.all("messages/alice"), ["to the old key"]);
-        // What is written, and the state, is sealed to what is here.
+        // New files, and the state, are sealed to the keys that are here.
         assert_eq!(mount.write(&format!("notes/me/{stub:?}")), None);
         assert_eq!(mount.write("notes/alice/ours"), None);
         assert_eq!(mount.problems(), problems);
@@ -459,7 +459,7 @@ fn what_my_key_asks_others_for_is_read_or_warned_of() {
             }
             assert!(!said.contains("verything"), "{said}");
         }
-        // What was encrypted so already says what it is, and what its sender can do.
+        // A message that was encrypted so already names the reason, and the remedy for its sender.
         let names = std::fs::read_dir(mount.path("messages/unverified")).unwrap();
         let names: Vec<_> = names.map(|name| name.unwrap().path()).collect();
         assert_eq!(names.len(), 1, "{cipher}");

@@ -1,5 +1,5 @@
-//! `scripts/relay`: what it says it would do, and, for root, what it does where all it changes is
-//! private: `/etc`, `/var/lib` and `/run` are copies that end with the test.
+//! `scripts/relay`: its dry run, and, for root, a real run in which `/etc`, `/var/lib` and `/run`
+//! are private copies that end with the test.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -37,7 +37,7 @@ fn said(output: &[u8]) -> String {
     String::from_utf8(output.to_vec()).unwrap()
 }
 
-/// Runs a script where all that `scripts/relay` changes is private. Returns what it printed.
+/// Runs a script where all that `scripts/relay` changes is private. Returns its output.
 fn in_private(script: &str) -> Option<String> {
     let root = rustix::process::geteuid().is_root();
     let debian = PathBuf::from("/var/lib/dpkg").is_dir();

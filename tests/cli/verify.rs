@@ -12,7 +12,7 @@ use crate::support::mount::Home;
 use crate::support::people::{Blob, Person, deliver, make_store};
 use dds::ids::{BlobKind, BlobName, Folder};
 
-/// Every word that `dds verify --json` has for what it finds.
+/// Every word that `dds verify --json` has for a finding.
 const WORDS: [&str; 14] = [
     "bad-certificate",
     "conflict-copy",

@@ -31,7 +31,7 @@ fn certificate(name: &str) -> Certificate {
 
 /// What a file must turn out to be for the holder of a key. Dave is not known.
 enum Expected {
-    /// Opens; who signed, and how many recipients it has.
+    /// It opens: its signer, and the number of its recipients.
     Opens(&'static [&'static str], usize),
     /// Opens, and every signature is refused or of an unknown key.
     Unproven(usize),

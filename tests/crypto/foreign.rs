@@ -96,7 +96,7 @@ const SMALL: Gnupg = Gnupg {
     size_octet: 0,
 };
 
-/// Gives the content, or what became of the message.
+/// Returns the content, or the reason why there is none.
 fn content(outcome: Outcome) -> Result<Vec<u8>, String> {
     match outcome {
         Outcome::Opened(opened) => Ok(opened.content.read_at(0, usize::MAX).unwrap().to_vec()),

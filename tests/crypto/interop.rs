@@ -1,4 +1,4 @@
-//! Live exchange with whatever gpg and sq are installed, in both directions.
+//! Live exchange with the installed gpg and sq, in both directions.
 //!
 //! A missing program is skipped, and said so.
 
@@ -441,7 +441,7 @@ fn what_my_key_cannot_do_is_said_with_what_helps() {
     assert!(why.contains("is offline"), "{why}");
 }
 
-/// The secret of my newest encryption key is on another device: what I write opens here, too.
+/// The secret of my newest encryption key is on another device: my own files open here, too.
 #[test]
 fn what_i_write_opens_by_a_key_that_is_here() {
     let Some(gpg) = Gpg::new() else { return };

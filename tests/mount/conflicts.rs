@@ -1,5 +1,5 @@
 //! Several people change the same notes while nothing is synchronised: nothing is lost, all see the
-//! same, and who settles it settles it for everybody. Real mounts, each over a store of its own.
+//! same, and one person settles it for everybody. Real mounts, each over a store of its own.
 
 mod settling;
 mod vim;
@@ -53,8 +53,8 @@ impl World {
         World { sides }
     }
 
-    /// Brings the stores in step as a synchroniser does: what was removed anywhere goes everywhere,
-    /// all else goes to everybody.
+    /// Brings the stores in step as a synchroniser does: a file that was removed anywhere is
+    /// removed everywhere, and every other one is copied to everybody.
     fn sync(&mut self) {
         let mut all = BTreeMap::new();
         let mut removed = BTreeSet::new();
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Makes what was saved durable, and synchronises.
+    /// Makes every save durable, and synchronises.
     fn settle_and_sync(&mut self) {
         for side in &self.sides {
             side.rig.settle();
@@ -232,8 +232,8 @@ impl Side {
         attribute.is_ok()
     }
 
-    /// All files below a directory with their content, but for vim's scratch. What goes meanwhile is
-    /// left out.
+    /// All files below a directory with their content, but for vim's scratch. What goes meanwhile
+    /// is left out.
     fn tree(&self, below: &str) -> BTreeMap<String, Vec<u8>> {
         let mut found = BTreeMap::new();
         let mut waiting = vec![below.to_owned()];

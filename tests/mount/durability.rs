@@ -1,4 +1,4 @@
-//! What the disk sees: only whole blobs under their names, in an order that survives a crash.
+//! The writes to the disk: only whole blobs under their names, in an order that survives a crash.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -154,7 +154,7 @@ struct Call {
     text: String,
 }
 
-/// Reads what strace wrote, putting together the calls that others interrupted.
+/// Reads the trace of strace, and joins the halves of calls that others interrupted.
 fn calls(trace: &Path) -> Vec<Call> {
     let text = std::fs::read_to_string(trace).unwrap();
     let mut unfinished: HashMap<&str, (usize, &str)> = HashMap::new();

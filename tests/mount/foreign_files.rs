@@ -1,5 +1,5 @@
-//! What others put into the store: people who have only gpg and write their files as they like, and
-//! synchronisers with their conflict copies, temporary files and trash.
+//! Files of others in the store: of people who have only gpg and write their files as they like,
+//! and of synchronisers, with their conflict copies, temporary files and trash.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -326,7 +326,7 @@ fn a_conflict_copy_of_other_bytes_is_a_file_of_its_own() {
     assert_eq!(blobs(scene.rig.store(), Folder::Notes).len(), 2);
 }
 
-/// Everything below a directory, with what it holds and when it was changed.
+/// Every file below a directory, with its content and the time of its last change.
 fn everything(below: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, i64, i64)> {
     let files = files_below(below).into_iter();
     let files = files.map(|path| {

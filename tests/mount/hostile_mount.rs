@@ -1,4 +1,4 @@
-//! What a hostile peer or syncer may put into the store, as the mount shows it: nothing that is not
+//! Files that a hostile peer or syncer may put into the store: the mount shows nothing that is not
 //! authenticated, within bounded memory and time.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ fn mount(home: &Home, store: &Path, secret: &[u8]) -> Mount {
     Mount::start(command, &home.path("secure"))
 }
 
-/// Lists everything with `ls -lR`, within the time limit. Returns what it printed.
+/// Lists everything with `ls -lR`, within the time limit. Returns its output.
 fn listed(directory: &Path) -> String {
     let mut child = Command::new("ls")
         .args(["-lAR", "--quoting-style=literal"])

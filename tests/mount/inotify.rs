@@ -1,4 +1,4 @@
-//! Programs that watch the mount with inotify(7) are told what others do in the store.
+//! Programs that watch the mount with inotify(7) get events for the changes that others make.
 
 #![allow(clippy::print_stdout)]
 
@@ -15,7 +15,7 @@ use crate::support::rig::{Cast, Mounted, Rig as _};
 use crate::support::watch::Watch;
 use dds::ids::{BlobKind, BlobName, Folder};
 
-/// A program that runs while something happens, and what it printed.
+/// A program that runs while the store changes, and its output.
 struct Program {
     child: Child,
     output: std::path::PathBuf,

@@ -63,7 +63,7 @@ impl Model {
         bytes[start..start + (end - offset) as usize].to_vec()
     }
 
-    /// Compares what a reader gives from first to last byte.
+    /// Compares the bytes of a reader from the first to the last.
     fn check_all(&self, mut from: impl Read) {
         let mut piece = vec![0; MIB as usize];
         for offset in (0..self.length).step_by(MIB as usize) {

@@ -1,5 +1,5 @@
 //! Where plaintext and secrets are not: in the daemon's memory once a file is closed and
-//! forgotten, and anywhere on a disk. Each search is shown to find what was planted for it.
+//! forgotten, and anywhere on a disk. Each search is shown to find a text that was planted for it.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -237,7 +237,7 @@ fn no_plaintext_is_on_the_disk_after_real_work() {
     let Some(image) = Disk::in_file(&file, 256 << 20, &at) else {
         return skipped("plaintext on disks: no loop device, or no mkfs.ext4");
     };
-    // The search finds what lies there, and what was deleted there.
+    // The search finds a text that lies there, and one that was deleted there.
     for (number, (form, bytes)) in forms(&needle("planted")).into_iter().enumerate() {
         let planted = image.path().join(format!("planted{number}"));
         let mut file = File::create(&planted).unwrap();

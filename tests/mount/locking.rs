@@ -1,5 +1,5 @@
-//! Unmounting is locking: however it comes about and whatever is open, what was closed is saved,
-//! what was not is rescued, and mount, keys, page cache and process are gone.
+//! Unmounting is locking: in whichever way it comes about and whatever is open, closed files are
+//! saved, others are rescued, and mount, keys, page cache and process are gone.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -434,7 +434,7 @@ fn in_the_foreground_it_says_what_was_not_saved() {
 }
 
 /// Listens on a log socket in a mount namespace of its own, mounts, kills the keeper, and prints
-/// what the daemon logs.
+/// the lines that the daemon logs.
 const LOGGING: &str = "
 import os, signal, socket, subprocess, sys, time
 where, mountpoint, command = sys.argv[1], sys.argv[2], sys.argv[3:]

@@ -1,4 +1,4 @@
-//! What an ordinary user sees, who may neither mount by himself nor lock much memory: vim is open
+//! A mount of an ordinary user, who may neither mount(2) nor lock much memory: vim is open
 //! when the mount is locked, the daemon is killed, secrets stay hidden. Tests that run as root
 //! become one, in a mount namespace where `/dev/fuse` is open to everybody.
 
@@ -12,7 +12,7 @@ use crate::support::people::{Person, make_store};
 /// Nobody.
 const USER: u32 = 65534;
 
-/// Runs a shell script as an ordinary user whose home is `home`, and returns what it prints.
+/// Runs a shell script as an ordinary user whose home is `home`, and returns its output.
 #[track_caller]
 fn run(home: &Home, script: &str) -> String {
     let mut command = home.command("unshare");

@@ -115,7 +115,7 @@ fn a_burst_of_files_is_taken_in_and_nothing_of_it_is_missed() {
     });
 }
 
-/// Stops a process, and lets it go on whatever happens.
+/// Stops a process, and lets it go on when this is dropped.
 struct Stopped(libc::pid_t);
 
 impl Stopped {
@@ -207,7 +207,7 @@ fn replace_folder(folder: &Path, what: &str) {
     }
 }
 
-/// Reads what is in the folders that are not broken.
+/// Reads the files of the folders that are not broken.
 fn read_others(rig: &Mounted, broken: &str, how: &str) {
     let files = [
         ("notes", "notes/me/kept.txt", &b"a note"[..]),

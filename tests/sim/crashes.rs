@@ -1,7 +1,8 @@
 //! The daemon is killed at random moments while eight writers save, each files of its own.
 //!
-//! After the next mount each file is as its writer was told last: what `close`, `fsync`, `rename` or
-//! `unlink` had answered for is there, and what was under way is done wholly or not at all.
+//! After the next mount each file is as its writer was told last: every change that `close`,
+//! `fsync`, `rename` or `unlink` had answered for is there, and one that was under way is done
+//! wholly or not at all.
 //! `DDS_TEST_SEED` repeats a run as far as the clock allows.
 
 // A run that fails tells its seed.
@@ -171,7 +172,7 @@ impl Writer {
         matches!(&self.under_way[..], [(_, None)])
     }
 
-    /// Compares its files with what it was told, and goes on from what is there.
+    /// Compares its files with the answers that it got, and goes on from the files.
     fn check(&mut self, rig: &Mounted) {
         let found: BTreeMap<String, Vec<u8>> = self
             .names()
@@ -262,7 +263,7 @@ fn round(rig: &mut Mounted, writers: &mut [Writer], steps: usize, then: Duration
     });
 }
 
-/// Asserts that nothing shows but what the writers know of.
+/// Asserts that no file shows but those that the writers know of.
 fn assert_no_others(rig: &Mounted, writers: &[Writer]) {
     for directory in WRITERS.map(|(directory, _)| directory) {
         let theirs = writers

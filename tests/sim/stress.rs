@@ -25,7 +25,7 @@ const MESSAGES: usize = 5;
 /// Who takes longer for one step hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A content that tells whether it is whole: its first line says what the others are.
+/// A content that shows whether it is whole: its first line determines all others.
 fn content(who: &str, number: usize) -> Vec<u8> {
     let lines = number * 7919 % 1500;
     let mut text = format!("{who} {number} {lines}\n");
@@ -46,7 +46,7 @@ fn assert_whole(path: &Path, bytes: &[u8]) {
     assert!(bytes == whole, "{}: {text:.60}...", path.display());
 }
 
-/// Somebody who does something again and again.
+/// A thread that repeats one activity.
 struct Worker<'a> {
     name: &'static str,
     stop: &'a AtomicBool,
@@ -65,7 +65,7 @@ impl Worker<'_> {
     }
 }
 
-/// Reads whatever there is, in small pieces; what is gone is gone.
+/// Reads every file that is there, in small pieces. A file may disappear meanwhile.
 fn read_everything(root: &Path, number: usize) {
     let dirs = ["messages/bob", "notes/bob", "notes/me"];
     let dir = root.join(dirs[number % dirs.len()]);
@@ -105,7 +105,7 @@ fn write_own(root: &Path, number: usize, who: &str) {
     }
 }
 
-/// Edits what bob edits, too, and clears the conflict copies away.
+/// Edits the notes that Bob edits, too, and removes the conflict copies.
 fn edit_shared(root: &Path, number: usize) {
     let dir = root.join("notes/bob");
     let path = dir.join("shared 0.md");

@@ -1,13 +1,13 @@
 //! A simulated world: three to five devices, each with a real view of a store of its own, and a
 //! syncer between them that delivers, delays, reorders, repeats, forgets and loses. People write,
 //! edit, rename and remove; processes die between any two steps; somebody puts hostile files into
-//! a store. In every quiet moment a device shows what a new mount of its store would show, as
+//! a store. In every quiet moment a device shows the same as a new mount of its store would, as
 //! `support/fresh.rs` defines it. In the end everything arrives everywhere, and then
 //!
 //! - devices with the same blobs show the same;
-//! - nothing that was published is lost, unless somebody removed it, or replaced it who had seen it;
+//! - no published version is lost, unless somebody removed it, or had seen it and replaced it;
 //! - no message that its reader removed comes back;
-//! - nobody is shown what is not for him, and nothing stands where its signature does not put it.
+//! - nobody is shown a file that is not for them, and each stands where its signature puts it.
 //!
 //! Each world has a seed. `DDS_TEST_FULL=1` takes thousands of worlds, others each time;
 //! `DDS_TEST_SEED` repeats one. A world that fails is printed as code, shrunk: it belongs below as
@@ -79,7 +79,7 @@ fn explore(seed: u64) -> Result<(), Different> {
     ))
 }
 
-/// Leaves out what is not needed for a failure.
+/// Leaves out the steps that a failure does not need.
 fn shrink(plan: &Plan, mut steps: Vec<Step>, mut why: Different) -> (Different, Vec<Step>) {
     let mut size = steps.len();
     while size > 0 {

@@ -36,7 +36,7 @@ impl Sample {
         Sample { dir, log, starts }
     }
 
-    /// Opens the directory with this log in it: what counts as removed, and the notices.
+    /// Opens the directory with this log in it. Returns the removals that count, and the notices.
     fn with(&self, log: &[u8]) -> (Vec<u32>, Vec<String>) {
         fs::write(self.path("log"), log).unwrap();
         let state = open(self.dir.path());

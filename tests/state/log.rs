@@ -1,4 +1,4 @@
-//! The state through its interface: what is told to be kept is kept.
+//! The state through its interface: everything that was confirmed as kept is kept.
 
 use std::fs;
 use std::io::{Read as _, Write};

@@ -1,4 +1,4 @@
-//! The contract of `Store`, one suite for both stores; then what only a directory can have.
+//! The contract of `Store`, one suite for both stores; then files that only a directory can have.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

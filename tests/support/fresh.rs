@@ -1,4 +1,5 @@
-//! Compares a view that has run for long with a new view of the same store: both must show the same.
+//! Compares a view that has run for long with a new view of the same store: both must show the
+//! same.
 //!
 //! A running view may differ in three ways only:
 //!
@@ -194,8 +195,8 @@ fn check_names(shows: &Shows, origin: impl Fn(&str) -> Option<Origin>) -> Result
     }
 }
 
-/// The facts of a file's blob. A blob that nobody vouches for is a document of its own, whatever its
-/// notations say.
+/// The facts of a file's blob. A blob that nobody vouches for is a document of its own, whatever
+/// its notations say.
 fn vouched(path: &str, shown: &Shown, origin: impl Fn(&str) -> Option<Origin>) -> Option<Origin> {
     origin(&shown.blob).filter(|_| !path.contains("/unverified/"))
 }

@@ -105,8 +105,8 @@ impl Device {
         });
     }
 
-    /// Removes the index that a device keeps of its folder, as a repair does, but not the folder. The
-    /// device must not be running.
+    /// Removes the index that a device keeps of its folder, as a repair does, but not the folder.
+    /// The device must not be running.
     pub fn forget(&self) {
         assert!(self.child.is_none());
         let mut forgot = 0;

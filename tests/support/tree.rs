@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Every path below a directory, directories too, in order. Links are not followed; nothing is below
-/// a directory that is missing.
+/// Every path below a directory, directories too, in order. Links are not followed; nothing is
+/// below a directory that is missing.
 pub fn below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![directory.to_owned()];

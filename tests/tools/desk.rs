@@ -1,4 +1,5 @@
-//! A mount for other people's programs: scripts are run in it, and the blobs that appear are counted.
+//! A mount for other people's programs: scripts are run in it, and the blobs that appear are
+//! counted.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
 //! `fsx` on a note: thousands of random reads, writes, truncations and mappings, each read checked
-//! by fsx itself. The same seed on an ordinary file tells what must be left at the end.
+//! by fsx itself. The same seed on an ordinary file gives the content that must be left.
 
 use std::path::Path;
 use std::process::Command;
@@ -36,7 +36,7 @@ mapwrite = 0
 invalidate = 0
 ";
 
-/// Runs fsx with its own idea of what the file must hold; it ends at the first difference.
+/// Runs fsx, which keeps its own copy of the content and ends at the first difference.
 #[track_caller]
 fn exercise(fsx: &Path, config: &Path, artifacts: &Path, seed: u64, count: u64, file: &Path) {
     let output = Command::new("timeout")

@@ -1,4 +1,4 @@
-//! A store of people who have only GnuPG, and what they read of what is written through the mount.
+//! A store of people who have only GnuPG, and their reading of files written through the mount.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -135,7 +135,7 @@ impl Cast {
     }
 }
 
-/// How a message of gpg's is made, and for whom it can be opened.
+/// How gpg makes a message, and which readers can open it.
 struct Form {
     /// Recipients as gpg is told.
     to: &'static [&'static str],
@@ -187,7 +187,8 @@ const COMPRESSIONS: [&[&str]; 4] = [
 /// What a reader must find in the view: path, content, whether it is signed.
 type Expected = BTreeMap<String, (Vec<u8>, bool)>;
 
-/// Fills `messages/` with everything that gpg can make. Returns what each reader must find.
+/// Fills `messages/` with everything that gpg can make. Returns the files that each reader must
+/// find.
 fn fill(cast: &Cast) -> BTreeMap<&'static str, Expected> {
     let mut expected: BTreeMap<_, Expected> = BTreeMap::new();
     let mut made = 0;

@@ -1,5 +1,5 @@
-//! Real Syncthing between people who are seldom there at the same time: what they write, remove
-//! and edit goes by way of an always-on device that has no keys.
+//! Real Syncthing between people who are seldom there at the same time: files that they write,
+//! remove and edit travel by way of an always-on device that has no keys.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -96,7 +96,7 @@ impl Member {
             .collect()
     }
 
-    /// Waits until what was saved is durable and what it replaced is gone.
+    /// Waits until every saved blob is durable and every replaced one is gone.
     fn settle(&self) {
         let notes = std::fs::File::open(self.path("notes")).unwrap();
         notes.sync_all().unwrap();

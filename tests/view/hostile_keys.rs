@@ -1,6 +1,6 @@
-//! What somebody who can write to the store, but has no key, can do with certificates: nothing to
-//! what was known before, and nobody's name, view or writing is taken away. And what their owners
-//! do with them: renewals and revocations take effect at once, and are told.
+//! Certificates that somebody delivers who can write to the store, but has no key: they change
+//! nothing that was known before, and take no name, view or writing away. And certificates that
+//! their owners deliver: renewals and revocations take effect at once, and are reported.
 
 mod old_keys;
 mod succession;
@@ -69,7 +69,7 @@ impl Certificates {
             .deliver(self.store(), Folder::Messages);
     }
 
-    /// Waits until what was signed has another time than what will be.
+    /// Waits until the next signature will have another time than the last.
     fn next_second(&self) {
         let now = || {
             SystemTime::now()

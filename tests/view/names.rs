@@ -1,4 +1,5 @@
-//! Lookup and readdir: which names files and directories have, and by which spellings they are found.
+//! Lookup and readdir: which names files and directories have, and by which spellings they are
+//! found.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! Renaming, on both rigs: editors' backups and replacements, directory trees, and what is refused.
+//! Renaming, on both rigs: editors' backups and replacements, directory trees, and refusals.
 
 use std::ffi::OsStr;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A save replaces only what its writer has seen: what arrived meanwhile stays as a conflict copy.
+//! A save replaces only versions that its writer has seen: one that arrived meanwhile stays as a
+//! conflict copy.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -102,7 +103,7 @@ impl Editing {
         renamed.unwrap();
     }
 
-    /// Bob's edit of what he was first told.
+    /// Bob's edit of the first version.
     fn arrives(&self) -> BlobName {
         let edit = edit_of(&self.cast, self.rig.store(), Some(self.first));
         self.rig.list(DIR).unwrap();
@@ -226,7 +227,7 @@ fn programs_here_that_write_one_file_in_turn_make_no_conflicts() {
 }
 
 impl Editing {
-    /// Bob's edit of what I saved.
+    /// Bob's edit of my version.
     fn arrives_on_top(&self) {
         self.rig.settle();
         let blob = self

@@ -259,7 +259,7 @@ fn what_is_signed_says_who_else_reads_a_message_and_not_what_stands_around_it() 
             rig.remove(&format!("{dir}/{name}")).unwrap();
             assert!(blobs(rig.store(), Folder::Messages).is_empty(), "{name}");
         }
-        // The copy of somebody else, who made it readable to me.
+        // The copy of another reader, made readable to me.
         let all = [&cast.me, &cast.bob, &cast.carol];
         let mut carols = Blob::new(BlobKind::Message, &cast.bob, &all, "carols.txt");
         carols.to = to.to_vec();

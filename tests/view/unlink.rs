@@ -1,4 +1,4 @@
-//! Unlink: what may be removed, and what is removed from the store then.
+//! Unlink: which files may be removed, and which blobs leave the store then.
 
 use crate::support::mount::wait_for;
 use crate::support::people::{Blob, blobs};
@@ -64,7 +64,8 @@ fn notes_shared_with_others_are_kept() {
 fn what_this_mount_made_and_nobody_changed_may_be_removed() {
     on_both(|rig, cast| {
         let bobs = |rig: &dyn Rig, at: &str| {
-            // Bob's version of what is there, which his synchroniser brings, the old one taken away.
+            // Bob's version of what is there, which his synchroniser brings, the old one taken
+            // away.
             let blob = rig.xattr(at, "user.dds.blob").unwrap();
             let old = rig.store().join("notes").join(format!("{blob}.asc"));
             let bytes = std::fs::read(&old).unwrap();
@@ -128,7 +129,7 @@ fn doc_of(cast: &Cast, bytes: &[u8]) -> DocId {
     }
 }
 
-/// People with gpg write over their files: what nobody here has seen is not removed.
+/// People with gpg write over their files: a content that nobody here has seen is not removed.
 #[test]
 fn regression_a_file_overwritten_meanwhile_is_not_removed_with_what_it_held() {
     on_both(|rig, cast| {

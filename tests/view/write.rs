@@ -1,4 +1,4 @@
-//! Create, write, truncate and close: what a save publishes, and where nothing can be saved.
+//! Create, write, truncate and close: which blob a save publishes, and where nothing can be saved.
 
 use crate::support::people::blobs;
 use crate::support::rig::on_both;

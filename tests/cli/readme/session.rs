@@ -1,4 +1,4 @@
-//! Console sessions in pages for readers: finds them, runs them, and compares what is printed.
+//! Console sessions in pages for readers: finds them, runs them, and compares their output.
 
 use std::fs::File;
 use std::path::Path;
@@ -119,7 +119,7 @@ fn is_blob_name(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Ends what a session may leave behind, also when the test fails.
+/// Ends the mounts that a session may leave behind, also when the test fails.
 pub struct Tidy<'a>(pub &'a Home);
 
 impl Drop for Tidy<'_> {
@@ -142,7 +142,7 @@ impl Drop for Tidy<'_> {
     }
 }
 
-/// Runs a script in a home, with our programs first in PATH. Returns what it prints.
+/// Runs a script in a home, with our programs first in PATH. Returns its output.
 pub fn run(home: &Home, script: &str) -> String {
     let programs = Path::new(env!("CARGO_BIN_EXE_dds")).parent().unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());

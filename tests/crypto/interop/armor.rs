@@ -111,7 +111,7 @@ fn forms(armored: &str, binary: &[u8]) -> Vec<(String, Vec<u8>)> {
     forms
 }
 
-/// What gpg takes is taken, and what stands around a message makes no other version of it.
+/// Every form that gpg reads is read, and text around a message makes no other version of it.
 #[test]
 fn messages_are_taken_as_gpg_takes_them_and_stay_one_version() {
     let Some(gpg) = Gpg::new() else { return };

@@ -235,7 +235,7 @@ fn scenes(gpg: &Gpg) -> Vec<Scene> {
     CASES.into_iter().map(scene).collect()
 }
 
-/// Holds what a program does against what the manual says of its version.
+/// Compares the behaviour of a program with the manual's words about its version.
 fn compare(name: &str, version: &str, said: &[(&str, [Does; 5])], does: &[Does]) {
     let is_this = |wanted: &str| {
         let mut words = version.split([' ', '-']);

@@ -139,7 +139,7 @@ impl World<'_> {
         self.compare_store()
     }
 
-    /// In a quiet moment, the view shows what a new view of the same store shows.
+    /// In a quiet moment, the view and a new view of the same store show the same.
     pub fn compare_with_fresh(&self) -> Result<(), Different> {
         let is_quiet = |id| match &self.model.nodes[id] {
             Node::File(file) => {

@@ -1,4 +1,4 @@
-//! The reference for what lies in the store: versions, which of them are heads, what is removed.
+//! The reference for the store: its versions, which of them are heads, and which are removed.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub struct Key {
     /// An empty directory, not a file.
     pub marker: bool,
     pub doc: usize,
-    /// Messages: who wrote it.
+    /// Messages: the writer.
     pub signer: Option<Who>,
 }
 
@@ -122,7 +122,7 @@ impl Documents {
             .collect();
         tips.sort_by_key(|vid| {
             let v = &self.all[*vid];
-            // The newest first; what was just published is not older than what is known.
+            // The newest first; a version just published is not older than the known ones.
             (
                 std::cmp::Reverse(v.created),
                 v.blobs.iter().min().map(ToString::to_string),
@@ -142,7 +142,7 @@ impl Documents {
         heads
     }
 
-    /// Removes a head and what it replaced, as I do.
+    /// Removes a head and the versions that it replaced, as I do.
     pub fn remove(&mut self, head: &Head) {
         let key = self.all[head[0]].key.clone();
         self.settle(key.is_message());

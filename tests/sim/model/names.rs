@@ -1,4 +1,4 @@
-//! The reference for names: which head is shown where, and what happens to it as the store changes.
+//! The reference for names: which head is shown where, and how that changes with the store.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ struct Newcomer {
 }
 
 impl Model {
-    /// Shows what the store holds now. Names are sticky: who is shown stays where it is.
+    /// Shows the content of the store. Names are sticky: a head that is shown keeps its place.
     pub fn refresh(&mut self) {
         let mut keys: BTreeSet<Key> = self.docs.present().map(|(_, v)| v.key.clone()).collect();
         keys.extend(self.shown().into_iter().map(|(_, key, _)| key));
@@ -126,7 +126,7 @@ impl Model {
         })
     }
 
-    /// Gives the names that are free to what wants them, as is done when directories are listed.
+    /// Gives free names to the heads that want them, as the listing of a directory does.
     pub fn give_free_names(&mut self) {
         let files = || {
             let shown = self.names.iter().filter_map(|(path, id)| {

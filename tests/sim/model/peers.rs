@@ -54,7 +54,8 @@ pub fn take(world: &mut World<'_>, step: Step, at: &str, to: &str) {
         }
         Step::Vanish(_) => {
             if let Some((_, head)) = shown(world, at) {
-                // Nobody removes what he has not seen, with what it replaced.
+                // Nobody removes a version that they have not seen, nor the versions that it
+                // replaced.
                 world.settle();
                 vanish(world, head[0], 1);
             }
@@ -81,7 +82,7 @@ fn shown(world: &World<'_>, at: &str) -> Option<(Key, Vec<Vid>)> {
 }
 
 fn replace(world: &mut World<'_>, key: Key, head: &[Vid], path: &str, stays: Stays) {
-    // A stale node may show what is no longer there.
+    // A stale node may show a blob that is no longer there.
     let replaces = world.model.docs.ancestry(head);
     let signer = key.signer.unwrap_or_else(|| other(&key.area));
     arrive(world, key, signer, path, replaces, world.later());
@@ -186,7 +187,7 @@ fn names(world: &World<'_>, replaces: &[Vid]) -> Vec<BlobName> {
     replaces.iter().flat_map(of).collect()
 }
 
-/// A peer that was away brings what it had.
+/// A peer that was away brings the files that it had.
 fn bring_back(world: &mut World<'_>, nth: usize) {
     let docs = &world.model.docs;
     let gone: Vec<_> = world

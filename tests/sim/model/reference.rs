@@ -130,7 +130,7 @@ impl Model {
         model
     }
 
-    /// A new mount of what is in the store.
+    /// A new mount of the same store.
     pub fn start(&mut self) {
         self.names.clear();
         self.nodes.clear();

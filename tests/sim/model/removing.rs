@@ -4,8 +4,8 @@ use super::documents::{Head, Key, Version, Vid};
 use super::reference::{Errno, Model, Node, Role, area, members, new_target, split};
 
 impl Model {
-    /// Notes are kept, unless they are mine alone, were moved to a wider audience, or were made in this
-    /// mount and changed by nobody else.
+    /// Notes are kept, unless they are mine alone, were moved to a wider audience, or were made in
+    /// this mount and changed by nobody else.
     pub fn may_remove(&self, key: &Key, head: &Head, conflict: bool) -> Result<(), Errno> {
         let bytes = &self.docs.all[head[0]].bytes;
         let moved = self.published.iter().any(|(what, to)| {

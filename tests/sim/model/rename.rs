@@ -111,7 +111,7 @@ impl Model {
         Ok(())
     }
 
-    /// Tells whether a backup still holds what was published.
+    /// Tells whether a backup still holds the published content.
     fn is_untouched(&self, id: Id, head: &[Vid]) -> bool {
         let (file, version) = (self.file(id), &self.docs.all[head[0]]);
         let same_mode = version.key.is_message() || file.mode == version.mode;
@@ -205,7 +205,7 @@ impl Model {
         }
     }
 
-    /// Publishes under another path; what is still being written stays a draft.
+    /// Publishes under another path. A file that is still being written stays a draft.
     fn publish_moved(&mut self, id: Id, target: Target, to: Option<&str>) {
         let file = self.file(id);
         let unfinished = file.is_dirty() && self.has_writer(id);

@@ -15,7 +15,7 @@ pub enum Step {
     Touch(At),
     Append(At),
     WriteAt(At, usize),
-    /// Writes what the file already holds.
+    /// Writes the bytes that the file already holds.
     Rewrite(At),
     Truncate(At, usize),
     Chmod(At, u32),
@@ -37,11 +37,11 @@ pub enum Step {
     Release(usize),
     /// Somebody else's new note or message.
     Deliver(At),
-    /// Somebody else saves what is shown there; the replaced blob goes, or stays for now.
+    /// Another device saves the shown version anew; the replaced blob is removed, or stays for now.
     Edit(At, Stays),
     /// Somebody else saved the version before.
     Diverge(At, Sooner),
-    /// Somebody else renames what is shown at the first path to the second.
+    /// Another device renames the shown version from the first path to the second.
     Move(At, At),
     /// Somebody else's `rm`: of one blob only.
     Vanish(At),
@@ -51,7 +51,7 @@ pub enum Step {
     Return(usize),
     Settle,
     Remount,
-    /// The daemon dies; what was replaced and not yet unlinked is there again.
+    /// The daemon dies; blobs that were replaced and not yet unlinked are there again.
     Crash,
 }
 

@@ -131,8 +131,8 @@ impl World<'_> {
             return Ok(());
         };
         let to = second.as_deref().unwrap_or_default();
-        // Who read what had the name meanwhile goes on with that one, but what was read is not in the
-        // reference.
+        // Who read what had the name meanwhile goes on with that one, but what was read is not in
+        // the reference.
         self.taken.extend(self.model.taken_from_backups());
         if [&at, to]
             .iter()

@@ -250,7 +250,7 @@ impl Model {
         true
     }
 
-    /// Publishes a version with what the file holds; it is what the file shows from now on.
+    /// Publishes the content of a file as a version, which the file shows from now on.
     pub fn publish_to(&mut self, id: Id, target: Target, to: Option<&str>) {
         let file = self.file(id);
         let (bytes, mode) = (file.bytes.clone(), file.mode);

@@ -46,7 +46,7 @@ pub const REFUSALS: [i32; 10] = [
 ];
 
 impl World<'_> {
-    /// Calls the view, and looks at what became of the store.
+    /// Calls the view, and looks at the store afterwards.
     pub fn act(
         &mut self,
         device: usize,
@@ -131,7 +131,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A message that was removed does not come back, nor does what it had replaced.
+    /// Neither a removed message comes back nor one that it had replaced.
     fn note_removed(&mut self, device: usize, blob: BlobName) {
         let Some(record) = self.oracle.records.get(&blob) else {
             return;
@@ -206,7 +206,8 @@ impl World<'_> {
         arrived
     }
 
-    /// What is published under a path is seen by who published it, and by who has it open.
+    /// A version published under a path has been seen by its publisher, and by each program that
+    /// has the file open.
     pub fn published(&mut self, device: usize, group: u32, path: &str, new: &[BlobName]) {
         let one = &mut self.devices[device];
         let Some(first) = new.first() else {

@@ -46,7 +46,7 @@ impl World<'_> {
             Attack::Outsider => {
                 let members = self.area(nth);
                 let outsider = NAMES.into_iter().find(|name| !members.contains(name))?;
-                // For one reader alone it is what sq makes: a message from its signer.
+                // For one reader alone it is a message from its signer, as sq makes it.
                 if members.len() < 2 {
                     return None;
                 }
@@ -68,7 +68,7 @@ impl World<'_> {
         self.areas[nth % self.areas.len()].1.clone()
     }
 
-    /// What nobody who reads it can take for what it says.
+    /// A forgery: no reader can take it for genuine.
     fn forgery(&self, nth: Nth, members: &Members, signer: &'static str) -> Record {
         let kind = match self.areas[nth % self.areas.len()].0 {
             "notes" => BlobKind::Note,
@@ -132,7 +132,7 @@ impl World<'_> {
         self.forge(record, &members)
     }
 
-    /// Makes a blob that says what the record says, encrypted to somebody.
+    /// Makes a blob with the facts of the record, encrypted to somebody.
     fn forge(&mut self, record: Record, to: &Members) -> Option<(FileId, Vec<u8>)> {
         let cast = self.cast;
         let signer: &Person = match record.signer {

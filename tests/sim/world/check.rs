@@ -1,4 +1,4 @@
-//! Everything arrives everywhere; then what all devices show is compared.
+//! Everything arrives everywhere; then the views of all devices are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,7 +68,7 @@ impl World<'_> {
         self.check_removed()
     }
 
-    /// In a quiet moment, a device shows what a new mount of its store would show.
+    /// In a quiet moment, a device shows the same as a new mount of its store would.
     pub fn compare_with_fresh(&self, device: usize) -> Result<(), Different> {
         let one = &self.devices[device];
         let mut running = fresh::shows(one.rig());
@@ -106,8 +106,8 @@ impl World<'_> {
         fresh::check(&running, &new, origin).map_err(|why| format!("device {device}: {why}"))
     }
 
-    /// A note that somebody copied into `messages/`. If it was removed as a note, the copy goes when
-    /// it is looked at the next time.
+    /// A note that somebody copied into `messages/`. If it was removed as a note, the copy goes
+    /// when it is looked at the next time.
     fn is_misplaced_note(&self, (folder, members): &Area, content: &str) -> bool {
         let mut records = self.oracle.records.values();
         folder == "messages"

@@ -35,11 +35,11 @@ pub struct Device {
     pub syncer: Syncer,
     /// The files of a copy of the store.
     pub copy: Option<BTreeSet<FileId>>,
-    /// Messages that were removed here, and what they had replaced.
+    /// Messages that were removed here, and the versions that they had replaced.
     pub removed: BTreeSet<BlobName>,
-    /// Since the mount began: what each program saw last under a path.
+    /// The version that each program saw last under a path, since the mount began.
     pub seen: HashMap<(u32, String), BlobName>,
-    /// What was published, and what it may have replaced.
+    /// The published versions, and those that each may have replaced.
     pub made: HashMap<BlobName, Vec<BlobName>>,
     pub open: HashMap<u32, Slot>,
     /// What may be replaced under a path from which a backup was renamed away.
@@ -159,7 +159,7 @@ impl Device {
         self.rig().paths().parent(path).map_err(number)
     }
 
-    /// Opens for writing, creating what is missing.
+    /// Opens for writing; creates the file if it is missing.
     pub fn open_file(&self, group: u32, path: &str, access: Access) -> Done<HandleId> {
         let view = self.rig().view();
         match self.find(path) {

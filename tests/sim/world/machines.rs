@@ -139,7 +139,7 @@ impl World<'_> {
         }
     }
 
-    /// A disk is lost, and with it what the syncer knew.
+    /// A disk is lost, and with it the index of the syncer.
     pub fn lose(&mut self, device: usize, state: bool) {
         let lost = self.only_here(device);
         self.excuse_files(lost, "lost with a disk");
@@ -161,7 +161,7 @@ impl World<'_> {
         }
     }
 
-    /// Somebody who was away for long brings a file again.
+    /// A device that was away for long brings a file again.
     pub fn bring_back(&mut self, device: usize, nth: Nth) {
         if let Some((file, bytes)) = self.oracle.nth_file(nth) {
             let one = &mut self.devices[device];

@@ -1,4 +1,5 @@
-//! What is known of every blob that ever was: who wrote what for whom, and why it may be gone.
+//! The facts of every blob that ever was: its writer, its content, its readers, and the reasons why
+//! it may be gone.
 
 use std::collections::{BTreeSet, HashMap};
 

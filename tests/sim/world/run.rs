@@ -1,4 +1,4 @@
-//! A world, and what each step is in it.
+//! A world, and the meaning of each step in it.
 
 use std::fs;
 
@@ -78,7 +78,7 @@ impl World<'_> {
             .count()
     }
 
-    /// The device and the place of whoever does something.
+    /// The device and the place of an act.
     fn who(&self, By(nth, _, area): By) -> (usize, Place) {
         let (folder, members) = &self.areas[area % self.areas.len()];
         let mine = self.devices.iter().enumerate().filter_map(|(device, one)| {
@@ -224,7 +224,7 @@ impl World<'_> {
         did.map(drop)
     }
 
-    /// Somebody looks at what there is.
+    /// Somebody looks at everything.
     fn look(&mut self, device: usize) -> Result<(), Different> {
         self.refresh(device)?;
         let one = &self.devices[device];

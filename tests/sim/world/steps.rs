@@ -1,4 +1,4 @@
-//! What can happen in a world: what people do, what syncers do, what happens to machines.
+//! The steps of a world: acts of people, work of syncers, accidents of machines.
 
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ pub enum Step {
     /// Reads, then writes.
     Edit(By, At),
     Append(By, At),
-    /// Writes what everybody writes by this step.
+    /// Writes the bytes that everybody writes by this step.
     WriteSame(By, At),
     /// Writes scratch and renames it over the file.
     Replace(By, At),
@@ -51,13 +51,13 @@ pub enum Step {
     Sync(Nth, Nth, usize, u64),
     /// The first part of a file arrives, under its name or under a syncer's.
     Part(Nth, Nth, u64),
-    /// A syncer no longer knows what it knew: all files are new to it.
+    /// A syncer forgets its index: all files are new to it.
     Forget(Nth),
     /// Makes a copy of a store.
     Copy(Nth),
     /// The copy takes the place of the store; the syncer notices, or has forgotten all.
     Restore(Nth, Forgets),
-    /// A disk is lost, and what the syncer knew; perhaps also what DDS keeps outside the store.
+    /// A disk is lost, with the index of the syncer, and perhaps with the state of DDS.
     Lose(Nth, State),
     /// A device that was away brings the nth of all files that ever were.
     Return(Nth, Nth),
@@ -221,7 +221,7 @@ fn attack() -> impl Strategy<Value = Attack> {
     ])
 }
 
-/// A world and what happens in it.
+/// A world and its steps.
 pub fn worlds() -> impl Strategy<Value = (Plan, Vec<Step>)> {
     (plan(), prop::collection::vec(step(), 1..80))
 }

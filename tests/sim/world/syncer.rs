@@ -54,7 +54,7 @@ fn merged(one: &Versions, other: &Versions) -> Versions {
     both
 }
 
-/// The files of a store, without what syncers never take along.
+/// The files of a store, without those that syncers never copy.
 pub fn files(store: &Path) -> BTreeSet<FileId> {
     let mut files = BTreeSet::new();
     for folder in ["messages", "notes"] {
@@ -69,7 +69,7 @@ pub fn files(store: &Path) -> BTreeSet<FileId> {
 }
 
 impl Syncer {
-    /// Notices what changed in the device's own store.
+    /// Notices the changes in the device's own store.
     pub fn scan(&mut self, device: usize, store: &Path, clock: &mut u64) {
         let mut there = files(store);
         there.retain(|file| !self.partial.contains(file));
@@ -124,7 +124,7 @@ impl Syncer {
         changes
     }
 
-    /// Takes over one change. `bytes` is what the file holds.
+    /// Takes over one change. `bytes` is the content of the file.
     pub fn take(&mut self, store: &Path, change: Change, bytes: &[u8]) {
         let path = store.join(&change.file);
         if change.known.there {

@@ -30,7 +30,8 @@ fn a_missing_folder_is_no_removal() {
     past.assert_states(SHARED, &[Removed]);
 }
 
-/// A file or a link in the place of a folder takes no version away, and stops nothing of the others.
+/// A file or a link in the place of a folder takes no version away, and stops nothing of the
+/// others.
 #[test]
 fn a_folder_that_is_none_takes_no_version_and_stops_no_history() {
     for (broken, restarted, link) in [

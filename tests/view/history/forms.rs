@@ -1,4 +1,5 @@
-//! Versions in other forms than this mount gives them: by gpg, in other armor, written over in place.
+//! Versions in other forms than this mount gives them: by gpg, in other armor, written over in
+//! place.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

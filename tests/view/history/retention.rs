@@ -45,7 +45,7 @@ fn what_is_forgotten_is_gone() {
     past.assert_states(MINE, &[Current]);
 }
 
-/// Runs `dds`, and returns what it printed; its exit code and errors if it failed.
+/// Runs `dds`. Returns its output, or its exit code and errors if it failed.
 fn dds(rig: &Mounted, arguments: &[&str]) -> Result<String, (Option<i32>, String)> {
     let mut command = rig.home.dds();
     let output = command

@@ -1,5 +1,5 @@
-//! Certificates of contacts that are too old, of a kind that is not supported, or without what newer
-//! programs say in them, as gpg makes them.
+//! Certificates of contacts that are too old, of a kind that is not supported, or without what
+//! newer programs say in them, as gpg makes them.
 
 use super::*;
 use crate::support::gnupg::Gnupg;

@@ -487,7 +487,8 @@ fn gpg_certifies_a_successor_as_the_manual_says() {
     assert_eq!(scene.key_of("alice"), new);
 }
 
-/// A mailbox that several people read has one address, and it is usual that they certify each other.
+/// A mailbox that several people read has one address, and it is usual that they certify each
+/// other.
 #[test]
 fn who_shares_only_one_address_of_a_contact_never_takes_its_place() {
     const TEAM: &str = "Team <team@example.org>";
