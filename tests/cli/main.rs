@@ -14,3 +14,4 @@ mod my_key;
 mod readme;
 mod relay;
 mod verify;
+mod watch;

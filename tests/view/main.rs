@@ -9,6 +9,7 @@ mod arrivals;
 mod audiences;
 mod changes;
 mod chmod;
+mod events;
 mod history;
 mod hostile_keys;
 mod keys;
