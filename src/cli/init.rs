@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 
 use super::config::{Config, find_store};
 use super::passphrase::Source;
-use super::unlock::{configured, must_be_private, read_key_file, unusable};
+use super::unlock::configured;
 use super::{Exit, Failure, Outcome, paths};
+use crate::daemon::unlock::{must_be_private, read_key_file, unusable};
 use crate::error::{Error, Kind, printable};
 use crate::openpgp::{self, Certificate, Identity, Profile};
 use crate::process::account;
@@ -58,7 +59,7 @@ enum Origin {
     /// It is made.
     New {
         user_id: String,
-        /// The user did not say who they are.
+        /// The user gave no name.
         is_login_name: bool,
     },
     /// It is there already.
@@ -69,7 +70,7 @@ enum Origin {
     InPlace(Certificate),
 }
 
-/// What is to be done, as far as it was found out without changing anything.
+/// The plan, found out without changing anything.
 struct Plan {
     store: PathBuf,
     /// The file that holds my identity, or will.
@@ -147,20 +148,20 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     Ok(())
 }
 
-/// Tells whether `dds-mount` finds a store without being told.
+/// Tells whether `dds-mount` finds a store without an argument.
 fn is_configured(store: &Path, config: &Config) -> bool {
     let found = find_store(None, config).ok();
     found.and_then(|found| found.canonicalize().ok()).as_deref() == Some(store)
 }
 
 impl Plan {
-    /// Looks at what is there, and refuses what cannot be done or would not be heeded.
+    /// Looks at the files that exist, and refuses options that are impossible or would be ignored.
     fn new(arguments: &Arguments, config: &Config) -> Outcome<Plan> {
         let config_dir = paths::config_dir()?;
         let config_file = config_dir.join("config.toml");
         let store = find_store(arguments.store.as_deref(), config)?;
         let store = std::path::absolute(&store).map_err(|e| Error::io("the store's path", e))?;
-        // The identity is what dds-mount uses: the configured file, else identity.asc.
+        // The identity that dds-mount uses: the configured file, else identity.asc.
         let mine = configured(config)?.swap_remove(0);
         let is_there = exists(&mine) || !config.keys.is_empty();
         let (identity, origin) = match &arguments.key {
@@ -234,7 +235,7 @@ impl Plan {
         }
     }
 
-    /// Tells whether nobody said who the user is.
+    /// Tells whether nobody gave a name for the user.
     fn has_login_name(&self) -> bool {
         match self.origin {
             Origin::New { is_login_name, .. } => is_login_name,
@@ -261,7 +262,7 @@ impl Plan {
         println!("  dds init --store {store} --user-id 'Name <mail>'");
     }
 
-    /// Warns of what others will stumble over.
+    /// Warns of a user id that will make trouble for others.
     fn warn(&self) {
         if self.has_login_name() {
             return;
@@ -270,12 +271,12 @@ impl Plan {
         if user_ids.iter().any(|(_, has_email)| *has_email) {
             return;
         }
-        let who = match user_ids.first() {
+        let it_has = match user_ids.first() {
             Some((user_id, _)) => format!("{:?} has", printable(user_id)),
             None => "this key has".to_owned(),
         };
         eprintln!(
-            "dds: warning: {who} no mail address, by which others find a key and tell two apart"
+            "dds: warning: {it_has} no mail address, by which others find a key and tell two apart"
         );
         eprintln!(
             "dds: hint: --user-id 'Name <mail>' names one; for a key of gpg, gpg --quick-add-uid"
@@ -323,7 +324,7 @@ impl Plan {
 }
 
 impl Arguments {
-    /// Refuses what can only be wished for a new identity.
+    /// Refuses options that only a new identity can heed.
     fn refuse_wishes(&self, identity: &Path) -> Outcome<()> {
         let wishes = [
             ("--user-id", self.user_id.is_some()),
@@ -343,7 +344,7 @@ impl Arguments {
     }
 }
 
-/// Refuses to change who I am.
+/// Refuses to replace my identity.
 fn refuse_another(mine: &Path, kept: &Certificate, given: &Certificate) -> Outcome<()> {
     if kept.fingerprint() == given.fingerprint() {
         return Ok(());
@@ -361,7 +362,7 @@ fn refuse_another(mine: &Path, kept: &Certificate, given: &Certificate) -> Outco
 fn read_identity(file: &Path) -> Outcome<(Certificate, Zeroizing<Vec<u8>>)> {
     let bytes = read_key_file(file)?;
     let certificate =
-        Identity::certificate_of(&bytes).map_err(|error| unusable(file, &bytes, &error))?;
+        Identity::certificate_of(&bytes).map_err(|error| unusable(file, &bytes, error))?;
     Ok((certificate, bytes))
 }
 
