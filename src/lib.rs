@@ -12,8 +12,10 @@
 //!                                    plaintext  the only home of plaintext
 //! ```
 //!
-//! [`process`] is the daemon as a process: its keeper, its sandbox, its memory. [`cli`] is the two
-//! programs' own code: it alone prints, prompts, reads the environment and exits.
+//! [`daemon`] puts these rooms together, from unlocked keys to the lock, with a mount or without one,
+//! and answers at the control socket. [`process`] is the daemon as a process: its keeper, its
+//! sandbox, its memory. [`cli`] is the two programs' own code: it alone prints, prompts, reads the
+//! environment and exits.
 //!
 //! # One read
 //!

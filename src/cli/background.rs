@@ -1,7 +1,8 @@
-//! Going to the background: who started `dds-mount` gets the terminal back once the mount is usable.
+//! Going to the background: the caller of `dds-mount` gets the terminal back once the mount is
+//! usable.
 //!
-//! It is usable when everything that was in the store is shown, or, as that may take long whatever
-//! others put there, after a while all the same.
+//! The mount is usable when every file of the store is shown. As others can make that take long, it
+//! also counts as usable after a fixed time.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -54,7 +55,7 @@ pub(super) fn serve(job: Job<'_>) -> Outcome<()> {
     }
 }
 
-/// The background process: tells the parent how mounting went, then serves.
+/// The background process: reports the outcome of mounting to the parent, then serves.
 fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
     log::to_system();
     let mut parent = File::from(parent);
@@ -77,7 +78,7 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
             }
         }
         Err(failure) => {
-            // The code is told to the parent, which passes it on.
+            // The parent gets the code, and passes it on.
             let _ = failure.tell(PROGRAM);
             tell(&mut parent, failure.exit);
             failure.exit as i32
@@ -86,7 +87,7 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
 }
 
 /// Calls `then` from a thread of its own when the store was read, or when that takes long, with
-/// what the user must know; with `None` if the mount ended before.
+/// warnings for the user; with `None` if the mount ended before.
 fn when_read(view: &Arc<View>, then: impl FnOnce(Option<Vec<String>>) + Send + 'static) {
     let view = Arc::clone(view);
     let wait = move || {
@@ -100,7 +101,7 @@ fn when_read(view: &Arc<View>, then: impl FnOnce(Option<Vec<String>>) + Send + '
     }
 }
 
-/// Tells the parent how mounting went. If it was killed meanwhile there is nobody left to tell.
+/// Reports the outcome of mounting to the parent. A parent that was killed meanwhile needs none.
 fn tell(parent: &mut File, exit: Exit) {
     let _ = parent.write_all(&[exit as u8]);
 }

@@ -47,7 +47,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// What helps where nothing is known beyond the reason to end.
+    /// A remedy where nothing is known beyond the reason to end.
     fn hint(self) -> &'static str {
         match self {
             Exit::Ok => "nothing is wrong",
@@ -61,7 +61,7 @@ impl Exit {
     }
 }
 
-/// A failure as it is told: one line, a hint, an exit code.
+/// A failure as the user sees it: one line, a hint, an exit code.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -99,7 +99,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// The failure that an error of the library leads to, if nothing better is known.
+    /// Makes a failure of an error of the library, if nothing better is known.
     fn of(error: &Error) -> Self {
         let exit = match error.kind() {
             Kind::BadConfig => Exit::Setup,
@@ -114,7 +114,7 @@ impl Failure {
     }
 }
 
-/// What helps against an error of the library that the caller has no better words for.
+/// A remedy against an error of the library, where the caller has no better one.
 fn hint(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::BadConfig => Some("mend the file that is named; dds-mount(1) describes it"),
@@ -136,12 +136,12 @@ fn to_json(value: &impl serde::Serialize) -> Outcome<String> {
         .map_err(|error| Failure::from(Error::io("standard output", error.into())))
 }
 
-/// Parses a command line; prints help, version or what is wrong with it.
+/// Parses a command line; prints help, version or the mistake in it.
 fn parse<T: clap::Parser>(program: &str) -> std::result::Result<T, ExitCode> {
     use clap::error::{ContextKind, ErrorKind};
     T::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // If even the terminal is gone there is nobody left to tell.
+            // If even the terminal is gone, nobody is left to read it.
             let _ = error.print();
             ExitCode::SUCCESS
         }
@@ -161,7 +161,7 @@ fn parse<T: clap::Parser>(program: &str) -> std::result::Result<T, ExitCode> {
     })
 }
 
-/// What does what somebody expects of a command that there is not.
+/// The way to get the effect that somebody expects of a command which does not exist.
 fn instead_of(command: &str) -> Option<&'static str> {
     Some(match command {
         "mount" | "unlock" | "open" | "start" => {
@@ -181,7 +181,7 @@ fn instead_of(command: &str) -> Option<&'static str> {
     })
 }
 
-/// Says in one line what clap says in several: its first paragraph, and its tip if it has one.
+/// Shortens clap's message to one line: its first paragraph, and its tip if it has one.
 fn usage(program: &str, said: &str) -> Failure {
     let mut paragraphs = said.split("\n\n");
     let first = paragraphs.next().unwrap_or_default();

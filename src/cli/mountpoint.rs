@@ -91,7 +91,7 @@ impl Mountpoint {
         self.set_mode(BARE);
     }
 
-    /// Undoes what preparing did: nothing is mounted, and a directory that was made goes.
+    /// Undoes the preparation: nothing is mounted, and a directory that was made is removed.
     pub(super) fn undo(&self) {
         self.restore();
         if self.made {
@@ -114,7 +114,7 @@ impl Mountpoint {
 }
 
 /// Keeps root, too, from saving into a directory, as far as its filesystem knows how to. Whoever
-/// is not root may not set this, and needs it not: the mode suffices.
+/// is not root may not set this, and does not need it: the mode suffices.
 fn set_immutable(directory: BorrowedFd<'_>, immutable: bool) {
     if !rustix::process::geteuid().is_root() {
         return;
@@ -176,7 +176,7 @@ fn in_parent(path: &Path) -> PathBuf {
     }
 }
 
-/// Checks the rules. Returns what is wrong and a hint.
+/// Checks the rules. Returns the objection and a hint.
 fn check(mountpoint: &Path, store: &Path) -> Result<(), (String, String)> {
     let elsewhere = "choose a directory outside every synced folder, such as ~/secure";
     let wrong = |why: &str| Err((why.to_owned(), elsewhere.to_owned()));

@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, Outcome};
 
-/// What the kernel knows of these as flags, each with the word that takes it back.
+/// Options that are flags for the kernel, each with the option that takes it back.
 const FLAGS: [(&str, &str); 4] = [
     ("dirsync", "nodirsync"),
     ("noexec", "exec"),
@@ -10,8 +10,8 @@ const FLAGS: [(&str, &str); 4] = [
     ("sync", "async"),
 ];
 
-/// Options for `mount(8)` itself, for other programs that read `/etc/fstab`, and for what this view
-/// has no use for. It keeps no access times, and devices and set-user-id bits never work in it:
+/// Options for `mount(8)` itself, options for other programs that read `/etc/fstab`, and options for
+/// which this view has no use. It keeps no access times, and devices and set-user-id bits never work in it:
 /// `mount.fuse3` adds `dev` and `suid` by itself wherever the opposite is not asked for.
 const DROPPED: [&str; 38] = [
     "_netdev",
@@ -54,7 +54,7 @@ const DROPPED: [&str; 38] = [
     "users",
 ];
 
-/// What options start with that carry words for `mount(8)`, or name what is named here anyway.
+/// Beginnings of options that carry words for `mount(8)`, or give names that are given here anyway.
 const DROPPED_STARTS: [&str; 8] = [
     "X-", "comment=", "fsname=", "helper=", "subtype=", "uhelper=", "user=", "x-",
 ];
@@ -63,7 +63,7 @@ fn is_dropped(option: &str) -> bool {
     DROPPED.contains(&option) || DROPPED_STARTS.iter().any(|start| option.starts_with(start))
 }
 
-/// Refuses options that would let others see the view, and drops those that say nothing to it. Of
+/// Refuses options that would let others see the view, and drops those without meaning for it. Of
 /// two that contradict each other the last counts, as for `mount(8)`.
 pub(super) fn mount_options(given: &[String]) -> Outcome<Vec<String>> {
     let mut options: Vec<String> = Vec::new();

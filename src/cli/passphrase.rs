@@ -132,7 +132,7 @@ fn terminal_failed(error: std::io::Error) -> Failure {
 fn from_terminal(prompt: &str) -> Outcome<Passphrase> {
     let mut terminal = on_terminal("")?;
     let line = {
-        // Before it is asked for: what is typed at once is neither shown nor thrown away.
+        // Before the prompt: characters that are typed at once are neither shown nor thrown away.
         let _silent = NoEcho::begin(&terminal).map_err(terminal_failed)?;
         on_terminal(prompt)?;
         read_line(&terminal).map_err(terminal_failed)?

@@ -11,7 +11,7 @@ use crate::daemon::{Directories, SocketPath};
 use crate::process::account;
 
 /// The user's home directory: `HOME`, unless it is missing or somebody else's, as under `mount(8)`,
-/// whose helper sets that of root, and under `sudo`; then what the password database says.
+/// whose helper sets that of root, and under `sudo`; then that of the password database.
 pub(super) fn home() -> Outcome<PathBuf> {
     let set = absolute("HOME");
     set.clone()
@@ -44,8 +44,8 @@ pub(super) fn pins_dir(store: &Path) -> Outcome<PathBuf> {
     Ok(config_dir()?.join(store_name(store)))
 }
 
-/// `$XDG_CACHE_HOME/dds/<store>`, by default `~/.cache/dds/<store>`: what may be deleted at any
-/// time, and where drafts spill.
+/// `$XDG_CACHE_HOME/dds/<store>`, by default `~/.cache/dds/<store>`: files that may be deleted
+/// at any time, and the area for large drafts.
 pub(super) fn cache_dir(store: &Path) -> Outcome<PathBuf> {
     let base = match absolute("XDG_CACHE_HOME") {
         Some(base) => base,
@@ -54,7 +54,8 @@ pub(super) fn cache_dir(store: &Path) -> Outcome<PathBuf> {
     Ok(base.join("dds").join(store_name(store)))
 }
 
-/// `$XDG_STATE_HOME/dds/<store>`, by default `~/.local/state/dds/<store>`: what must be remembered.
+/// `$XDG_STATE_HOME/dds/<store>`, by default `~/.local/state/dds/<store>`: files that must not
+/// be lost.
 pub(super) fn state_dir(store: &Path) -> Outcome<PathBuf> {
     Ok(all_state_dirs()?.join(store_name(store)))
 }
@@ -68,8 +69,8 @@ pub(super) fn all_state_dirs() -> Outcome<PathBuf> {
     Ok(base.join("dds"))
 }
 
-/// `$XDG_RUNTIME_DIR/dds`, if there is such a session: what lasts as long as a mount. What `su`
-/// left over from somebody else is none.
+/// `$XDG_RUNTIME_DIR/dds`, if there is such a session: files that last as long as a mount. A
+/// variable that `su` left over from another user counts as none.
 pub(super) fn runtime_dir() -> Option<PathBuf> {
     let dir = absolute("XDG_RUNTIME_DIR")?;
     let owner = std::fs::metadata(&dir)

@@ -39,7 +39,7 @@ pub struct Arguments {
     positional_store: Option<PathBuf>,
 }
 
-/// What is found about a file. The words are a stable interface; the man page lists them.
+/// A finding about a file. The words are a stable interface; the man page lists them.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Problem {
@@ -68,7 +68,7 @@ struct Finding {
     sentence: String,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Default, Serialize)]
 struct Report {
     /// Whole messages in `messages/`.
@@ -77,7 +77,7 @@ struct Report {
     notes: usize,
     certificates: usize,
     problems: usize,
-    /// In the order of the paths; also what is no problem.
+    /// In the order of the paths, with findings that are no problem.
     found: Vec<Finding>,
 }
 
@@ -124,9 +124,9 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
 }
 
-fn counted(number: usize, what: &str) -> String {
+fn counted(number: usize, things: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
+    format!("{number} {things}{plural}")
 }
 
 impl std::fmt::Display for Report {
@@ -237,7 +237,7 @@ fn patiently<T>(read: impl Fn() -> Result<T>) -> Result<T> {
     read()
 }
 
-/// Tells what does not belong into a folder whatever is in it.
+/// Finds entries that do not belong into a folder, whatever they contain.
 fn misfit(node: &Node) -> Option<(Problem, String)> {
     let stray = |sentence: &str| Some((Problem::Stray, sentence.to_owned()));
     let kind = match node.kind {
@@ -253,7 +253,7 @@ fn misfit(node: &Node) -> Option<(Problem, String)> {
     Some((Problem::RefusedKind, sentence))
 }
 
-/// Tells what is wrong with a file in `messages/` or `notes/`, the worst first.
+/// Finds the worst problem of a file in `messages/` or `notes/`.
 fn judge(name: &FileName, inspected: &Inspected) -> Option<(Problem, String)> {
     if inspected.secret_key {
         return Some((Problem::SecretKey, SHOUTED.to_owned()));
@@ -277,7 +277,7 @@ fn judge(name: &FileName, inspected: &Inspected) -> Option<(Problem, String)> {
     }
 }
 
-/// Returns what a file name says of the content: `<40 hex>.asc`.
+/// Returns the digest of the content that a file name gives: `<40 hex>.asc`.
 fn claimed(name: &FileName) -> Option<BlobName> {
     let name = name.as_os_str().to_str()?;
     name.strip_suffix(".asc")?.parse().ok()

@@ -83,7 +83,7 @@ fn describe(event: &Event) -> String {
     }
 }
 
-/// The file, and who signed it if that is not as it should be.
+/// The file and its signer, with the signature's state if it is not good.
 fn of(file: &EventFile) -> String {
     let path = printable(&file.path);
     let from = file.from.as_deref().map(printable);

@@ -1,8 +1,8 @@
 //! Serving the control socket: one thread takes connections, and one for each client answers.
 //!
 //! At most 16 clients are listened to at a time, each for at most ten seconds until it has sent a
-//! line. Clients that watch are counted apart (`watchers`), and those who wait for the lock are
-//! listened to no more.
+//! line. Clients that watch are counted apart (`watchers`), and clients that wait for the lock are
+//! not listened to any more.
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;

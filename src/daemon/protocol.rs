@@ -193,14 +193,14 @@ pub struct OldVersion {
     pub signature: String,
     /// Bytes of content.
     pub size: u64,
-    /// What became of it.
+    /// Its fate.
     pub state: OldState,
     /// When it went from the store, or when that was noticed; missing if it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub went: Option<String>,
 }
 
-/// What became of a version.
+/// The fate of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OldState {
@@ -228,7 +228,7 @@ pub struct Restored {
 /// A file that was not saved where it belongs when the daemon locked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsaved {
-    /// Its path in the view, or what else is in danger.
+    /// Its path in the view, or a sentence about everything that is in danger.
     pub path: String,
     /// It is kept, and shown in `.dds/rescued/` at the next mount.
     pub rescued: bool,

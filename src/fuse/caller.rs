@@ -1,4 +1,4 @@
-//! Who is behind a request: the kernel tells a thread, the view thinks in thread groups.
+//! The process behind a request: the kernel names a thread, and the view needs its thread group.
 
 use crate::view::{Caller, Reader};
 

@@ -1,4 +1,4 @@
-//! Words of the kernel and of the view for the same things, and answers.
+//! Converts between the kernel's types and the view's, and sends answers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -42,14 +42,14 @@ pub(super) fn access(flags: OpenFlags) -> Access {
 
 pub(super) fn timestamp(time: TimeOrNow) -> Timestamp {
     match time {
-        TimeOrNow::SpecificTime(time) => told(time),
+        TimeOrNow::SpecificTime(time) => sent(time),
         TimeOrNow::Now => Timestamp::now(),
     }
 }
 
-/// Returns the time that the kernel told: fuser takes the fraction off a time before 1970 where it
-/// belongs onto it.
-fn told(time: SystemTime) -> Timestamp {
+/// Returns the time that the kernel sent: for a time before 1970 fuser subtracts the fraction, which
+/// has to be added.
+fn sent(time: SystemTime) -> Timestamp {
     match time.duration_since(UNIX_EPOCH) {
         Ok(_) => time.into(),
         Err(before) => {
@@ -60,13 +60,13 @@ fn told(time: SystemTime) -> Timestamp {
     }
 }
 
-/// Zeroes what a program wrote. Else it would stay in the buffer of the thread that received it
-/// until that thread gets a request of the same size.
+/// Zeroes the bytes that a program wrote. Otherwise they would stay in the buffer of the thread that
+/// received them until that thread gets a request of the same size.
 pub(super) fn erase(received: &[u8]) {
     // SAFETY: fuser lends its buffer as shared, and so the language forbids this write: a known
     // exception, for want of an interface. The buffer is writable and no other thread has it;
     // nobody reads these bytes again before the kernel overwrites them; and as the write happens
-    // in the C library, the compiler knows nothing that it could build on. `tests/mount/leaks.rs`
+    // in the C library, the compiler can assume nothing about it. `tests/mount/leaks.rs`
     // shows that it works.
     unsafe { libc::explicit_bzero(received.as_ptr().cast_mut().cast(), received.len()) };
 }

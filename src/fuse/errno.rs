@@ -1,13 +1,13 @@
-//! The one table from kinds of errors to errnos (DESIGN 5). Exhaustive on purpose.
+//! The one table from kinds of errors to errnos, which dds-mount(1) lists. Exhaustive on purpose.
 
 use crate::error::{Error, Kind};
 
-/// Returns the errno of an error, as the kernel is told.
+/// Returns the errno of an error, for the kernel.
 pub(super) fn of(error: &Error) -> fuser::Errno {
     errno(error.kind())
 }
 
-/// Returns the errno of a kind of error, as the kernel is told.
+/// Returns the errno of a kind of error, for the kernel.
 pub(super) fn errno(kind: Kind) -> fuser::Errno {
     fuser::Errno::from_i32(code(kind))
 }
@@ -38,7 +38,7 @@ pub fn code(kind: Kind) -> i32 {
         Kind::KeyRevoked => libc::EKEYREVOKED,
         Kind::KeyRejected => libc::EKEYREJECTED,
         Kind::Damaged => libc::EBADMSG,
-        // Cannot come from a mounted view; if it did, what fails is the use of my key.
+        // Cannot come from a mounted view; if it did, my key could not be used.
         Kind::WrongPassphrase => libc::ENOKEY,
         // As above: pins that cannot be saved are a fault of the disk as far as programs go.
         Kind::BadConfig => libc::EIO,

@@ -35,7 +35,7 @@ use self::replay::{Replayed, Replaying};
 use crate::error::{Kind, Result};
 use crate::view::{Attr, RenameMode, SetAttr, View};
 
-/// Nothing is remembered by the kernel until the view can tell it what changed.
+/// The kernel remembers nothing: the view cannot tell it of every change.
 const TTL: Duration = Duration::ZERO;
 /// Bytes in a block, as `stat` counts them.
 const BLOCK: u64 = 512;
@@ -101,7 +101,7 @@ impl Adapter {
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         // O_TRUNC comes with OPEN, so that it can be told from truncate(2). Kernels without it
-        // (before 2.6.24) do not exist any more, so what they lack is only reported.
+        // (before 2.6.24) do not exist any more, so a kernel without it is only reported.
         if config
             .add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC)
             .is_err()

@@ -1,14 +1,14 @@
-//! What a panic in a thread that answers the kernel leads to: the mount is locked.
+//! Locks the mount at a panic in a thread that answers the kernel.
 //!
-//! The request that the thread had may never be answered, and whoever made it would wait for ever;
-//! with every such thread gone, so would everybody. Locking saves what can be saved, and the end of
-//! the connection is an answer to all who wait.
+//! The request that the thread had may never be answered, and its program would wait for ever; with
+//! every such thread gone, so would all programs. Locking saves as much as possible, and the end of
+//! the connection answers every program that waits.
 
-/// What the names of the threads begin with that fuser answers the kernel from.
+/// Beginning of the names of the threads that answer the kernel: fuser names them.
 const ANSWERING: &str = "fuser-";
 
-/// Locks the mount by `lock` when a thread that answers the kernel panics, after what is done at any
-/// panic.
+/// Locks the mount by `lock` when a thread that answers the kernel panics, after the hook for all
+/// panics has run.
 pub fn lock_at_panic(lock: impl Fn() + Send + Sync + 'static) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

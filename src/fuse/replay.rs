@@ -379,7 +379,7 @@ impl Replayer {
     }
 }
 
-/// Only the time of modification is set: that is what makes it a modification.
+/// Sets only the time of modification, so that the kernel reports a modification.
 const MODIFIED: Timestamps = Timestamps {
     last_access: Timespec {
         tv_sec: 0,

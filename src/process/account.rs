@@ -1,4 +1,4 @@
-//! What the password database says of the user whose process this is.
+//! The entry of the password database for the user of this process.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt as _;

@@ -1,8 +1,8 @@
 //! The system calls that the confined daemon needs, and no others.
 //!
-//! Where the name alone gives too much, the arguments are checked. What changes a file that is only
-//! named (`chmod`, `chown`, `truncate`, `setxattr`, `utimensat` with a path) is missing: landlock
-//! has, or had, no say in it. On a file that is open they are harmless.
+//! Where a call as such would allow too much, its arguments are checked. Calls that change a file by
+//! its name alone (`chmod`, `chown`, `truncate`, `setxattr`, `utimensat` with a path) are missing:
+//! landlock does not, or did not, limit them. On a file that is open they are harmless.
 
 use std::collections::BTreeMap;
 
@@ -199,13 +199,13 @@ const PRCTL: [i32; 5] = [
     libc::PR_SET_VMA,
 ];
 
-/// What a thread shares with its process; a new process shares less.
+/// Everything that a thread shares with its process; a new process shares less.
 const THREAD: i32 =
     libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
 
 /// Builds the filters, in the order in which they are to be installed.
 ///
-/// They are two, as one has a single answer to what it refuses. `clone3` hides its flags from any
+/// They are two, as one filter has a single answer to all calls that it refuses. `clone3` hides its flags from any
 /// filter: it is answered as by a kernel that does not have it, and C libraries then use `clone`.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Why the daemon ends: one channel, on which everybody reports who can end it.
+//! Reasons for the daemon's end: one channel, on which every thread reports that can end it.
 //!
 //! The threads that serve the kernel, the keeper, signals, the control socket, idleness and a panic
 //! all write to it; the thread that serves the view reads it.

@@ -1,12 +1,13 @@
 //! A second process, without secrets, that takes the mount away: when the daemon asks for it, and
-//! when the daemon dies, however that comes about. The daemon's sandbox forbids it to do so itself.
+//! when the daemon dies for any reason. The daemon's sandbox forbids the daemon to do so itself.
 //!
-//! It is forked before anything is unlocked, and knows nothing but which mount it is. It is told
-//! once, before the daemon reads anything that others wrote, and listens to no correction. It also
-//! watches the table of mounts: the daemon is told when the mount is out of the tree, and may
-//! ask to end the connection, which lasts while files are open in it or another mount namespace
-//! holds a copy: unmounting is locking. If asked to, it listens to logind, which the daemon cannot
-//! reach, and tells the daemon when to lock; the machine does not sleep before both have ended.
+//! The keeper is forked before secrets exist, so that it inherits none, and knows nothing but which
+//! mount it is. The daemon names the mount once, before it reads anything that others wrote; later
+//! corrections are ignored. The keeper also watches the table of mounts: it tells the daemon when
+//! the mount is out of the tree, and the daemon may ask it to end the connection, which lasts while
+//! files are open in it or another mount namespace holds a copy: unmounting is locking. On request
+//! the keeper listens to logind, which the daemon cannot reach, and tells the daemon when to lock;
+//! the machine does not sleep before both have ended.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -26,7 +27,7 @@ use super::mounts::{self, Entry};
 use super::sandbox::only_thread;
 use crate::error::{Error, Kind, Result, printable};
 
-/// How long a filesystem may take to answer, such as what is mapped and dirty to be written back.
+/// How long a filesystem may take to answer, for example to write back mapped pages.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The daemon tells where it will mount, after this byte.
@@ -51,12 +52,13 @@ const DEAF: u8 = b'D';
 /// Bytes of the longest message.
 const LONGEST: usize = 1 + libc::PATH_MAX as usize;
 
-/// What the daemon has of its keeper. When it is closed the keeper takes the mount away, and ends.
+/// The daemon's end of its connection to the keeper. When it is closed, the keeper takes the mount
+/// away, and ends.
 pub struct Keeper {
     socket: OwnedFd,
 }
 
-/// What the keeper tells.
+/// A message from the keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The mount is out of the tree.
@@ -156,7 +158,7 @@ impl Keeper {
             .map_err(|errno| Error::io("telling the keeper", errno.into()))
     }
 
-    /// Waits for what the keeper tells.
+    /// Waits for a message from the keeper.
     pub fn listen(&self) -> Notice {
         let mut message = [0];
         loop {
@@ -193,7 +195,7 @@ fn run(socket: OwnedFd, triggers: LockTriggers) -> std::io::Result<()> {
     let mut is_locking = false;
     let mut message = vec![0; LONGEST];
     loop {
-        // In this order: what was asked for, what became of the mount, what logind tells.
+        // In this order: the daemon's requests, the state of the mount, logind's signals.
         let mut wanted = vec![
             PollFd::new(&socket, PollFlags::IN),
             PollFd::new(&table, PollFlags::PRI),
@@ -244,7 +246,7 @@ fn run(socket: OwnedFd, triggers: LockTriggers) -> std::io::Result<()> {
                 }
             }
         }
-        // What cannot be looked up is not gone.
+        // A mount that cannot be looked up is not gone.
         let missing = |mount: &Entry| matches!(mounts::again(mount), Ok(None));
         if !is_gone && mount.as_ref().is_some_and(missing) {
             is_gone = true;
@@ -268,13 +270,13 @@ fn run(socket: OwnedFd, triggers: LockTriggers) -> std::io::Result<()> {
     }
 }
 
-/// Tells the daemon. If it does not listen any more it is about to end.
+/// Sends the daemon a message. A daemon that does not listen any more is about to end.
 fn tell(socket: &OwnedFd, message: &[u8]) {
     let _ = rustix::net::send(socket, message, SendFlags::NOSIGNAL);
 }
 
-/// Does what logind tells, and returns what the daemon must be told of it. Who is still asked for
-/// a passphrase has nothing to be locked, and keeps no machine from sleeping.
+/// Acts on a signal of logind, and returns the message for the daemon, if there is one. A daemon that
+/// still asks for a passphrase has nothing to lock, and keeps no machine from sleeping.
 fn obey(logind: &mut Logind, is_unlocked: bool) -> Option<u8> {
     match logind.hear() {
         Heard::Sleep | Heard::ScreenLock if is_unlocked => Some(LOCK),
@@ -298,9 +300,9 @@ fn dead_mount(path: &Path) -> Option<Entry> {
     dead.then_some(entry)
 }
 
-/// Leaves terminal, directory and standard streams, which others may wait for, and ignores what
-/// is meant for the daemon: the keeper ends when the daemon has. Descriptors that others left open
-/// may lead to secrets, or keep somebody waiting for their end.
+/// Leaves terminal, directory and standard streams, for which others may wait, and ignores signals
+/// that are meant for the daemon: the keeper ends when the daemon has ended. Descriptors that the
+/// caller left open may lead to secrets, or keep a process waiting for their end.
 fn leave_everything(socket: &OwnedFd) -> std::io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
@@ -317,7 +319,7 @@ fn leave_everything(socket: &OwnedFd) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Does what a filesystem may keep waiting, but does not wait for long.
+/// Does work for which a filesystem may keep it waiting, but does not wait for long.
 fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, result) = mpsc::channel();
     let begun = std::thread::Builder::new().spawn(move || {
@@ -328,15 +330,15 @@ fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Optio
     result.recv_timeout(PATIENCE).ok()
 }
 
-/// Lets the kernel hand over what programs wrote to mapped files. The daemon must answer for
-/// that, so there is an end to waiting. Whatever comes of it, the mount goes then.
+/// Lets the kernel hand over the pages that programs wrote to mapped files. The daemon has to answer
+/// for that, so waiting has a limit. The mount is taken away in any case.
 fn write_back(mount: &Entry) {
     let path = mount.path.clone();
     within(move || File::open(path).map(|root| rustix::fs::syncfs(root.as_fd())));
 }
 
-/// Takes the mount out of the tree, wherever it is now. One that another mount covers stays: who
-/// covered it may uncover it, and it shows nothing without its daemon.
+/// Takes the mount out of the tree, wherever it is now. A mount that another one covers
+/// stays: its owner may uncover it, and it shows nothing without its daemon.
 fn take_away(mount: &Entry) {
     for way in [mounts::unmount, mounts::detach] {
         let Ok(Some(entry)) = mounts::again(mount) else {

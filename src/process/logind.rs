@@ -1,8 +1,8 @@
-//! What logind tells that shall lock a mount: that the machine is about to sleep, that the screen
-//! is being locked.
+//! Signals of logind that lock a mount: the machine is about to sleep, or the screen is being
+//! locked.
 //!
 //! Only the keeper listens: the daemon's sandbox lets it reach no bus. Without the feature `logind`
-//! there is nothing to hear, and whoever asks for it is told so.
+//! nothing can be heard, and a request to listen fails.
 
 #[cfg(not(feature = "logind"))]
 mod absent;
@@ -17,7 +17,7 @@ pub use bus::Logind;
 /// Tells whether this program was built to hear logind.
 pub const OFFERED: bool = cfg!(feature = "logind");
 
-/// When logind shall lock a mount.
+/// The events that lock a mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LockTriggers {
     /// Before the machine sleeps.
@@ -33,7 +33,7 @@ impl LockTriggers {
     }
 }
 
-/// What was heard.
+/// A signal of logind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Heard {

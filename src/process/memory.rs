@@ -1,4 +1,4 @@
-//! Keeps what is in RAM out of core dumps, debuggers and swap.
+//! Keeps memory out of core dumps, debuggers and swap.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// How much of this process is locked in RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locking {
-    /// All of it, also what it will ever have.
+    /// All of it, now and later.
     Everything,
     /// The keys; contents as far as the limit, in bytes, goes.
     Keys {
@@ -37,14 +37,14 @@ pub fn conceal() -> Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)
 }
 
-/// Locks what is there, and what will come if the system lets us. Locks are not inherited: this is
-/// called after the last fork, when the keys are unlocked and before other threads begin.
+/// Locks the present memory, and the future one if the system lets us. Locks are not inherited: this
+/// is called after the last fork, when the keys are unlocked and before other threads begin.
 pub fn lock() -> Locking {
     let limit = raise_limit();
     let may_everything = limit.is_none()
         || rustix::thread::capabilities(None)
             .is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
-    // Below a limit this is not even tried: what is beyond it could not be allocated any more.
+    // Below a limit this is not even tried: memory beyond it could not be allocated any more.
     let everything = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     if may_everything && rustix::mm::mlockall(everything).is_ok() {
         return Locking::Everything;
@@ -73,7 +73,7 @@ fn raise_limit() -> Option<u64> {
     }
 }
 
-/// Locks the heap of the main thread: it holds the keys, and what encrypts session keys.
+/// Locks the heap of the main thread: it holds the keys, and the key that encrypts session keys.
 fn lock_heap() -> io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     let none = || io::Error::other("there is no heap");

@@ -1,4 +1,4 @@
-//! What the daemon is as a process: who watches it, what it may do, what of it may leave RAM.
+//! The daemon as a process: its keeper, its sandbox, its memory, the reasons for its end.
 //!
 //! Nothing here knows of files, keys or documents.
 
@@ -31,8 +31,8 @@ pub fn raise_descriptor_limit() -> u64 {
     limit.unwrap_or(u64::MAX)
 }
 
-/// Closes every descriptor above the standard ones, but for one. What the caller of this program
-/// left open is nothing of ours, and would lead out of the sandbox.
+/// Closes every descriptor above the standard ones, but for one. Descriptors that the caller of this
+/// program left open are not ours, and would lead out of the sandbox.
 pub fn close_all_but(kept: RawFd) {
     let close = |first: RawFd, last: libc::c_uint| {
         if first >= 0 && first as libc::c_uint <= last {

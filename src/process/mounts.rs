@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 
 /// Type of our mounts in the table.
 pub const TYPE: &str = "fuse.dds-mount";
-/// What the source of our mounts begins with.
+/// Beginning of the source of our mounts.
 pub const SOURCE: &str = "dds:";
 /// The table, as this process sees it. Readers may poll it: POLLPRI says that it changed.
 pub const TABLE: &str = "/proc/self/mountinfo";
@@ -27,7 +27,7 @@ pub struct Entry {
     pub kind: String,
     /// Minor number of its device. Of a FUSE mount this is also its connection's number.
     pub device: u32,
-    /// What is mounted: of ours, [`SOURCE`] and the store's name.
+    /// The source of the mount: of ours, [`SOURCE`] and the store's name.
     pub source: String,
     /// User who mounted it, if the filesystem says so.
     pub user: Option<u32>,
@@ -38,7 +38,7 @@ impl Entry {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let text = |at: usize| std::str::from_utf8(fields.get(at)?).ok();
         let (_, minor) = text(2)?.split_once(':')?;
-        // What is optional ends with a dash.
+        // The optional fields end with a dash.
         let dash = fields.iter().position(|field| *field == b"-")?;
         let options = String::from_utf8_lossy(fields.get(dash + 3)?).into_owned();
         let user = options
@@ -72,7 +72,7 @@ pub fn all() -> Result<Vec<Entry>> {
     Ok(lines.filter_map(Entry::parse).collect())
 }
 
-/// Finds what is mounted exactly on a path, on top of anything else there.
+/// Finds the mount exactly on a path, on top of any other there.
 ///
 /// # Errors
 /// As [`all`].
@@ -100,7 +100,7 @@ pub fn unmount(path: &Path) -> Result<()> {
 /// Takes a mount out of the tree, whatever is in use there.
 ///
 /// # Errors
-/// What the kernel or fusermount3 has against it.
+/// The objection of the kernel or of fusermount3.
 pub fn detach(path: &Path) -> Result<()> {
     by_either(
         path,

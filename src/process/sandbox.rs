@@ -1,9 +1,9 @@
-//! What the daemon gives up for good once it has mounted, before it reads anything that others
-//! wrote: new privileges, every file but its own, the network, other programs.
+//! The daemon gives up for good, once it has mounted and before it reads anything that others wrote:
+//! new privileges, every file but its own, the network, other programs.
 //!
 //! Three layers of the kernel, each of which may be missing. Landlock limits files to [`Places`];
-//! seccomp limits system calls to those of `calls.rs`. What a landlock of an older kernel
-//! cannot refuse (the network, signals, `truncate`), seccomp refuses as well: together they are
+//! seccomp limits system calls to those of `calls.rs`. Calls that the landlock of an older
+//! kernel cannot refuse (the network, signals, `truncate`), seccomp refuses as well: together they are
 //! complete with any landlock, as long as nothing may be connected to: an older landlock cannot
 //! tell gpg-agent's socket from the session's bus, which starts programs for whoever asks.
 //!
@@ -26,8 +26,8 @@ use super::calls;
 /// The newest landlock that was thought of here. Of an older one, all is used that it has.
 const NEWEST: ABI = ABI::V9;
 
-/// What is read of the machine: the time zone; callers and the table of mounts; how many processors
-/// there are.
+/// Files of the machine that are read: the time zone; callers and the table of mounts; the number of
+/// processors.
 const MACHINE: [&str; 6] = [
     "/etc/localtime",
     "/usr/share/zoneinfo",
@@ -37,8 +37,8 @@ const MACHINE: [&str; 6] = [
     "/sys/fs/cgroup",
 ];
 
-/// What is reached afterwards. Whatever does not exist yet will not be reached: directories must
-/// have been made before.
+/// Places that stay in reach. One that does not exist yet will not be reached: directories must have
+/// been made before.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     /// Directories in which files and directories are read, written, made and removed, and sockets
@@ -121,7 +121,7 @@ fn forgo_privileges() -> Layer {
         .map_err(|errno| format!("no_new_privs is refused: {}", io::Error::from(errno)))
 }
 
-/// Gives up what root can do beyond heeding no permissions of files, and locking memory. An ordinary
+/// Gives up all of root's rights but ignoring permissions of files and locking memory. An ordinary
 /// user has nothing to give up.
 fn forgo_capabilities() {
     let kept = CapabilitySet::DAC_OVERRIDE
@@ -215,13 +215,13 @@ fn rules(places: &Places) -> Result<landlock::RulesetCreated, RulesetError> {
     }
     if let Some(mount) = &places.mount {
         allow_mount(&rules, mount).unwrap_or_else(|error| {
-            tracing::warn!("programs that watch the mount are not told what arrives: {error}");
+            tracing::warn!("programs that watch the mount are not told of arrivals: {error}");
         });
     }
     Ok(rules)
 }
 
-/// Allows making, writing and removing in the mount. The crate would ask the mount what it is,
+/// Allows making, writing and removing in the mount. The crate would ask for the mount's type,
 /// which nobody answers yet; the kernel itself needs nothing but its root.
 fn allow_mount(rules: &landlock::RulesetCreated, mount: &Path) -> io::Result<()> {
     /// `struct landlock_path_beneath_attr` of linux/landlock.h.
@@ -258,7 +258,7 @@ fn allow_mount(rules: &landlock::RulesetCreated, mount: &Path) -> io::Result<()>
     }
 }
 
-/// Opens a place, and tells which rights there can be for what is there.
+/// Opens a place, and returns the rights that its kind of file can have.
 fn open(path: &Path) -> Option<(OwnedFd, BitFlags<AccessFs>)> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty());

@@ -1,4 +1,4 @@
-//! What stands for logind in a program that was built without it.
+//! Stands for logind in a program that was built without it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

@@ -1,7 +1,7 @@
 //! logind on the system bus (org.freedesktop.login1(5)).
 //!
-//! Signals are heard by a thread each, as zbus waits in its own way; what they mean comes through
-//! a pipe, for the keeper waits in poll(2). Only what logind itself sends is believed.
+//! Each signal has a thread that hears it, as zbus waits in its own way; the threads write to a pipe,
+//! for the keeper waits in poll(2). Only signals that logind itself sends are believed.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,7 +36,7 @@ pub struct Logind {
 }
 
 impl Logind {
-    /// Connects, and delays sleep if that is an occasion.
+    /// Connects, and delays sleep if that is a trigger.
     ///
     /// # Errors
     /// `Io` if there is no bus, no logind on it, or no session whose screen can be locked.
@@ -71,7 +71,7 @@ impl Logind {
         Ok(Logind { bus, heard, brake })
     }
 
-    /// Returns what was heard; waits for it.
+    /// Waits for the next signal, and returns it.
     pub fn hear(&self) -> Heard {
         let mut told = [0];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.heard, &mut told)) {
@@ -105,7 +105,7 @@ impl AsFd for Logind {
     }
 }
 
-/// What starts the threads that hear.
+/// Starts the threads that hear.
 struct Listener {
     bus: Connection,
     told: Arc<OwnedFd>,

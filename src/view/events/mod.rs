@@ -2,8 +2,8 @@
 //! any number of subscribers.
 //!
 //! Two streams come from the same changes. [`TreeChange`]s are the single steps by which the tree
-//! changed, for a kernel that has to be kept in step. [`Event`]s are what a person would say
-//! happened to the files: a document that appears under another name than it had is one rename.
+//! changed, for a kernel that has to be kept in step. [`Event`]s are the same as a person would put
+//! it: a document that appears under another name than it had is one rename.
 //! Changes that programs make through this view are in neither: whoever makes them knows of them.
 
 mod broadcast;
@@ -79,8 +79,8 @@ impl View {
 
     /// Subscribes to events, from now on; problems that the status has already are none. Up to
     /// `capacity` events wait; a subscriber for whom more would wait has lost them and its
-    /// subscription. A view that is locked has one event left: [`Event::Lock`] for those who
-    /// subscribed before.
+    /// subscription. A view that is locked has one event left: [`Event::Lock`] for those
+    /// that subscribed before.
     pub fn subscribe(&self, capacity: usize) -> Subscription<Event> {
         let subscription = self.events.events.subscribe(capacity);
         let problems = self.problems().into_iter().collect();
