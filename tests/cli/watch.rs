@@ -16,7 +16,7 @@ use dds::store::DirStore;
 use serde_json::{Value, json};
 
 use super::ended::run;
-use crate::support::mount::{Home, PATIENCE, can_mount, wait_for};
+use crate::support::mount::{Home, PATIENCE, wait_for};
 use crate::support::people::{Blob, deliver, make_store};
 use crate::support::rig::{Cast, Mounted, Rig as _};
 
@@ -123,9 +123,7 @@ fn take_away(store: &Path, folder: Folder, blob: BlobName) {
 
 #[test]
 fn every_watcher_is_sent_what_others_do_and_never_a_content() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let mut rig = Mounted::new(&cast, "");
     let socket = socket(&rig.home);
@@ -186,9 +184,7 @@ fn every_watcher_is_sent_what_others_do_and_never_a_content() {
 
 #[test]
 fn programs_here_cause_no_events() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     // There before anybody watched.
@@ -211,9 +207,7 @@ fn programs_here_cause_no_events() {
 
 #[test]
 fn a_new_problem_is_sent_and_a_known_one_is_not() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let mut watcher = Watcher::new(&socket(&rig.home));
@@ -243,9 +237,7 @@ fn a_new_problem_is_sent_and_a_known_one_is_not() {
 
 #[test]
 fn a_fifth_watcher_is_refused_and_watchers_take_no_other_client_s_place() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let rig = Mounted::new(&cast, "");
     let socket = socket(&rig.home);
@@ -287,9 +279,7 @@ fn a_fifth_watcher_is_refused_and_watchers_take_no_other_client_s_place() {
 
 #[test]
 fn a_watcher_that_does_not_take_its_lines_is_told_so_and_keeps_nobody_waiting() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     // The daemon keeps 256 lines for a client, and the kernel some hundred.
     const FILES: usize = 400;
     let cast = Cast::new();
@@ -376,9 +366,7 @@ impl Drop for Program {
 
 #[test]
 fn dds_watch_prints_sentences_or_json_until_the_lock() {
-    if !can_mount() {
-        return;
-    }
+    needs!(mount);
     let cast = Cast::new();
     let mut rig = Mounted::new(&cast, "");
     let command = |arguments: &[&str]| {
