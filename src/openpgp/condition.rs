@@ -227,7 +227,7 @@ pub(super) fn may_sign(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> boo
 
 /// Tells whether a key may be encrypted for: as its flags say, or, without flags, as its algorithm
 /// can.
-fn may_encrypt(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> bool {
+pub(super) fn may_encrypt(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> bool {
     match flags(key) {
         Some(flags) => flags.for_transport_encryption() || flags.for_storage_encryption(),
         None => key.key().pk_algo().for_encryption(),

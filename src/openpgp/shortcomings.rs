@@ -14,7 +14,7 @@ use pgp::policy::{AsymmetricAlgorithm, HashAlgoSecurity, StandardPolicy};
 use pgp::serialize::SerializeInto as _;
 use pgp::types::{AEADAlgorithm, HashAlgorithm, RevocationStatus};
 
-use super::condition::{digest_name, unsupported};
+use super::condition::{digest_name, may_encrypt, may_sign, unsupported};
 use super::policy;
 use super::refusal::Refusal;
 
@@ -87,7 +87,8 @@ pub(super) fn all_elsewhere(cert: &Cert) -> String {
 pub(super) fn missing_signer(cert: &Cert) -> Option<String> {
     let policy = as_others_see_it();
     let valid = cert.with_policy(&policy, SystemTime::now()).ok()?;
-    let signing: Vec<_> = valid.keys().alive().revoked(false).for_signing().collect();
+    let signing = valid.keys().alive().revoked(false).filter(may_sign);
+    let signing: Vec<_> = signing.collect();
     let newest = signing.iter().max_by_key(|key| key.key().creation_time())?;
     let place = Whereabouts::of(newest.key());
     let id = newest.key().keyid();
@@ -137,10 +138,8 @@ pub(super) fn shortcomings(cert: &Cert) -> Vec<String> {
         .supported()
         .alive()
         .revoked(false)
-        .for_signing()
-        .any(|key| here(&key));
-    let keys = valid.keys().for_transport_encryption();
-    let keys = keys.for_storage_encryption().alive().revoked(false);
+        .any(|key| may_sign(&key) && here(&key));
+    let keys = valid.keys().alive().revoked(false).filter(may_encrypt);
     let keys: Vec<_> = keys.collect();
     let newest = keys.iter().max_by_key(|key| key.key().creation_time());
     let whole =
@@ -282,8 +281,8 @@ pub(super) fn encryption_keys_here(
     let Ok(valid) = cert.with_policy(&policy, SystemTime::now()) else {
         return Vec::new();
     };
-    let keys = valid.keys().supported().for_transport_encryption();
-    let keys = keys.for_storage_encryption().alive().revoked(false);
+    let keys = valid.keys().supported().alive().revoked(false);
+    let keys = keys.filter(may_encrypt);
     let keys = keys.filter(|key| here.contains(&key.key().fingerprint()));
     let mut keys: Vec<_> = keys
         .map(|key| key.key().clone().role_into_unspecified())

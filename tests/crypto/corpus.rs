@@ -1,4 +1,5 @@
-//! Messages as GnuPG 2.2 writes them (tests/corpus, made by scripts/make-corpus).
+//! Messages and keys as other programs write them: GnuPG 2.2 (tests/corpus, made by scripts/make-corpus),
+//! GnuPG 2.4 (scripts/make-corpus-ocb), PGPy and Bouncy Castle (scripts/make-corpus-flagless).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -105,18 +106,25 @@ const TABLE: &[(&str, &str, Expected)] = &[
     ("alice", "ocb-aes128.asc", Opens(BOB, 1)),
     ("alice", "ocb-chunks.gpg", Opens(BOB, 1)),
     ("alice", "ocb-chunk.gpg", Opens(BOB, 1)),
+    // Keys that say nothing of their use.
+    ("alice", "by-pgpy.asc", Opens(&["pgpy"], 1)),
+    ("alice", "by-bouncy.asc", Opens(&["bouncy"], 1)),
+    ("pgpy", "to-pgpy.asc", Opens(BOB, 1)),
+    // This key names no digest, so that gpg signs with SHA-1.
+    ("bouncy", "to-bouncy.asc", Unproven(1)),
     ("alice", "cut.gpg", Incomplete),
     ("alice", "cut.asc", Incomplete),
     ("alice", "empty.asc", Incomplete),
     ("alice", "lunch.txt", Incomplete),
     ("alice", "made-by.txt", Incomplete),
     ("alice", "made-by-ocb.txt", Incomplete),
+    ("alice", "made-by-flagless.txt", Incomplete),
 ];
 
 #[test]
 fn every_message_of_gpg_is_what_it_should_be() {
     let lunch = file("lunch.txt");
-    let known = CertIndex::new(["alice", "bob", "erin"].map(certificate));
+    let known = CertIndex::new(["alice", "bob", "erin", "pgpy", "bouncy"].map(certificate));
     for (holder, name, expected) in TABLE {
         let secret = (*holder == "carol").then_some("corpus");
         let identities = [identity(holder, secret)];
@@ -224,6 +232,54 @@ fn keys_of_gpg_are_read() {
     assert!(Certificate::parse_all(&hidden).is_err());
     for cut in [20, 300] {
         assert!(Certificate::parse_all(&file("alice.cert.asc")[..cut]).is_err());
+    }
+}
+
+/// PGPy and Bouncy Castle write no key flags unless they are told to: then the algorithm decides, as
+/// it does for gpg.
+#[test]
+fn a_key_that_says_nothing_of_its_use_signs_and_opens() {
+    for (name, warned) in [("pgpy", false), ("bouncy", true)] {
+        let certificate = certificate(name);
+        certificate.check_encryption().unwrap();
+        let me = identity(name, None);
+        me.can_sign().unwrap();
+        let said = me.shortcomings();
+        assert_eq!(said.len(), usize::from(warned), "{name}: {said:?}");
+        assert!(said.iter().all(|said| said.contains("names no digest")));
+
+        let content = dds::plaintext::Plaintext::from(&b"a note"[..]);
+        let request = || SealRequest {
+            signer: &me,
+            co_signers: &[],
+            recipients: std::slice::from_ref(&certificate),
+            intended: &[],
+            named: true,
+            name: "note",
+            notations: &Notations::default(),
+            content: &content,
+            created: None,
+        };
+        for sealed in [
+            Sealed::prepare(request()),
+            Sealed::prepare_for_signer(request()),
+        ] {
+            let mut blob = Vec::new();
+            sealed.unwrap().write_to(&mut blob).unwrap();
+            assert!(me.each_key_opens(&blob), "{name}");
+            let certificates = CertIndex::default();
+            let keyring = Keyring {
+                identities: std::slice::from_ref(&me),
+                certificates: &certificates,
+            };
+            let opened = open(&blob, &keyring, &Limits::default(), None);
+            let Outcome::Opened(opened) = opened else {
+                panic!("{name}: not opened");
+            };
+            let signature = &opened.facts.signatures[0];
+            assert_eq!(signature.status, SignatureStatus::Good, "{name}");
+            assert_eq!(opened.facts.recipients, 1, "{name}");
+        }
     }
 }
 
