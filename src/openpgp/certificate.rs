@@ -8,8 +8,8 @@ use sequoia_openpgp as pgp;
 use pgp::cert::ValidCert;
 use pgp::cert::amalgamation::ValidAmalgamation as _;
 use pgp::cert::prelude::*;
-use pgp::packet::Key;
 use pgp::packet::key::{PublicParts, UnspecifiedRole};
+use pgp::packet::{Key, Signature};
 use pgp::parse::Parse as _;
 use pgp::serialize::SerializeInto as _;
 use pgp::types::RevocationStatus;
@@ -30,7 +30,11 @@ pub(super) type PublicKey = Key<PublicParts, UnspecifiedRole>;
 
 /// The public parts of one certificate. Cloning is cheap.
 #[derive(Clone, PartialEq)]
-pub struct Certificate(Arc<Cert>);
+pub struct Certificate {
+    cert: Arc<Cert>,
+    /// Revocations in `cert` by keys that its owner named for that, checked.
+    by_revokers: Arc<Vec<Signature>>,
+}
 
 /// A user id that its own certificate vouches for (nobody else does).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +88,57 @@ impl Certificate {
         // Some malformed signatures can be read but not written.
         let unwritable = |why| failed(Kind::Invalid, "not a certificate", why);
         cert.to_vec().map_err(unwritable)?;
-        Ok(Certificate(Arc::new(cert)))
+        Ok(Certificate {
+            cert: Arc::new(cert),
+            by_revokers: Arc::default(),
+        })
+    }
+
+    /// Takes the revocations by other keys that stand in it as checked: it is our own copy.
+    pub(super) fn with_checked_revocations(mut self) -> Certificate {
+        let primary = self.cert.primary_key();
+        self.by_revokers = Arc::new(primary.other_revocations().cloned().collect());
+        self
+    }
+
+    /// Revocations by keys that its owner named for that, checked.
+    pub(super) fn by_revokers(&self) -> &[Signature] {
+        &self.by_revokers
+    }
+
+    /// Adds a revocation by a key that its owner named for that, which was checked.
+    pub(super) fn with_revocation(&self, by_revoker: Signature) -> Result<Certificate> {
+        let cert = Cert::clone(&self.cert).insert_packets([by_revoker.clone()]);
+        let (cert, _) = cert.map_err(|why| failed(Kind::Invalid, "not a certificate", why))?;
+        let mut all = self.by_revokers.to_vec();
+        all.push(by_revoker);
+        Ok(Certificate {
+            cert: Arc::new(cert),
+            by_revokers: Arc::new(all),
+        })
+    }
+
+    /// Returns the revocations of the whole certificate that are in force when `valid` is: by its
+    /// owner, and by whom the owner named for that.
+    pub(super) fn revocations<'a>(&self, valid: &ValidCert<'a>) -> Vec<&'a Signature> {
+        let checked = |one: &&Signature| {
+            let mut checked = self.by_revokers.iter();
+            checked.any(|known| known.normalized_eq(one))
+        };
+        match valid.revocation_status() {
+            RevocationStatus::Revoked(by) => by,
+            RevocationStatus::CouldBe(by) => by.into_iter().filter(checked).collect(),
+            RevocationStatus::NotAsFarAsWeKnow => Vec::new(),
+        }
+    }
+
+    /// Tells whether the whole certificate is revoked when `valid` is in force.
+    pub(super) fn is_revoked(&self, valid: &ValidCert<'_>) -> bool {
+        !self.revocations(valid).is_empty()
     }
 
     pub(super) fn cert(&self) -> &Cert {
-        &self.0
+        &self.cert
     }
 
     /// Tells whether a key id or fingerprint is that of one of its keys.
@@ -99,7 +149,7 @@ impl Certificate {
 
     /// Returns the fingerprint of the primary key, which names the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
-        fingerprint_of(&self.0.fingerprint()).expect("checked when it was made")
+        fingerprint_of(&self.cert.fingerprint()).expect("checked when it was made")
     }
 
     /// Returns the user ids that are bound by a valid self-signature and not revoked, the
@@ -110,7 +160,7 @@ impl Certificate {
     pub fn user_ids(&self) -> Vec<UserId> {
         let policy = policy();
         let mut ids = Vec::new();
-        if let Ok(valid) = at_present(&self.0, &policy) {
+        if let Ok(valid) = at_present(&self.cert, &policy) {
             let found = valid.userids();
             let found = found.filter(|id| !revoked(&id.revocation_status()));
             ids.extend(found.map(|id| UserId::of(id.userid())));
@@ -123,6 +173,16 @@ impl Certificate {
             true => self.weak_user_ids(),
             false => ids,
         }
+    }
+
+    /// Lists the keys whose revocation of the whole certificate its owner accepts beforehand
+    /// (RFC 9580, 5.2.3.23).
+    pub fn revokers(&self) -> Vec<Fingerprint> {
+        let policy = policy();
+        let named = self.cert.revocation_keys(&policy);
+        named
+            .filter_map(|named| fingerprint_of(named.revoker().1))
+            .collect()
     }
 
     /// Tells whether messages can be encrypted for this certificate now.
@@ -139,26 +199,35 @@ impl Certificate {
     /// # Errors
     /// `KeyRejected` if the primary keys differ.
     pub fn merge(&self, other: &Certificate) -> Result<Certificate> {
-        if self.0.fingerprint() != other.0.fingerprint() {
+        if self.cert.fingerprint() != other.cert.fingerprint() {
             let why = "the certificate belongs to another key";
             return Err(Error::new(Kind::KeyRejected, why));
         }
-        let merged = Cert::clone(&self.0).merge_public(Cert::clone(&other.0));
+        let merged = Cert::clone(&self.cert).merge_public(Cert::clone(&other.cert));
         let merged = merged.map_err(|why| failed(Kind::KeyRejected, "merging", why))?;
-        Ok(Certificate(Arc::new(merged)))
+        let mut by_revokers = self.by_revokers.to_vec();
+        for one in other.by_revokers() {
+            if !by_revokers.iter().any(|known| known.normalized_eq(one)) {
+                by_revokers.push(one.clone());
+            }
+        }
+        Ok(Certificate {
+            cert: Arc::new(merged),
+            by_revokers: Arc::new(by_revokers),
+        })
     }
 
     /// Tells whether its owner reads SEIPD version 2 (RFC 9580, 5.13.2).
     pub fn announces_seipdv2(&self) -> bool {
         let policy = policy();
-        let features = at_present(&self.0, &policy).ok();
+        let features = at_present(&self.cert, &policy).ok();
         let features = features.and_then(|valid| valid.features());
         features.is_some_and(|features| features.supports_seipdv2())
     }
 
     /// Returns the certificate in binary form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.0.to_vec().expect("tried when it was made")
+        self.cert.to_vec().expect("tried when it was made")
     }
 
     /// Returns the certificate as an armored block without comments.

@@ -8,7 +8,7 @@ use pgp::cert::amalgamation::ValidAmalgamation as _;
 use pgp::cert::prelude::*;
 use pgp::packet::key::PublicParts;
 use pgp::policy::{AsymmetricAlgorithm, StandardPolicy};
-use pgp::types::{HashAlgorithm, KeyFlags, ReasonForRevocation, RevocationStatus, SignatureType};
+use pgp::types::{HashAlgorithm, KeyFlags, ReasonForRevocation, SignatureType};
 
 use super::certificate::{PublicKey, age, at_present, revoked};
 use super::{Certificate, Refusal, UserId, policy};
@@ -19,9 +19,9 @@ use crate::error::{Error, Kind, Result};
 pub enum Condition {
     /// Messages can be encrypted for it, and until when; `None` for ever.
     Usable(Option<SystemTime>),
-    /// Its owner has revoked it.
+    /// Its owner has revoked it, or a key that the owner named for that.
     Revoked {
-        /// The owner's words, and what they chose from the list of reasons. Hostile text.
+        /// The revoker's words, and what they chose from the list of reasons. Hostile text.
         reason: String,
         /// Another key took its place, or it is no longer used: it was not said to be stolen.
         retired: bool,
@@ -47,7 +47,8 @@ impl Certificate {
         let Ok(valid) = at_present(self.cert(), &policy) else {
             return self.weakness();
         };
-        if let RevocationStatus::Revoked(by) = valid.revocation_status() {
+        let by = self.revocations(&valid);
+        if !by.is_empty() {
             let (reason, retired) = why_revoked(&by);
             return Condition::Revoked { reason, retired };
         }
@@ -126,7 +127,7 @@ impl Certificate {
             Ok(valid) => valid,
             Err(_) => return Err(Error::new(Kind::NoKey, self.weakness().to_string())),
         };
-        if revoked(&valid.revocation_status()) {
+        if self.is_revoked(&valid) {
             return Err(Error::new(Kind::KeyRevoked, "the certificate is revoked"));
         }
         if valid.alive().is_err() {

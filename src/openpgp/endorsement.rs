@@ -1,9 +1,9 @@
-//! What the keys of contacts say of other certificates: that a user id belongs to the key there, or
-//! no longer does.
+//! Signatures by the keys of contacts in other certificates: that a user id belongs to the key there,
+//! or no longer does, and that a key is revoked whose owner named the contact for that.
 //!
-//! Nothing else that others sign in a certificate is looked at, and none of it becomes part of the
-//! certificate: it is kept beside it as it was found, bounded, and checked with the contact's
-//! certificate.
+//! Nothing else that others sign in a certificate is looked at. These signatures are kept beside the
+//! certificate as they were found, bounded, and checked with the contact's certificate. Only a
+//! revocation by a named revoker then becomes part of the certificate.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use pgp::parse::Parse as _;
 use pgp::policy::{HashAlgoSecurity, Policy as _, StandardPolicy};
 use pgp::types::SignatureType;
 
-use super::certificate::{CLOCK_SKEW, PublicKey, revoked};
+use super::certificate::{CLOCK_SKEW, PublicKey};
 use super::vouched::agreement;
 use super::{Certificate, UserId, policy};
 
@@ -56,7 +56,8 @@ pub struct Endorsements(Vec<Unchecked>);
 
 #[derive(Clone, PartialEq)]
 struct Unchecked {
-    user_id: Vec<u8>,
+    /// `None` over the whole certificate.
+    user_id: Option<Vec<u8>>,
     /// The whole packet.
     signature: Vec<u8>,
 }
@@ -71,11 +72,11 @@ pub struct Endorsement {
 }
 
 impl Endorsements {
-    /// Keeps a signature over a user id, as long as there is room.
-    pub(super) fn add(&mut self, user_id: &[u8], signature: &[u8]) {
+    /// Keeps a signature over a user id, or over the whole certificate, as long as there is room.
+    pub(super) fn add(&mut self, user_id: Option<&[u8]>, signature: &[u8]) {
         if self.0.len() < MOST && signature.len() <= LARGEST {
             self.0.push(Unchecked {
-                user_id: user_id.to_vec(),
+                user_id: user_id.map(<[u8]>::to_vec),
                 signature: signature.to_vec(),
             });
         }
@@ -103,7 +104,7 @@ impl Endorsements {
         let lengths = self
             .0
             .iter()
-            .map(|one| one.user_id.len() + one.signature.len());
+            .map(|one| one.user_id.as_ref().map_or(0, Vec::len) + one.signature.len());
         lengths.sum()
     }
 
@@ -135,9 +136,32 @@ impl Endorsements {
         said
     }
 
+    /// Revokes a certificate if its owner named the owner of `revoker` for that, who did it. Tells
+    /// nothing new as `None`.
+    ///
+    /// It counts whatever digest it was made with: an alarm need not be as strong as a promise.
+    pub fn revocation(&self, revoker: &Certificate, of: &Certificate) -> Option<Certificate> {
+        if !of.revokers().contains(&revoker.fingerprint()) {
+            return None;
+        }
+        let key = revoker.cert().primary_key().key();
+        let primary = of.cert().primary_key().key();
+        let revocations = self.0.iter().filter(|one| one.user_id.is_none());
+        let mut revocations = revocations.filter_map(|one| {
+            let Ok(Packet::Signature(signature)) = Packet::from_bytes(&one.signature) else {
+                return None;
+            };
+            let mut known = of.by_revokers().iter();
+            let is_new = !known.any(|known| known.normalized_eq(&signature));
+            let good = signature.verify_primary_key_revocation(key, primary);
+            (is_new && good.is_ok()).then_some(signature)
+        });
+        of.with_revocation(revocations.next()?).ok()
+    }
+
     fn over<'a>(&'a self, id: &'a UserId) -> impl Iterator<Item = (UserID, Signature)> + 'a {
         self.0.iter().filter_map(move |one| {
-            let user_id = UserID::from(one.user_id.as_slice());
+            let user_id = UserID::from(one.user_id.as_deref()?);
             // With an address it is text, and so no other has the same.
             if UserId::of(&user_id) != *id {
                 return None;
@@ -213,7 +237,7 @@ fn certifying(by: &Certificate, policy: &StandardPolicy<'_>, at: SystemTime) -> 
     let Ok(valid) = by.cert().with_policy(policy, at) else {
         return Vec::new();
     };
-    if valid.alive().is_err() || revoked(&valid.revocation_status()) {
+    if valid.alive().is_err() || by.is_revoked(&valid) {
         return Vec::new();
     }
     let primary = valid.primary_key();
@@ -235,7 +259,108 @@ fn certifying(by: &Certificate, policy: &StandardPolicy<'_>, at: SystemTime) -> 
 
 #[cfg(test)]
 mod tests {
+    use pgp::Cert;
+    use pgp::cert::prelude::*;
+    use pgp::serialize::SerializeInto as _;
+    use pgp::types::{ReasonForRevocation, RevocationKey};
+
+    use super::super::{Condition, Ring};
     use super::*;
+
+    fn person(name: &str, revoker: Option<&Cert>) -> Cert {
+        let made = CertBuilder::general_purpose(Some(name));
+        let made = made.set_revocation_keys(revoker.map(RevocationKey::from).into_iter().collect());
+        made.generate().unwrap().0
+    }
+
+    fn certificate(cert: &Cert) -> Certificate {
+        Certificate::new(cert.clone()).unwrap()
+    }
+
+    /// A revocation of one certificate by the primary key of another.
+    fn revocation(of: &Cert, by: &Cert) -> Signature {
+        let key = by.primary_key().key().clone().parts_into_secret();
+        let mut key = key.unwrap().into_keypair().unwrap();
+        let reason = ReasonForRevocation::KeyCompromised;
+        let made = CertRevocationBuilder::new().set_reason_for_revocation(reason, b"lost");
+        made.unwrap().build(&mut key, of, None).unwrap()
+    }
+
+    /// What a file brings that has a certificate with another key's signature in it.
+    fn arriving(of: &Cert, signature: Signature, endorser: &Cert) -> (Certificate, Endorsements) {
+        let (cert, _) = of.clone().insert_packets([signature]).unwrap();
+        let bytes = cert.strip_secret_key_material().to_vec().unwrap();
+        let endorsers = Endorsers::new([&certificate(endorser)]);
+        let ring = Ring::split_for(&bytes, &endorsers).unwrap();
+        let [raw] = &ring.certificates[..] else {
+            panic!("one certificate");
+        };
+        (raw.read().unwrap(), raw.endorsements().clone())
+    }
+
+    #[test]
+    fn who_was_named_as_revoker_revokes_for_good() {
+        let (carol, eve) = (
+            person("carol@example.org", None),
+            person("eve@example.org", None),
+        );
+        let alice = person("alice@example.org", Some(&carol));
+        let usable = |one: &Certificate| matches!(one.condition(), Condition::Usable(_));
+        let (seen, said) = arriving(&alice, revocation(&alice, &carol), &carol);
+        assert!(usable(&seen), "nobody has checked it");
+        assert_eq!(seen.revokers(), [certificate(&carol).fingerprint()]);
+        assert!(said.revocation(&certificate(&eve), &seen).is_none());
+        let revoked = said.revocation(&certificate(&carol), &seen).unwrap();
+        let words = Condition::Revoked {
+            reason: "Key material has been compromised: lost".to_owned(),
+            retired: false,
+        };
+        assert_eq!(revoked.condition(), words);
+        assert!(revoked.check_encryption().is_err());
+        assert!(
+            said.revocation(&certificate(&carol), &revoked).is_none(),
+            "no news"
+        );
+
+        // The kept copy keeps it, whatever comes, and when it is read again.
+        let kept = seen.grown(&revoked).unwrap();
+        for kept in [&kept, &kept.grown(&seen).unwrap()] {
+            let again = Certificate::read_kept(&kept.to_bytes()).unwrap();
+            assert_eq!(again.condition(), words);
+            assert!(again.grown(&certificate(&alice)).unwrap() == again);
+        }
+        // What a file says is nobody's until it is checked.
+        let ring = Ring::split(&kept.to_bytes()).unwrap();
+        assert!(usable(&ring.certificates[0].read().unwrap()));
+    }
+
+    #[test]
+    fn others_and_forgeries_revoke_nothing() {
+        let (carol, eve) = (
+            person("carol@example.org", None),
+            person("eve@example.org", None),
+        );
+        let alice = person("alice@example.org", Some(&carol));
+        let bob = person("bob@example.org", None);
+        for (of, by) in [(&alice, &eve), (&bob, &carol)] {
+            let (seen, said) = arriving(of, revocation(of, by), by);
+            assert!(said.revocation(&certificate(by), &seen).is_none());
+        }
+        // Of another certificate, and with a digest that was changed.
+        let foreign = revocation(&bob, &carol);
+        let mut packet = Packet::from(revocation(&alice, &carol)).to_vec().unwrap();
+        let last = packet.len() - 1;
+        packet[last] ^= 1;
+        let Packet::Signature(forged) = Packet::from_bytes(&packet).unwrap() else {
+            panic!("a signature");
+        };
+        for wrong in [foreign, forged] {
+            let mut said = Endorsements::default();
+            said.add(None, &Packet::from(wrong).to_vec().unwrap());
+            let (carol, alice) = (certificate(&carol), certificate(&alice));
+            assert!(said.revocation(&carol, &alice).is_none());
+        }
+    }
 
     #[test]
     fn many_copies_of_a_certificate_bring_no_more_than_is_checked_at_once() {
@@ -244,7 +369,7 @@ mod tests {
             let mut one = Endorsements::default();
             for signature in 0..20u16 {
                 one.add(
-                    b"a@b.c",
+                    Some(b"a@b.c"),
                     &[copy.to_be_bytes(), signature.to_be_bytes()].concat(),
                 );
             }

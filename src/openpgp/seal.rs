@@ -24,7 +24,7 @@ use super::parts::{Cut, Frame, HEADER};
 use super::{Certificate, Identity, Notations, SessionKey, failed, version};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Fingerprint, Timestamp, VersionId};
-use crate::plaintext::Plaintext;
+use crate::plaintext::ReadAt;
 
 const CIPHER: SymmetricAlgorithm = SymmetricAlgorithm::AES256;
 /// ZIP, as compressed data packets name raw deflate (RFC 9580, 9.4).
@@ -54,14 +54,14 @@ pub struct SealRequest<'a, 'c> {
     /// What the signature says besides.
     pub notations: &'a Notations,
     /// The content, which outlives everything else here.
-    pub content: &'c Plaintext,
+    pub content: &'c dyn ReadAt,
     /// Signature time, rounded down to seconds; `None` for now.
     pub created: Option<SystemTime>,
 }
 
 /// A signed message ready to be encrypted and written. Only this module can make one.
 pub struct Sealed<'c> {
-    content: &'c Plaintext,
+    content: &'c dyn ReadAt,
     recipients: Vec<PublicKey>,
     named: bool,
     /// SEIPD version 2 instead of 1.

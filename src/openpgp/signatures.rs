@@ -11,15 +11,15 @@ use pgp::crypto::hash::Context;
 use pgp::packet::Signature;
 use pgp::packet::signature::subpacket::SubpacketValue;
 use pgp::policy::Policy as _;
-use pgp::types::{HashAlgorithm, RevocationStatus, SignatureType};
+use pgp::types::{HashAlgorithm, SignatureType};
 
 use super::candidates::candidates;
-use super::certificate::CLOCK_SKEW;
+use super::certificate::{CLOCK_SKEW, revoked};
 use super::condition::may_sign;
-use super::{Keyring, Notations, fingerprint_of, policy, version};
+use super::{Certificate, Keyring, Notations, fingerprint_of, policy, version};
 use crate::error::Error;
 use crate::ids::{Fingerprint, VersionId};
-use crate::plaintext::Plaintext;
+use crate::plaintext::ReadAt;
 
 /// How many signatures of one blob are verified.
 const MOST: usize = 16;
@@ -84,7 +84,7 @@ impl SignatureFacts {
 
 /// Judges signatures over one content.
 pub(super) struct Judge<'a> {
-    pub content: &'a Plaintext,
+    pub content: &'a dyn ReadAt,
     /// SHA-256 of the content.
     digest: [u8; 32],
     pub keyring: &'a Keyring<'a>,
@@ -99,7 +99,7 @@ pub(super) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub fn new(
-        content: &'a Plaintext,
+        content: &'a dyn ReadAt,
         digest: [u8; 32],
         keyring: &'a Keyring<'a>,
         now: SystemTime,
@@ -143,7 +143,7 @@ impl<'a> Judge<'a> {
             let signer = certificate.fingerprint();
             let keys = certificate.cert().keys();
             for key in keys.filter(|found| found.key().fingerprint() == *key) {
-                match self.verify(signature, &key) {
+                match self.verify(signature, certificate, &key) {
                     Ok(()) => return (SignatureStatus::Good, Some(signer)),
                     Err(why) => outcome = (SignatureStatus::Bad(why), Some(signer.clone())),
                 }
@@ -155,6 +155,7 @@ impl<'a> Judge<'a> {
     fn verify(
         &mut self,
         signature: &Signature,
+        certificate: &Certificate,
         key: &ErasedKeyAmalgamation<'_, pgp::packet::key::PublicParts>,
     ) -> Result<(), String> {
         self.judged += 1;
@@ -177,11 +178,7 @@ impl<'a> Judge<'a> {
         let expired = |_| "the key was expired when it signed".to_owned();
         whole.alive().map_err(expired)?;
         key.alive().map_err(expired)?;
-        let statuses = [whole.revocation_status(), key.revocation_status()];
-        if statuses
-            .iter()
-            .any(|status| matches!(status, RevocationStatus::Revoked(_)))
-        {
+        if certificate.is_revoked(whole) || revoked(&key.revocation_status()) {
             return Err("the key is revoked".into());
         }
         if !may_sign(&key) {

@@ -27,14 +27,19 @@ const MOST_PARTS: usize = 64;
 const LARGEST: usize = 256 << 10;
 
 /// Returns what the primary key of a certificate vouches for: itself, user ids and subkeys with
-/// their signatures by it, newest first, and its revocations, of which those in `before` go first.
+/// their signatures by it, newest first, and its revocations, of which those in `before` go first,
+/// besides those by revokers whom it names.
 ///
 /// # Errors
 /// `TooLarge` if that is over 256 KiB even with one signature each; `Invalid` if the library
 /// cannot put it together.
-pub(super) fn vouched(cert: &Cert, before: Option<&Cert>) -> Result<Cert> {
+pub(super) fn vouched(
+    cert: &Cert,
+    before: Option<&Cert>,
+    by_revokers: &[Signature],
+) -> Result<Cert> {
     for most in MOST_SIGNATURES {
-        let lean = lean(cert, before, most)?;
+        let lean = lean(cert, before, by_revokers, most)?;
         if lean.serialized_len() <= LARGEST {
             return Ok(lean);
         }
@@ -44,7 +49,15 @@ pub(super) fn vouched(cert: &Cert, before: Option<&Cert>) -> Result<Cert> {
 }
 
 /// Tells whether a certificate has every revocation that another copy of it has.
-fn covers(new: &Cert, old: &Cert) -> bool {
+fn covers(new: &Certificate, old: &Certificate) -> bool {
+    let by_revokers = |one: &Signature| {
+        let mut found = new.by_revokers().iter();
+        found.any(|other| other.normalized_eq(one))
+    };
+    if !old.by_revokers().iter().all(by_revokers) {
+        return false;
+    }
+    let (new, old) = (new.cert(), old.cert());
     let there = revocations(new);
     let same_part = |(part, one): &(Part, Signature)| {
         let mut found = there.iter();
@@ -87,9 +100,11 @@ impl Certificate {
     /// then the copy must stay as it is.
     pub fn grown(&self, seen: &Certificate) -> Result<Certificate> {
         let merged = self.merge(seen)?;
-        let lean = Certificate::new(vouched(merged.cert(), Some(self.cert()))?)?;
+        let by_revokers = merged.by_revokers();
+        let lean = vouched(merged.cert(), Some(self.cert()), by_revokers)?;
+        let lean = Certificate::new(lean)?;
         let kept = Certificate::read_kept(&lean.to_bytes())?;
-        if kept.fingerprint() != self.fingerprint() || !covers(kept.cert(), self.cert()) {
+        if kept.fingerprint() != self.fingerprint() || !covers(&kept, self) {
             let why = "the copy of the certificate would lose a revocation";
             return Err(Error::new(Kind::Invalid, why));
         }
@@ -101,7 +116,12 @@ impl Certificate {
     }
 }
 
-fn lean(cert: &Cert, before: Option<&Cert>, most: usize) -> Result<Cert> {
+fn lean(
+    cert: &Cert,
+    before: Option<&Cert>,
+    by_revokers: &[Signature],
+    most: usize,
+) -> Result<Cert> {
     let before = before.map(revocations).unwrap_or_default();
     let issuer = cert.fingerprint();
     let primary = cert.primary_key();
@@ -114,6 +134,9 @@ fn lean(cert: &Cert, before: Option<&Cert>, most: usize) -> Result<Cert> {
     };
     for signature in revoked.into_iter().chain(direct) {
         add(&mut packets, signature, None)?;
+    }
+    for revocation in by_revokers.iter().take(MOST_REVOCATIONS) {
+        packets.push(signed_part(revocation)?.into());
     }
     let mut user_ids = 0;
     for id in cert.userids() {
@@ -206,6 +229,24 @@ fn strip(
             add(&mut agreed, SubpacketValue::Issuer(subkey))?;
         }
         add(&mut lean, SubpacketValue::EmbeddedSignature(agreed))?;
+    }
+    Ok(lean)
+}
+
+/// Removes from another key's signature what it does not cover itself, except who made it.
+fn signed_part(signature: &Signature) -> Result<Signature> {
+    let mut lean = signature.clone();
+    let issuers = signature.get_issuers();
+    lean.unhashed_area_mut().clear();
+    if let (4, true) = (lean.version(), lean.get_issuers().is_empty()) {
+        for issuer in issuers {
+            let unwritable = |why| failed(Kind::Invalid, "not a certificate", why);
+            let issuer = SubpacketValue::Issuer(issuer.into());
+            let subpacket = Subpacket::new(issuer, false).map_err(unwritable)?;
+            lean.unhashed_area_mut()
+                .add(subpacket)
+                .map_err(unwritable)?;
+        }
     }
     Ok(lean)
 }

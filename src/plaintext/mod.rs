@@ -7,12 +7,14 @@
 
 mod content;
 mod locked;
+mod read_at;
 mod spill;
 #[cfg(test)]
 mod spill_tests;
 
 pub use content::Plaintext;
 pub use locked::{InRam, in_ram};
+pub use read_at::ReadAt;
 pub use spill::{Budget, SpillArea};
 
 use locked::Locked;

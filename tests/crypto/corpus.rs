@@ -249,6 +249,7 @@ fn a_key_that_says_nothing_of_its_use_signs_and_opens() {
         assert!(said.iter().all(|said| said.contains("names no digest")));
 
         let content = dds::plaintext::Plaintext::from(&b"a note"[..]);
+        let notations = Notations::default();
         let request = || SealRequest {
             signer: &me,
             co_signers: &[],
@@ -256,7 +257,7 @@ fn a_key_that_says_nothing_of_its_use_signs_and_opens() {
             intended: &[],
             named: true,
             name: "note",
-            notations: &Notations::default(),
+            notations: &notations,
             content: &content,
             created: None,
         };

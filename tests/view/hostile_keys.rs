@@ -3,6 +3,7 @@
 //! their owners deliver: renewals and revocations take effect at once, and are reported.
 
 mod old_keys;
+mod revokers;
 mod succession;
 
 use std::path::Path;

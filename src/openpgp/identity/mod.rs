@@ -12,7 +12,7 @@ use pgp::crypto::hash::Context;
 use pgp::packet::signature::SignatureBuilder;
 use pgp::packet::{PKESK, Signature};
 use pgp::parse::Parse as _;
-use pgp::types::{RevocationStatus, SymmetricAlgorithm};
+use pgp::types::SymmetricAlgorithm;
 use pgp::{Packet, PacketPile};
 
 use super::certificate::PublicKey;
@@ -188,7 +188,7 @@ impl Identity {
         let certificate = self.certificate();
         let valid = certificate.cert().with_policy(&policy, at);
         let valid = valid.map_err(unusable)?;
-        if let RevocationStatus::Revoked(_) = valid.revocation_status() {
+        if certificate.is_revoked(&valid) {
             return Err(Error::new(Kind::KeyRevoked, "my key is revoked"));
         }
         if valid.alive().is_err() {

@@ -30,6 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Timestamp};
 
 mod index;
+mod pruning;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,6 @@ use self::index::{
     Counting, GoneFile, Index, Spare, gone_name, parse_gone, parse_spare, spare_name,
 };
 pub use self::index::{copy_unless, stopped};
-use self::retention::{Aged, DAY, surplus};
 pub use self::retention::{Limits, Moment, Pruned};
 
 /// A version that went from the store.
@@ -428,100 +428,6 @@ impl History {
         let at = self.index().gone.get(&id).map(|past| past.at)?;
         let home = self.home.as_ref()?;
         Some(home.shown(&gone_name(at, id)))
-    }
-
-    /// Drops a version that went. One that is not kept is no error.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn forget(&self, id: BlobId) -> Result<()> {
-        let Some(home) = &self.home else {
-            return Ok(());
-        };
-        let mut index = self.index();
-        if let Some(past) = index.gone.get(&id) {
-            home.remove(&gone_name(past.at, id))?;
-            index.gone.remove(&id);
-        }
-        Ok(())
-    }
-
-    fn drop_spare(&self, id: BlobId) -> Result<()> {
-        let Some(home) = &self.home else {
-            return Ok(());
-        };
-        let mut index = self.index();
-        home.remove(&spare_name(id))?;
-        index.spares.remove(&id);
-        Ok(())
-    }
-
-    /// Drops what is too old, then the oldest of what is too much.
-    pub fn prune(&self, now: Moment) -> Pruned {
-        let mut pruned = Pruned::default();
-        let Some((home, limits)) = self.open_home() else {
-            return pruned;
-        };
-        let room = match home.room() {
-            Ok(room) => room,
-            Err(error) => {
-                pruned.failed = Some(error);
-                return pruned;
-            }
-        };
-        pruned.failed = self.correct_times(home, now).err();
-        let surplus = surplus(&self.aged(now), limits, room, now.is_sure(self.began));
-        for (dropped, count) in [
-            (surplus.old, &mut pruned.old),
-            (surplus.early, &mut pruned.early),
-        ] {
-            for id in dropped {
-                match self.forget(id) {
-                    Ok(()) => *count += 1,
-                    Err(error) => pruned.failed = Some(error),
-                }
-            }
-        }
-        pruned
-    }
-
-    /// Gives what went in this mount, by a clock that was far behind, the time when it went: the
-    /// next mount knows nothing else.
-    fn correct_times(&self, home: &PrivateDir, now: Moment) -> Result<()> {
-        let mut index = self.index();
-        let mut result = Ok(());
-        for (id, past) in &mut index.gone {
-            let Some(since) = past.since else { continue };
-            let at = now.before(now.running.saturating_sub(since));
-            let behind = at.seconds().saturating_sub(past.at.seconds());
-            if u64::try_from(behind).is_ok_and(|behind| behind > DAY) {
-                match home.rename(&gone_name(past.at, *id), &gone_name(at, *id)) {
-                    Ok(()) => past.at = at,
-                    Err(error) => result = Err(error),
-                }
-            }
-        }
-        result
-    }
-
-    /// What went and how long ago, the oldest first.
-    fn aged(&self, now: Moment) -> Vec<Aged> {
-        let index = self.index();
-        let age = |past: &GoneFile| match past.since {
-            Some(since) => now.running.saturating_sub(since).as_secs(),
-            None => {
-                let age = now.wall.seconds().saturating_sub(past.at.seconds());
-                u64::try_from(age).unwrap_or(0)
-            }
-        };
-        let aged = index.gone.iter().map(|(id, past)| Aged {
-            id: *id,
-            bytes: past.bytes,
-            age: age(past),
-        });
-        let mut aged: Vec<Aged> = aged.collect();
-        aged.sort_by_key(|one| (std::cmp::Reverse(one.age), one.id));
-        aged
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

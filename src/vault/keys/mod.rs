@@ -19,7 +19,7 @@ use crate::vault::audience::{People, Who};
 use crate::vault::disk::folder_error;
 use crate::vault::keys::claims::{called, claim};
 use crate::vault::keys::folder::{Arrived, KeyFolder};
-use crate::vault::keys::succession::endorsers;
+use crate::vault::keys::succession::{endorsers, revoked_by_others};
 use crate::vault::locks::lock;
 
 pub use folder::KEY_FILE_LIMIT;
@@ -49,7 +49,11 @@ impl Vault {
         let known = self.known_keys(&mine);
         let arrived = match listed {
             Some(listed) => {
-                folder.ask_for(endorsers(folder, &lock(&self.contacts)));
+                folder.ask_for(endorsers(
+                    folder,
+                    &lock(&self.contacts),
+                    &self.my_certificates(),
+                ));
                 folder.reread(&*self.store, listed, &known, &mine, || {
                     self.progress.openings.is_stopped()
                 })
@@ -67,6 +71,10 @@ impl Vault {
         let saved = self.apply_keys(folder, &arrived.of_known, damaged);
         folder.applied = saved.is_ok();
         saved
+    }
+
+    fn my_certificates(&self) -> Vec<Certificate> {
+        self.identities.iter().map(Identity::certificate).collect()
     }
 
     /// Fingerprints of contacts, current and past, and mine.
@@ -94,7 +102,9 @@ impl Vault {
                 Ok(found) => sort_notices(found, folder, &mut notices),
                 Err(error) => keep_first(&mut saved, Err(error)),
             }
-            let known = self.known_copies(folder, &mut contacts, &[], true);
+            let revoked = revoked_by_others(folder, &self.my_certificates());
+            notices.extend(self.learn_mine(&mut contacts, &revoked));
+            let known = self.known_copies(folder, &mut contacts, &revoked, true);
             keep_first(&mut saved, known.map(drop));
             let followed = self.follow_successors(folder, &mut contacts);
             let followed = followed.map(|found| sort_notices(found, folder, &mut notices));

@@ -3,7 +3,7 @@
 use crate::contacts::{Contact, Contacts, Notice, Standing, Statement};
 use crate::error::Result;
 use crate::ids::Fingerprint;
-use crate::openpgp::{Condition, Endorsers, Identity};
+use crate::openpgp::{Certificate, Condition, Endorsers, Identity};
 use crate::vault::Vault;
 use crate::vault::keys::folder::KeyFolder;
 
@@ -26,11 +26,35 @@ impl Vault {
     }
 }
 
-/// The contacts whose signatures in others' certificates matter.
-pub(in crate::vault) fn endorsers(folder: &KeyFolder, contacts: &Contacts) -> Endorsers {
+/// The people whose signatures in others' certificates matter: contacts, and myself.
+pub(in crate::vault) fn endorsers(
+    folder: &KeyFolder,
+    contacts: &Contacts,
+    mine: &[Certificate],
+) -> Endorsers {
     let relied_on = contacts.iter().filter(|contact| !contact.frozen);
     let keys = relied_on.flat_map(Contact::certificates);
-    Endorsers::new(keys.filter_map(|key| folder.kept.get(key)))
+    let theirs = keys.filter_map(|key| folder.kept.get(key));
+    Endorsers::new(theirs.chain(mine))
+}
+
+/// Revokes certificates of contacts, and mine, for which `keys/` has a revocation by a key that the
+/// owner named for that. Certificates with news only.
+pub(in crate::vault) fn revoked_by_others(
+    folder: &KeyFolder,
+    mine: &[Certificate],
+) -> Vec<Certificate> {
+    let all = || folder.kept.values().chain(mine);
+    let revoked = |of: &Certificate| {
+        let said = folder.endorsements(&of.fingerprint());
+        if said.is_empty() {
+            return None;
+        }
+        let revokers = of.revokers();
+        let mut revokers = all().filter(|one| revokers.contains(&one.fingerprint()));
+        revokers.find_map(|revoker| said.revocation(revoker, of))
+    };
+    all().filter_map(revoked).collect()
 }
 
 /// Checks the statements of contacts about each other, where they matter.
