@@ -13,7 +13,7 @@ pub use text::{judged, printable, skeleton};
 /// Result of the library's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, as far as a caller may act on it.
+/// The kind of a failure, as far as a caller may act on it.
 ///
 /// `fuse/errno.rs` maps each kind to its errno without a catch-all, so a new kind does not
 /// compile until its errno is chosen.
@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// Wraps an error of the operating system, saying what was tried.
+    /// Wraps an error of the operating system with words for the attempt.
     pub fn io(doing: &str, source: io::Error) -> Self {
         let kind = match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Kind::NoSpace,
@@ -116,7 +116,7 @@ impl Error {
         }
     }
 
-    /// What a caller may act on.
+    /// Returns the kind, on which a caller may act.
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -31,11 +31,12 @@ pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-fn invalid(what: &str) -> Error {
-    Error::new(ErrorKind::Invalid, format!("not {what}"))
+fn invalid(expected: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("not {expected}"))
 }
 
-/// SHA-1 of a blob's bytes: the label under which it lies in the store (DESIGN 3).
+/// SHA-1 of a blob's bytes: the label under which it lies in the store. Peers without keys can
+/// check the store by it; it is no security boundary.
 ///
 /// Like git's object names it is a label, not a security boundary. Displayed as 40 lower-case
 /// hex digits.
@@ -85,9 +86,9 @@ impl FromStr for BlobName {
     }
 }
 
-/// SHA-256 of a blob's bytes: what identifies a file's content as it lies on the disk.
+/// SHA-256 of a blob's bytes: identifies a file's content as it lies on the disk.
 ///
-/// It names files and shortcuts a look. What is inside a blob has a [`VersionId`].
+/// It names files and shortcuts a look. The content of a blob has a [`VersionId`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId([u8; 32]);
 
@@ -116,7 +117,7 @@ impl fmt::Debug for BlobId {
     }
 }
 
-/// What identifies a version: a digest over what is inside the encryption.
+/// Identifies a version: a digest over the packets inside the encryption.
 ///
 /// Whoever holds the store without a key of mine can give a blob another armor, another name, other
 /// session key packets, but not another id.
@@ -259,7 +260,7 @@ impl Folder {
     }
 }
 
-/// What a blob is (notation `kind@`).
+/// The kind of a blob (notation `kind@`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BlobKind {
     /// One message to one reader.

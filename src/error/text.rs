@@ -1,14 +1,14 @@
-//! What of a text of any origin can be shown: the one rule for names and messages.
+//! Which characters of a text of any origin can be shown: the one rule for names and messages.
 //!
 //! Characters that disturb a terminal, or that nobody sees, are never shown as they are. Some
 //! that nobody sees belong into words: the joiners of Persian, Sinhala or of emoji families, marks
-//! of direction among Hebrew or Arabic, selectors of variants. They are kept in such words, and nowhere
-//! else; two texts that differ in them alone have the same [`skeleton`].
+//! of direction among Hebrew or Arabic, selectors of variants. They are kept in such words, and
+//! nowhere else; two texts that differ in them alone have the same [`skeleton`].
 
 /// Makes text of any origin safe for terminals, logs and status files.
 ///
-/// What may not be shown becomes a `\u{..}` escape, so that a user id or a file name from inside a
-/// blob cannot forge lines, move the cursor or look like another.
+/// A character that may not be shown becomes a `\u{..}` escape, so that a user id or a file name
+/// from inside a blob cannot forge lines, move the cursor or look like another.
 pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for (c, shown) in judged(text) {
@@ -36,9 +36,9 @@ pub fn skeleton(text: &str) -> String {
     text.chars().filter(|c| !is_unseen(*c)).collect()
 }
 
-/// Tells whether a character may disturb a terminal or hide what is really there: control
+/// Tells whether a character may disturb a terminal or hide the true text: control
 /// characters, separators of lines, bidirectional controls (UAX #9), all that is invisible by
-/// default (`Default_Ignorable_Code_Point`), fillers, tags, and what is no character.
+/// default (`Default_Ignorable_Code_Point`), fillers, tags, and code points that are no characters.
 fn is_unseen(c: char) -> bool {
     c.is_control()
         || u32::from(c) & 0xFFFE == 0xFFFE
@@ -76,7 +76,7 @@ fn belongs(chars: &[char], at: usize, rtl: bool) -> bool {
     }
 }
 
-/// Letters and marks of scripts in which joiners change what is seen: from Arabic to Myanmar,
+/// Letters and marks of scripts in which joiners change the look: from Arabic to Myanmar,
 /// Khmer, Mongolian, and their like.
 fn joins(c: char) -> bool {
     let script = matches!(c,

@@ -1,9 +1,9 @@
 //! How much work one blob may cause, counted while it is read.
 //!
 //! A few kilobytes can say a lot: millions of tiny packets, compressed data in compressed data, a
-//! container of nothing that has no end. So everything that comes out of a blob is paid for from one
-//! budget: packets of every kind and in every layer, bytes that are read and thrown away, bytes of
-//! packets that are kept, layers of compression. What remains is paid for in processor time.
+//! container of nothing that has no end. So everything that comes out of a blob is paid for from
+//! one budget: packets of every kind and in every layer, bytes that are read and thrown away, bytes
+//! of packets that are kept, layers of compression. The rest is paid for in processor time.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,14 +24,15 @@ const INSIDE: usize = 1024;
 const KEPT: u64 = 512 << 10;
 /// Layers of compressed data, without those that only say to be compressed.
 const LAYERS: usize = 4;
-/// Bytes of compressed data in compressed data: unpacking them costs time even if nothing comes out.
+/// Bytes of compressed data in compressed data: unpacking them costs time even if nothing comes
+/// out.
 const INNER_LAYER: u64 = 16 << 20;
-/// Processor time beside what each MiB may take.
+/// Processor time besides that of each MiB.
 const TIME: Duration = Duration::from_secs(5);
 /// Processor time for each MiB, on the slowest machine.
 const TIME_FOR_MIB: Duration = Duration::from_secs(1);
 
-/// What is left of it.
+/// The rest of it.
 pub(super) struct Budget<'a> {
     limits: &'a Limits,
     /// Bytes that may come out of the container.

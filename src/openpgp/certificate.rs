@@ -20,7 +20,7 @@ use super::{failed, fingerprint_of, policy, utf16};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
 
-/// Largest certificate that is read, in bytes: what is larger was flooded with signatures.
+/// Largest certificate that is read, in bytes: a larger one was flooded with signatures.
 const LARGEST: usize = 1 << 20;
 /// How far ahead of our clock a certificate may have been made.
 pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(48 * 3600);
@@ -119,7 +119,7 @@ impl Certificate {
     }
 
     /// Returns the revocations of the whole certificate that are in force when `valid` is: by its
-    /// owner, and by whom the owner named for that.
+    /// owner, and by keys that the owner named for that.
     pub(super) fn revocations<'a>(&self, valid: &ValidCert<'a>) -> Vec<&'a Signature> {
         let checked = |one: &&Signature| {
             let mut checked = self.by_revokers.iter();
@@ -194,7 +194,7 @@ impl Certificate {
         self.encryption_key().map(|_| ())
     }
 
-    /// Joins what two copies of one certificate know. No revocation is ever lost.
+    /// Merges two copies of one certificate. No revocation is ever lost.
     ///
     /// # Errors
     /// `KeyRejected` if the primary keys differ.
@@ -240,7 +240,7 @@ impl Certificate {
 ///
 /// Errs on the side of yes: the words of a private key's armor anywhere are enough.
 pub fn holds_secret_key(bytes: &[u8]) -> bool {
-    // What begins as UTF-16 may go on as anything else.
+    // A file that begins as UTF-16 may continue as anything else.
     let text = utf16::text_of(bytes);
     shows_secret_key(bytes) || text.is_some_and(|text| shows_secret_key(&text))
 }

@@ -25,11 +25,11 @@ use super::refusal::Refusal;
 const TAG: usize = 16;
 /// Bytes of the nonce.
 const NONCE: usize = 15;
-/// Largest chunk that is decrypted, in bytes: what GnuPG writes if it is not asked for more.
+/// Largest chunk that is decrypted, in bytes: GnuPG's default.
 const LARGEST: usize = 4 << 20;
 const VERSION: u8 = 1;
 
-/// The content of a container. As a reader it gives only what is authenticated, and ends only
+/// The content of a container. As a reader it gives only authenticated bytes, and ends only
 /// if the end is authentic, too.
 pub(super) struct Chunks<R> {
     from: R,
@@ -52,7 +52,7 @@ pub(super) struct Chunks<R> {
     ended: bool,
 }
 
-/// What the beginning of a container says.
+/// The beginning of a container.
 pub(super) enum Header<R> {
     /// It can be read.
     Readable(Chunks<R>),
@@ -63,7 +63,7 @@ pub(super) enum Header<R> {
 /// Reads the beginning of a container's body.
 ///
 /// # Errors
-/// What reading gives; `InvalidData` if it is none.
+/// Errors of reading; `InvalidData` if it is no container.
 pub(super) fn header<R: Read>(mut from: R) -> io::Result<Header<R>> {
     let mut fixed = [0; 4];
     from.read_exact(&mut fixed)?;
@@ -164,7 +164,7 @@ impl<R: Read> Chunks<R> {
         Ok(())
     }
 
-    /// Decrypts so many bytes of what was read ahead.
+    /// Decrypts so many of the bytes that were read ahead.
     fn decrypt(&mut self, additional: &[u8], bytes: usize) -> io::Result<()> {
         let key = self.key.as_ref().expect("a key was tried before");
         let mut nonce = self.iv;

@@ -26,7 +26,7 @@ impl<'a> Ciphertext<'a> {
     /// Takes a file that is one whole message encrypted to somebody's key, from its beginning.
     ///
     /// # Errors
-    /// `Damaged` for anything else: what is not encrypted never reaches the store. What reading
+    /// `Damaged` for anything else: nothing unencrypted reaches the store. Errors of reading
     /// it gives.
     pub fn check(from: &'a mut dyn Rereadable) -> Result<Self> {
         let failed = |error| Error::io("reading a sealed blob", error);
@@ -59,7 +59,7 @@ impl<'a> Ciphertext<'a> {
         self.name
     }
 
-    /// What identifies it.
+    /// Its id.
     pub fn id(&self) -> BlobId {
         self.id
     }
@@ -67,7 +67,7 @@ impl<'a> Ciphertext<'a> {
     /// Writes it.
     ///
     /// # Errors
-    /// `Damaged` if these are no longer the bytes that were checked; what reading and writing
+    /// `Damaged` if these are no longer the bytes that were checked; errors of reading and writing
     /// give.
     pub fn write_to(&mut self, out: &mut dyn Write) -> Result<()> {
         let reading = |error| Error::io("reading a sealed blob", error);

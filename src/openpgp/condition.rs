@@ -1,4 +1,4 @@
-//! What state a certificate is in: whether it can be used now and how long, and if not, why.
+//! The condition of a certificate: whether it can be used now and how long, and if not, why.
 
 use std::time::SystemTime;
 
@@ -14,14 +14,14 @@ use super::certificate::{PublicKey, age, at_present, revoked};
 use super::{Certificate, Refusal, UserId, policy};
 use crate::error::{Error, Kind, Result};
 
-/// What state a certificate is in now.
+/// The condition of a certificate now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Messages can be encrypted for it, and until when; `None` for ever.
     Usable(Option<SystemTime>),
     /// Its owner has revoked it, or a key that the owner named for that.
     Revoked {
-        /// The revoker's words, and what they chose from the list of reasons. Hostile text.
+        /// The revoker's words, and the reason that they chose from the list. Hostile text.
         reason: String,
         /// Another key took its place, or it is no longer used: it was not said to be stolen.
         retired: bool,
@@ -41,7 +41,7 @@ pub enum Condition {
 }
 
 impl Certificate {
-    /// Tells what state the certificate is in now.
+    /// Returns the condition of the certificate now.
     pub fn condition(&self) -> Condition {
         let policy = policy();
         let Ok(valid) = at_present(self.cert(), &policy) else {
@@ -235,7 +235,7 @@ pub(super) fn may_encrypt(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> 
     }
 }
 
-/// Returns what a key is for; some programs (PGPy, Bouncy Castle) do not say.
+/// Returns the uses of a key; some programs (PGPy, Bouncy Castle) do not state any.
 fn flags(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> Option<KeyFlags> {
     match key.primary() {
         true => key.key_flags(),
@@ -276,7 +276,7 @@ pub(super) fn digest_name(digest: HashAlgorithm) -> &'static str {
 
 fn algorithm_name(key: &pgp::packet::Key<PublicParts, pgp::packet::key::PrimaryRole>) -> String {
     use pgp::types::PublicKeyAlgorithm as Algorithm;
-    #[allow(deprecated)] // Old keys are what this is about.
+    #[allow(deprecated)] // This is about old keys.
     match key.pk_algo() {
         Algorithm::RSAEncryptSign | Algorithm::RSAEncrypt | Algorithm::RSASign => "RSA".to_owned(),
         Algorithm::DSA => "DSA".to_owned(),

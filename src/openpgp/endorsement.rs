@@ -1,8 +1,8 @@
-//! Signatures by the keys of contacts in other certificates: that a user id belongs to the key there,
-//! or no longer does, and that a key is revoked whose owner named the contact for that.
+//! Signatures by the keys of contacts in other certificates: that a user id belongs to the key
+//! there, or no longer does, and that a key is revoked whose owner named the contact for that.
 //!
-//! Nothing else that others sign in a certificate is looked at. These signatures are kept beside the
-//! certificate as they were found, bounded, and checked with the contact's certificate. Only a
+//! Nothing else that others sign in a certificate is looked at. These signatures are kept beside
+//! the certificate as they were found, bounded, and checked with the contact's certificate. Only a
 //! revocation by a named revoker then becomes part of the certificate.
 
 use std::collections::BTreeSet;
@@ -22,8 +22,8 @@ use super::{Certificate, UserId, policy};
 
 /// Signatures that are kept for being checked, of one copy of a certificate.
 const MOST: usize = 16;
-/// The same of all copies of it: each look at `keys/` checks them anew. Whoever could bring more could
-/// as well take away the one that counts.
+/// The same of all copies of it: each look at `keys/` checks them anew. Whoever could bring more
+/// could as well take away the one that counts.
 const MOST_OF_ALL: usize = 512;
 /// Bytes of the largest one.
 const LARGEST: usize = 8 << 10;
@@ -62,7 +62,7 @@ struct Unchecked {
     signature: Vec<u8>,
 }
 
-/// What a key says of a user id with a mail address in another certificate.
+/// A key's statement about a user id with a mail address in another certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endorsement {
     /// The address, in lower case.
@@ -108,8 +108,8 @@ impl Endorsements {
         lengths.sum()
     }
 
-    /// Checks them: what `endorser` says of the valid user ids of the certificate that they stand
-    /// in.
+    /// Checks them: returns the statements of `endorser` about the valid user ids of the
+    /// certificate that they stand in.
     ///
     /// A certification counts if it is the newest one, has not expired, and was made by a key that
     /// could certify at that time. That it was taken back counts whenever that was.
@@ -136,8 +136,8 @@ impl Endorsements {
         said
     }
 
-    /// Revokes a certificate if its owner named the owner of `revoker` for that, who did it. Tells
-    /// nothing new as `None`.
+    /// Returns the certificate `of` revoked, if its owner named the key `revoker` for that and a
+    /// signature here is its revocation; `None` also if the certificate has it already.
     ///
     /// It counts whatever digest it was made with: an alarm need not be as strong as a promise.
     pub fn revocation(&self, revoker: &Certificate, of: &Certificate) -> Option<Certificate> {
@@ -199,7 +199,7 @@ fn certifies(signature: &Signature, endorser: &Certificate, of: &Certificate, id
     }
     let mut keys = certifying(endorser, &policy, made);
     if keys.is_empty() && made >= endorser.cert().primary_key().key().creation_time() {
-        // Programs leave out what a renewed certificate said of itself at that time.
+        // Programs leave out the former self-signatures of a renewed certificate.
         keys = certifying(endorser, &policy, SystemTime::now());
     }
     let mut keys = keys.iter();
@@ -213,8 +213,9 @@ fn is_alive(signature: &Signature) -> bool {
     signature.signature_alive(at, Duration::ZERO).is_ok()
 }
 
-/// Tells whether a signature takes back that a user id belongs to a certificate. Whatever key of the
-/// endorser made it, and whenever: who no longer vouches need not prove that they could.
+/// Tells whether a signature takes back that a user id belongs to a certificate. Whatever key of
+/// the endorser made it, and whenever: to stop vouching needs no proof that it was allowed to
+/// vouch.
 fn withdraws(signature: &Signature, endorser: &Certificate, of: &Certificate, id: &UserID) -> bool {
     if signature.typ() != SignatureType::CertificationRevocation {
         return false;
@@ -286,7 +287,7 @@ mod tests {
         made.unwrap().build(&mut key, of, None).unwrap()
     }
 
-    /// What a file brings that has a certificate with another key's signature in it.
+    /// Reads a file that has a certificate with another key's signature in it.
     fn arriving(of: &Cert, signature: Signature, endorser: &Cert) -> (Certificate, Endorsements) {
         let (cert, _) = of.clone().insert_packets([signature]).unwrap();
         let bytes = cert.strip_secret_key_material().to_vec().unwrap();
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_named_as_revoker_revokes_for_good() {
+    fn a_named_revoker_revokes_for_good() {
         let (carol, eve) = (
             person("carol@example.org", None),
             person("eve@example.org", None),
@@ -329,7 +330,7 @@ mod tests {
             assert_eq!(again.condition(), words);
             assert!(again.grown(&certificate(&alice)).unwrap() == again);
         }
-        // What a file says is nobody's until it is checked.
+        // A claim in a file counts for nothing until it is checked.
         let ring = Ring::split(&kept.to_bytes()).unwrap();
         assert!(usable(&ring.certificates[0].read().unwrap()));
     }

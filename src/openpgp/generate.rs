@@ -20,7 +20,7 @@ use crate::plaintext::Passphrase;
 /// Bytes hashed for each try of a passphrase: the most that the format can say.
 const HASHED: u32 = 0x3e0_0000;
 
-/// Who will be able to write to a new identity.
+/// The programs that will be able to write to a new identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Everybody, GnuPG 2.2 included: announces SEIPD version 1 only.

@@ -14,7 +14,7 @@ use crate::ids::Fingerprint;
 /// Private-key operations on the session key packets of one blob.
 const MOST_ATTEMPTS: usize = 256;
 
-/// With what session key packets are opened.
+/// The keys that open session key packets.
 pub(super) struct KeySearch<'a> {
     /// My own keys, tried in this order.
     pub identities: &'a [Identity],
@@ -49,7 +49,7 @@ impl KeySearch<'_> {
         self.try_keys(keys, cipher, budget, attempt)
     }
 
-    /// Tries my keys: first on what names them, then on what names nobody.
+    /// Tries my keys: first on packets that name them, then on packets that name nobody.
     fn try_keys(
         &self,
         keys: &[PKESK],

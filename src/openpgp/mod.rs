@@ -1,9 +1,10 @@
 //! Opens and seals blobs: bytes in, bytes out.
 //!
-//! This is the only module that names sequoia. It owns the format inside a blob (DESIGN 3):
-//! notations, padding, anonymous recipients, signatures judged one by one. It never touches
-//! files, prints, asks or reads the environment, and it knows neither contacts nor directories:
-//! it reports facts (who signed, for whom, what for), and its callers judge them.
+//! This is the only module that names sequoia. It owns the format inside a blob, which
+//! dds-store(5) describes: notations, padding, anonymous recipients, signatures judged one by one.
+//! It never touches files, prints, asks or reads the environment, and it knows neither contacts nor
+//! directories: it reports facts (signers, their intended readers, their notations), and its
+//! callers judge them.
 //!
 //! ```text
 //! seal:  Plaintext + Notations + Identity + [Certificate] -> Sealed -> armored bytes + Receipt
@@ -67,7 +68,7 @@ fn policy() -> pgp::policy::StandardPolicy<'static> {
     pgp::policy::StandardPolicy::new()
 }
 
-/// Turns a failure inside the library into ours, saying what was tried.
+/// Turns a failure inside the library into ours, with words for the attempt.
 fn failed(kind: Kind, doing: &str, why: impl std::fmt::Display) -> Error {
     Error::new(kind, format!("{doing}: {why}"))
 }

@@ -1,4 +1,4 @@
-//! The notations that a blob's signature carries (DESIGN 3).
+//! The notations that a blob's signature carries (dds-store(5)).
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ const MOST_REPLACES: usize = 64;
 /// Names reserved for later: their values are kept and written back, but mean nothing yet.
 pub const RESERVED: [&str; 5] = ["via", "list", "subject", "type", "reply-to"];
 
-/// What a signature says about the content, besides its bytes.
+/// Statements of a signature about the content.
 ///
 /// Every value comes from the signed part of a signature, and is worth as much as that
 /// signature. A value that is malformed (not UTF-8, not flagged human readable, or against the
@@ -30,7 +30,7 @@ pub struct Notations {
     /// `v@`: version of this list; 1 now. A higher one is kept as it is, so that it can be
     /// refused for writing.
     pub version: Option<u32>,
-    /// `kind@`: what the blob is.
+    /// `kind@`: the kind of the blob.
     pub kind: Option<BlobKind>,
     /// `path@`: path below the audience directory; hostile until made safe.
     pub path: Option<String>,

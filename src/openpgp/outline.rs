@@ -10,7 +10,7 @@ use super::source::Source;
 use crate::error::Result;
 use crate::ids::BlobName;
 
-/// What the outside of a file tells.
+/// The form of a file, as its outside tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outline {
     /// One encrypted message, whole, of a kind that may be opened.
@@ -24,7 +24,7 @@ pub enum Outline {
     Incomplete,
 }
 
-/// Tells what a file is from its outside, armored or binary; costs no key operation.
+/// Determines the form of a file from its outside, armored or binary; costs no key operation.
 ///
 /// Only the frames are checked: a message that is whole on the outside may still turn out
 /// damaged when it is opened.
@@ -35,10 +35,10 @@ pub fn outline(mut bytes: &[u8]) -> Outline {
     source.outline()
 }
 
-/// What a file tells about itself without any key.
+/// Facts about a file that need no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// What it is.
+    /// Its form.
     pub outline: Outline,
     /// SHA-1 of its bytes.
     pub name: BlobName,
@@ -46,11 +46,11 @@ pub struct Inspected {
     pub secret_key: bool,
 }
 
-/// Tells what a file of `length` bytes is from its outside, reading it once to its end and with
-/// little memory. As [`outline()`].
+/// Determines the form of a file of `length` bytes from its outside, reading it once to its end and
+/// with little memory. As [`outline()`].
 ///
 /// # Errors
-/// What reading `from` gives.
+/// Errors of reading `from`.
 pub fn inspect(from: &mut (dyn Read + Send + Sync), length: u64) -> Result<Inspected> {
     let mut source = Source::new(from, length);
     source.skip_rest();
@@ -71,7 +71,7 @@ const LONGEST_TAIL: usize = 64 * 1024;
 pub(super) struct Outside {
     walker: Walker,
     seen: Seen,
-    /// What stands behind the message, once something does.
+    /// The first thing behind the message.
     tail: Option<Tail>,
 }
 
@@ -87,7 +87,7 @@ struct Tail {
     is_broken: bool,
 }
 
-/// What was seen of the packets so far.
+/// The packets so far.
 #[derive(Default)]
 struct Seen {
     public: usize,
@@ -97,7 +97,7 @@ struct Seen {
     container: Option<Frame>,
     /// Something follows the container.
     more: bool,
-    /// What follows is another container.
+    /// Another container follows.
     several: bool,
     /// A secret key is among the packets.
     secret: bool,
@@ -157,7 +157,7 @@ impl Outside {
         tail.is_some_and(|text| text.label().is_some() || text.has_another())
     }
 
-    /// Tells whether what came are no packets.
+    /// Tells whether the bytes so far are no packets.
     pub fn is_broken(&self) -> bool {
         match &self.tail {
             Some(tail) => tail.is_broken || tail.length > LONGEST_TAIL,
@@ -188,7 +188,7 @@ impl Outside {
 }
 
 impl Tail {
-    /// Takes text; returns what begins with a byte that could begin a packet.
+    /// Takes text; returns its rest from the first byte that could begin a packet.
     fn feed<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let text = bytes.iter().position(|byte| byte & 0x80 != 0);
         let (text, rest) = bytes.split_at(text.unwrap_or(bytes.len()));

@@ -23,8 +23,8 @@ pub(super) mod tag {
 /// First bytes of a body that are kept: a session key packet says in them for whom it is.
 const HEAD: usize = 35;
 
-/// Tells whether a packet of this type, which nobody knows, is passed over (RFC 9580, 4.3): types 40 to
-/// 63 are not critical.
+/// Tells whether a packet of this type, which nobody knows, is passed over (RFC 9580, 4.3): types
+/// 40 to 63 are not critical.
 pub(super) fn is_passed_over(tag: u8) -> bool {
     (40..=63).contains(&tag)
 }
@@ -52,7 +52,7 @@ impl Default for Frame {
     }
 }
 
-/// What a [`Walker`] meets on its way.
+/// A step of a [`Walker`].
 pub(super) enum Step {
     /// A packet of this type begins. It may yet turn out to be cut off.
     Begins(u8),
@@ -97,7 +97,7 @@ enum At {
 }
 
 impl Walker {
-    /// Takes the next bytes and tells `sink` what they show. Returns how many there were before one
+    /// Takes the next bytes and reports each step to `sink`. Returns how many there were before one
     /// that begins no packet.
     pub fn feed(&mut self, bytes: &[u8], mut sink: impl FnMut(Step)) -> usize {
         let all = bytes.len();
@@ -151,7 +151,7 @@ impl Walker {
         self.at = At::Between;
     }
 
-    /// Tells whether the bytes went wrong already.
+    /// Tells whether the bytes are malformed already.
     pub fn is_broken(&self) -> bool {
         matches!(self.at, At::Broken)
     }
@@ -214,8 +214,8 @@ impl Walker {
     }
 }
 
-/// Tells whether a byte may stand behind the last packet: what editors, terminals and copying in
-/// blocks leave there, and what begins no packet.
+/// Tells whether a byte may stand behind the last packet: one that editors, terminals and copying
+/// in blocks leave there, and that begins no packet.
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, 0 | b'\t'..=b'\r' | 0x1A | b' ')
 }
@@ -233,7 +233,7 @@ pub(super) fn without_blanks(bytes: &[u8]) -> &[u8] {
 /// Walks over the packets of a whole file.
 ///
 /// # Errors
-/// [`Broken`] if the file ends, or goes wrong, before a packet does.
+/// [`Broken`] if the file ends, or is malformed, before a packet ends.
 pub(super) fn walk(bytes: &[u8], mut sink: impl FnMut(Step)) -> Result<(), Broken> {
     let mut walker = Walker::default();
     walker.feed(bytes, &mut sink);

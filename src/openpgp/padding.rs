@@ -1,7 +1,7 @@
-//! Brings what is inside the encryption to one of few lengths (DESIGN 3).
+//! Brings the packets inside the encryption to one of few lengths.
 //!
 //! The length is Padme(n + 20), at least 2 KiB, so that at least 20 bytes of filler are needed,
-//! which is what stored deflate blocks need to reach every length.
+//! because stored deflate blocks need that to reach every length.
 
 use std::io::{self, Write};
 

@@ -3,14 +3,14 @@
 //! A packet of less than 2 GiB has a header with a length of four octets. A longer one comes in
 //! parts of equal size, each after one octet that says so, and a last part after a length of four
 //! octets. These could say up to 4 GiB, but GnuPG (2.2.40) takes them for signed there, and drops
-//! the end of what it decrypts.
+//! the end of the decrypted bytes.
 
 use std::io::{self, Write};
 
 /// Bytes of a header without parts: the type and a five-byte length.
 pub(super) const HEADER: u64 = 6;
 
-/// From when on, and into what, packets are cut.
+/// From which length on packets are cut, and into parts of which length.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
     /// Longest body, and longest last part, in bytes.
@@ -113,7 +113,7 @@ impl<W: Write> Parts<W> {
         if self.left + self.rest > 0 {
             return Err(io::Error::other("a packet is shorter than announced"));
         }
-        // What has no bytes still has a length.
+        // A packet without a body still has a length.
         if self.parts > 0 {
             self.next()?;
         }

@@ -44,15 +44,15 @@ pub(super) enum Locked {
     Form(String),
 }
 
-/// Says what keeps a secret key from being opened, whatever the passphrase is.
+/// Names the obstacle to opening a secret key, whatever the passphrase is.
 pub(super) fn obstacle<P: KeyParts, R: KeyRole>(key: &Key<P, R>) -> Option<String> {
     let Some(SecretKeyMaterial::Encrypted(secret)) = key.optional_secret() else {
         return None;
     };
-    let what = unsupported(key.version(), secret)?;
+    let how = unsupported(key.version(), secret)?;
     let id = key.keyid();
     Some(format!(
-        "the secret of the key {id} is protected {what}, which is not supported"
+        "the secret of the key {id} is protected {how}, which is not supported"
     ))
 }
 
@@ -194,7 +194,7 @@ fn sum(bytes: &[u8]) -> [u8; 2] {
     bytes.iter().fold(0, add).to_be_bytes()
 }
 
-/// Decrypts what is authenticated, in the standard's form or the drafts'; `None` if it is not
+/// Decrypts authenticated bytes, in the standard's form or the drafts'; `None` if it is not
 /// authentic in any.
 fn by_aead<R: KeyRole>(
     key: &Key<SecretParts, R>,
@@ -238,7 +238,7 @@ fn expand(from: &[u8], info: &[u8]) -> Zeroizing<[u8; 32]> {
 }
 
 /// Writes the secret numbers of a key as the standard asks for and the library insists on: without
-/// leading zeros, and with their true lengths. Returns them and what follows them; `None` if they
+/// leading zeros, and with their true lengths. Returns them and the rest; `None` if they
 /// are cut off.
 fn canonical(algorithm: PublicKeyAlgorithm, bytes: &[u8]) -> Option<(Zeroizing<Vec<u8>>, &[u8])> {
     use PublicKeyAlgorithm as Algorithm;

@@ -1,4 +1,4 @@
-//! Why a whole OpenPGP file is not opened, and what its sender can do.
+//! Why a whole OpenPGP file is not opened, and the remedy.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns what is wrong with a cipher, if it is not read.
+    /// Refuses a cipher that is not read.
     pub(super) fn of_cipher(cipher: SymmetricAlgorithm) -> Option<Refusal> {
         use SymmetricAlgorithm as Cipher;
         #[allow(deprecated)]
@@ -61,14 +61,14 @@ impl Refusal {
             {
                 None
             }
-            // What a sender falls back to for a key without preferences. Its blocks are small,
+            // Senders fall back to it for a key without preferences. Its blocks are small,
             // but the digest at the end protects the content.
             Cipher::TripleDES if cipher.is_supported() => None,
             _ => Some(Refusal::Cipher(cipher_name(cipher))),
         }
     }
 
-    /// Returns what is wrong with a mode of authenticated encryption, if it is not read.
+    /// Refuses a mode of authenticated encryption that is not read.
     pub(super) fn of_mode(mode: AEADAlgorithm) -> Option<Refusal> {
         match mode {
             AEADAlgorithm::OCB | AEADAlgorithm::GCM if mode.is_supported() => None,
@@ -88,7 +88,7 @@ impl Refusal {
         }
     }
 
-    /// Returns what is wrong with a key's algorithm, if what is encrypted to it is not read.
+    /// Refuses an algorithm of a key, if messages to it are not read.
     pub(super) fn of_key<P: KeyParts, R: KeyRole>(key: &Key<P, R>) -> Option<Refusal> {
         #[allow(deprecated)]
         let name = match (key.pk_algo(), key.mpis()) {
@@ -111,7 +111,7 @@ impl Refusal {
         Some(Refusal::KeyAlgorithm(name))
     }
 
-    /// Says what the sender, or I, can do so that it can be read.
+    /// Returns the remedy, for the sender or for me.
     pub fn remedy(self) -> &'static str {
         match self {
             Refusal::SymmetricOnly

@@ -1,4 +1,4 @@
-//! Seals content into a blob (DESIGN 3, "Inside a blob").
+//! Seals content into a blob in the format that dds-store(5) describes.
 
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -37,13 +37,13 @@ const LONGEST_NAME: usize = 255;
 /// Some packets in their binary form.
 type Packets = Zeroizing<Vec<u8>>;
 
-/// What is to be sealed, by whom and for whom.
+/// An order to seal: the content, its signers and its readers.
 pub struct SealRequest<'a, 'c> {
-    /// Who signs.
+    /// The signer.
     pub signer: &'a Identity,
-    /// Shared keys that add a signature each (DESIGN 4); mostly empty.
+    /// Shared keys that add a signature each, for an audience that has them; mostly empty.
     pub co_signers: &'a [&'a Identity],
-    /// Everybody who can open it, myself included. Each gets one session key packet.
+    /// The readers, myself included. Each gets one session key packet.
     pub recipients: &'a [Certificate],
     /// Whom the signature says that it is for.
     pub intended: &'a [Fingerprint],
@@ -51,7 +51,7 @@ pub struct SealRequest<'a, 'c> {
     pub named: bool,
     /// Base name for other programs (not signed); left out if over 255 bytes.
     pub name: &'a str,
-    /// What the signature says besides.
+    /// Further statements of the signature.
     pub notations: &'a Notations,
     /// The content, which outlives everything else here.
     pub content: &'c dyn ReadAt,
@@ -71,19 +71,19 @@ pub struct Sealed<'c> {
     /// The packets before the literal: one-pass signatures.
     before: Packets,
     literal: Frame,
-    /// What the body of the literal has before the content.
+    /// The beginning of the literal's body, before the content.
     fields: Packets,
     /// The packets after the literal: signatures.
     after: Packets,
-    /// What identifies all that is inside.
+    /// Identifies everything inside.
     inside: VersionId,
-    /// What identifies what each signature says, in the order of the packets.
+    /// Identifies the statement of each signature, in the order of the packets.
     signed: Vec<VersionId>,
     session_key: pgp::crypto::SessionKey,
     created: SystemTime,
 }
 
-/// What was written.
+/// The blob that was written.
 pub struct Receipt {
     /// SHA-1 of the bytes: the blob's name.
     pub name: BlobName,
@@ -95,9 +95,9 @@ pub struct Receipt {
     pub session_key: SessionKey,
     /// Signature time.
     pub created: SystemTime,
-    /// What identifies all that is inside, as [`super::Facts::inside`].
+    /// Identifies everything inside, as [`super::Facts::inside`].
     pub inside: VersionId,
-    /// What identifies what each signature says, as [`super::SignatureFacts::version`].
+    /// Identifies the statement of each signature, as [`super::SignatureFacts::version`].
     pub signed: Vec<VersionId>,
 }
 
@@ -118,7 +118,8 @@ impl<'c> Sealed<'c> {
         let mut keys = Vec::new();
         for recipient in request.recipients {
             let newest = recipient.encryption_key()?;
-            // The secret of my newest key may be elsewhere: what I write I can read here.
+            // The secret of my newest key may be elsewhere: I must be able to read my own blobs
+            // here.
             if recipient.fingerprint() == request.signer.fingerprint() {
                 let mut here = request.signer.encryption_keys();
                 let opens = here
@@ -214,7 +215,7 @@ impl<'c> Sealed<'c> {
     /// The blob is whole only if this succeeds. Written twice, the bytes differ.
     ///
     /// # Errors
-    /// What writing to `out` reports, as [`Error::io`] does.
+    /// Errors of writing to `out`, as [`Error::io`] reports them.
     pub fn write_to(&self, out: &mut (dyn Write + Send + Sync)) -> Result<Receipt> {
         let mut tally = Tally {
             out,
@@ -227,7 +228,7 @@ impl<'c> Sealed<'c> {
         let mut buffer = io::BufWriter::with_capacity(BUFFER, &mut tally);
         let done = self.encrypt(&mut buffer);
         let done = done.and_then(|()| Ok(buffer.flush()?));
-        // What an unfinished blob has left in the buffer is not worth writing.
+        // The rest of an unfinished blob in the buffer is not worth writing.
         let _ = buffer.into_parts();
         if let Some(failure) = tally.failure {
             return Err(Error::io("writing the blob", failure));
@@ -248,8 +249,8 @@ impl<'c> Sealed<'c> {
         // The armorer writes the CRC24 line for version 1, and leaves it out for version 2, as
         // RFC 9580 (6.1) wants it.
         let message = Armorer::new(Message::new(out)).build()?;
-        // The encryptor takes version 2 if all recipients announce it, so they say what was
-        // decided.
+        // The encryptor takes version 2 if all recipients announce it, so they repeat the
+        // decision.
         let features = Features::empty().set_seipdv1();
         let features = if self.aead {
             features.set_seipdv2()
@@ -347,7 +348,7 @@ fn hash_for(key: &PublicKey) -> HashAlgorithm {
         }
         mpi::PublicKey::DSA { q, .. } => q.bits(),
         mpi::PublicKey::RSA { .. } | mpi::PublicKey::Ed25519 { .. } => 256,
-        // Ed448 and what is stronger.
+        // Ed448 and stronger algorithms.
         _ => 512,
     };
     match curve_bits {
@@ -413,7 +414,7 @@ fn prepare_signature(
     Ok((Zeroizing::new(one_pass.to_vec()?), signature, hash))
 }
 
-/// Returns what a literal data packet has before the content (RFC 9580, 5.9).
+/// Returns the beginning of a literal data packet, before the content (RFC 9580, 5.9).
 fn literal_fields(request: &SealRequest<'_, '_>) -> Packets {
     let name = Some(request.name.as_bytes());
     let name = name
@@ -427,7 +428,7 @@ fn too_large() -> Error {
     Error::new(Kind::TooLarge, "larger than one blob can be (128 GiB)")
 }
 
-/// Counts and digests what is written, and keeps the first failure.
+/// Counts and digests the bytes that are written, and keeps the first failure.
 struct Tally<'a> {
     out: &'a mut (dyn Write + Send + Sync),
     sha1: sha1::Sha1,

@@ -105,7 +105,7 @@ fn what_comes_in_parts_is_read_by_us() {
     }
 }
 
-/// The ids of what is inside, and of what the first signature says.
+/// The ids of the whole inside, and of the first signature's statement.
 fn ids(blob: &[u8], keyring: &Keyring<'_>) -> (VersionId, VersionId) {
     let Outcome::Opened(opened) = open(blob, keyring, &Limits::default(), None) else {
         panic!("it is not opened");
@@ -246,7 +246,7 @@ fn a_version_is_what_is_inside_whatever_stands_around_it() {
         for blob in &same {
             assert_eq!(ids(blob, &keyring), (receipt.inside, receipt.signed[0]));
         }
-        // What no signature protects: the literal's name.
+        // No signature protects the literal's name.
         let mut renamed = packets.clone();
         let name = first + 8;
         assert_eq!(&renamed[name..name + 4], b"name");

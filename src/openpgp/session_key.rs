@@ -33,7 +33,7 @@ impl SessionKey {
         self.key.map(|key| key.clone().into())
     }
 
-    /// Reads what [`SessionKey::to_bytes`] wrote.
+    /// Reads the bytes of [`SessionKey::to_bytes`].
     ///
     /// # Errors
     /// `Invalid` for lengths that no cipher has.

@@ -1,4 +1,5 @@
-//! What an identity cannot do, and what makes others send it what cannot be read.
+//! Shortcomings of an identity: operations that fail, and preferences that make others send
+//! messages which cannot be read or verified.
 
 use std::time::SystemTime;
 
@@ -45,7 +46,7 @@ impl Whereabouts {
             S2K::Unknown { .. } => return Whereabouts::Unknown,
             _ => return Whereabouts::Here,
         }
-        // What follows the number of a private method is kept, but only written.
+        // The bytes after the number of a private method are kept, but can only be written.
         let key = key.parts_as_unspecified().role_as_unspecified().clone();
         let secret = key.parts_into_secret();
         let packet = secret.and_then(|key| Packet::from(key.role_into_subordinate()).to_vec());
@@ -116,7 +117,7 @@ fn as_others_see_it() -> StandardPolicy<'static> {
     policy
 }
 
-/// Tells what an identity cannot do, a sentence each: what is wrong and what helps.
+/// Lists the shortcomings of an identity, a sentence each, with the remedy.
 pub(super) fn shortcomings(cert: &Cert) -> Vec<String> {
     if let Some(name) = unsupported(cert.primary_key().key()) {
         return vec![format!(
@@ -218,7 +219,7 @@ fn unread_form(valid: &ValidCert<'_>) -> Option<&'static str> {
     }
 }
 
-/// Tells that gpg signs with a digest that is too weak what it encrypts to a certificate.
+/// Complains if gpg signs messages to a certificate with a digest that is too weak.
 ///
 /// It takes the first digest of the user id that it was given as the reader, and SHA-1 where that
 /// names none. It knows no keys of version 6.
@@ -249,7 +250,7 @@ fn weak_digest(valid: &ValidCert<'_>) -> Option<String> {
     ))
 }
 
-/// Returns what is wrong with the mode of authenticated encryption that is asked for first. Pairs
+/// Refuses the mode of authenticated encryption that is asked for first, if it is not read. Pairs
 /// of cipher and mode (RFC 9580, 5.2.3.15) count only beside the feature that they are for.
 fn mode(signature: &Signature, suites_count: bool) -> Option<Refusal> {
     if let (Some(suites), true) = (signature.preferred_aead_ciphersuites(), suites_count) {
@@ -299,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    /// What a certificate states, in the order of preference.
+    /// The preferences of a certificate, in their order.
     #[derive(Default)]
     struct Stated {
         ciphers: Vec<SymmetricAlgorithm>,
@@ -361,7 +362,7 @@ mod tests {
         cert.insert_packets(packets).unwrap().0
     }
 
-    /// What a key may announce, and the words of the warning; as the table in dds(7).
+    /// Preferences that a key may announce, and the words of the warning; as the table in dds(7).
     #[test]
     fn preferences_that_hide_messages_are_warned_of() {
         use AEADAlgorithm::{EAX, GCM, OCB};

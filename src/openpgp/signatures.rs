@@ -28,7 +28,7 @@ const MOST_DIGESTS: usize = 4;
 /// A signature less ahead of our clock than this is not worth a word.
 const NOTEWORTHY: Duration = Duration::from_secs(60);
 
-/// What became of one signature.
+/// The result of verifying one signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignatureStatus {
     /// Made over this content by a key that was valid when it signed.
@@ -39,7 +39,7 @@ pub enum SignatureStatus {
     Bad(String),
 }
 
-/// What one signature says. All but `status` is a mere claim unless that is `Good`.
+/// The statements of one signature. All but `status` are mere claims unless that is `Good`.
 #[derive(Clone, Debug)]
 pub struct SignatureFacts {
     /// Whether it holds.
@@ -52,9 +52,9 @@ pub struct SignatureFacts {
     pub created: Option<SystemTime>,
     /// For whom it was made: all intended recipients in its signed part, known to us or not.
     pub intended: Vec<Fingerprint>,
-    /// What it says besides.
+    /// Its further statements.
     pub notations: Notations,
-    /// What it makes of the content: the same for whatever is not signed. `None` if it cannot be
+    /// Identifies the content with its signed statements. `None` if the signature cannot be
     /// read.
     pub version: Option<VersionId>,
 }

@@ -24,7 +24,7 @@ const START: usize = 4;
 pub(super) struct Source<'a> {
     from: &'a mut (dyn Read + Send + Sync),
     form: Form,
-    /// What was read last; while the form is not known, everything.
+    /// The bytes that were read last; all of them while the form is not known.
     raw: Vec<u8>,
     packets: Vec<u8>,
     /// Bytes of `packets` that were given out.
@@ -45,7 +45,7 @@ enum Form {
     Unknown,
     Binary,
     Armored(Stream),
-    /// Armored, but in UTF-16; what was read last is the text.
+    /// Armored, but in UTF-16; the bytes that were read last are the text.
     Wide(Stream, Utf16, Vec<u8>),
 }
 
@@ -112,7 +112,7 @@ impl<'a> Source<'a> {
         self.form.armor().is_some_and(Stream::has_another) || self.outside.has_armor_behind()
     }
 
-    /// Tells what the file is; it must have been read to its end.
+    /// Returns the form of the file, which must have been read to its end.
     pub fn outline(self) -> Outline {
         let Some(stream) = self.form.armor() else {
             return match self.form {
@@ -140,7 +140,7 @@ impl<'a> Source<'a> {
     /// Returns the digests of the file as it lies in the store.
     ///
     /// # Errors
-    /// What the disk said, if it could not be read to its end.
+    /// The disk's error, if the file could not be read to its end.
     pub fn digests(&mut self) -> Result<(BlobName, BlobId)> {
         if let Some(failure) = self.failure.take() {
             return Err(Error::io("reading a blob", failure));
@@ -153,7 +153,7 @@ impl<'a> Source<'a> {
         ))
     }
 
-    /// Gets more packets, if there are any; what is left of the last ones is lost.
+    /// Gets more packets, if there are any; the rest of the last ones is lost.
     fn fill(&mut self) -> bool {
         self.packets.clear();
         self.given = 0;
@@ -194,7 +194,7 @@ impl<'a> Source<'a> {
                 Form::Binary | Form::Unknown => std::mem::swap(&mut self.raw, &mut self.packets),
             }
             self.raw.clear();
-            // Whoever reads them is not shown what stands behind them.
+            // The reader of the packets does not see the bytes behind them.
             let packets = self.outside.feed(&self.packets);
             self.packets.truncate(packets);
         }

@@ -1,4 +1,4 @@
-//! What identifies a version: digests over what is inside the encryption.
+//! The ids of versions: digests over the packets inside the encryption.
 //!
 //! They are made of the parsed packets, so that nothing that stands around them counts: armor,
 //! file, session key packets, container, compression, framing, padding, markers. Also left out are
@@ -31,11 +31,11 @@ pub(super) fn inside<'a>(
     VersionId::from_digest(digest.finalize().into())
 }
 
-/// One statement about a content: what a signature signs, and nothing else.
+/// One statement about a content: the signed part of a signature, and nothing else.
 ///
-/// Another reader can encrypt the packets anew, and change in them what no signature protects: the
-/// literal's name and date, unhashed subpackets, signatures beside this one, the numbers of an
-/// ECDSA signature. While the signature is good, this stays the same.
+/// Another reader can encrypt the packets anew, and change in them everything that no signature
+/// protects: the literal's name and date, unhashed subpackets, signatures beside this one, the
+/// numbers of an ECDSA signature. While the signature is good, this stays the same.
 pub(super) fn signed(content: &[u8; 32], signature: &Signature) -> VersionId {
     let mut digest = Sha256::new();
     digest.update(b"dds signed\0");
@@ -61,7 +61,7 @@ pub(super) fn signed(content: &[u8; 32], signature: &Signature) -> VersionId {
     VersionId::from_digest(digest.finalize().into())
 }
 
-/// What a literal packet has before its content (RFC 9580, 5.9).
+/// The beginning of a literal packet, before its content (RFC 9580, 5.9).
 pub(super) fn literal_header(format: u8, name: &[u8], date: u32) -> Vec<u8> {
     let mut header = vec![format, u8::try_from(name.len()).unwrap_or(u8::MAX)];
     header.extend_from_slice(name);

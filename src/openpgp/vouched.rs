@@ -1,9 +1,9 @@
-//! Reduces a certificate to what its primary key vouches for.
+//! Reduces a certificate to the parts that its primary key vouches for.
 //!
 //! Anybody may add packets to a certificate on its way: user ids that nobody signed, signatures
-//! by other keys, text in the part of a signature that is not signed. None of that is kept. What
-//! is kept is bounded in number and in bytes, so that a certificate can be merged with whatever
-//! comes for as long as its owner is a contact.
+//! by other keys, text in the part of a signature that is not signed. None of that is kept. The
+//! rest is bounded in number and in bytes, so that a certificate can be merged with any copy for as
+//! long as its owner is a contact.
 
 use sequoia_openpgp as pgp;
 
@@ -23,12 +23,12 @@ const MOST_SIGNATURES: [usize; 4] = [24, 8, 2, 1];
 const MOST_REVOCATIONS: usize = 8;
 /// User ids, and subkeys, that are kept.
 const MOST_PARTS: usize = 64;
-/// Bytes of what is kept.
+/// Bytes of the result.
 const LARGEST: usize = 256 << 10;
 
-/// Returns what the primary key of a certificate vouches for: itself, user ids and subkeys with
-/// their signatures by it, newest first, and its revocations, of which those in `before` go first,
-/// besides those by revokers whom it names.
+/// Returns the parts of a certificate that its primary key vouches for: itself, user ids and
+/// subkeys with their signatures by it, newest first, and its revocations, of which those in
+/// `before` go first, besides those by revokers whom it names.
 ///
 /// # Errors
 /// `TooLarge` if that is over 256 KiB even with one signature each; `Invalid` if the library
@@ -66,7 +66,7 @@ fn covers(new: &Certificate, old: &Certificate) -> bool {
     revocations(old).iter().all(same_part)
 }
 
-/// What a revocation is over.
+/// The part of a certificate that a revocation is over.
 #[derive(PartialEq)]
 enum Part {
     Primary,
@@ -92,12 +92,12 @@ fn revocations(cert: &Cert) -> Vec<(Part, Signature)> {
 impl Certificate {
     /// Joins a contact's kept copy with a copy from elsewhere, for being kept in its place.
     ///
-    /// The result is what the primary key vouches for, it was read back from its bytes, and it has
-    /// no less revocation than `self`.
+    /// The result has only parts that the primary key vouches for, it was read back from its bytes,
+    /// and it has no less revocation than `self`.
     ///
     /// # Errors
-    /// `KeyRejected` if the primary keys differ; `Invalid` or `TooLarge` if there is no such result:
-    /// then the copy must stay as it is.
+    /// `KeyRejected` if the primary keys differ; `Invalid` or `TooLarge` if there is no such
+    /// result: then the copy must stay as it is.
     pub fn grown(&self, seen: &Certificate) -> Result<Certificate> {
         let merged = self.merge(seen)?;
         let by_revokers = merged.by_revokers();
@@ -108,7 +108,7 @@ impl Certificate {
             let why = "the copy of the certificate would lose a revocation";
             return Err(Error::new(Kind::Invalid, why));
         }
-        // What did not change stays the same object, with the signatures it has verified.
+        // An unchanged one stays the same object, with the signatures it has verified.
         Ok(match kept.cert() == self.cert() {
             true => self.clone(),
             false => kept,
@@ -198,8 +198,8 @@ fn chosen_revocations<'a>(
     all
 }
 
-/// Removes from a signature what it does not cover itself, except who made it and the signature by
-/// which a subkey agrees.
+/// Removes from a signature the fields that it does not cover itself, except its issuer and the
+/// signature by which a subkey agrees.
 fn strip(
     signature: &Signature,
     issuer: &pgp::Fingerprint,
@@ -233,7 +233,8 @@ fn strip(
     Ok(lean)
 }
 
-/// Removes from another key's signature what it does not cover itself, except who made it.
+/// Removes from another key's signature the fields that it does not cover itself, except its
+/// issuer.
 fn signed_part(signature: &Signature) -> Result<Signature> {
     let mut lean = signature.clone();
     let issuers = signature.get_issuers();

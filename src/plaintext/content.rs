@@ -26,8 +26,8 @@ static ZEROS: [u8; CHUNK] = [0; CHUNK];
 /// [`Plaintext::spilling`] keeps no more than its area's budget there.
 #[derive(Default)]
 pub struct Plaintext {
-    /// Chunk `i` holds the bytes from `i * CHUNK`. It may be shorter than `CHUNK` (what is
-    /// missing reads as zeros) and holds only zeros at and after `len`.
+    /// Chunk `i` holds the bytes from `i * CHUNK`. It may be shorter than `CHUNK` (the
+    /// rest reads as zeros) and holds only zeros at and after `len`.
     chunks: Vec<Chunk>,
     len: u64,
     /// Exactly the chunks that are in RAM, the oldest first.
@@ -41,7 +41,7 @@ pub struct Plaintext {
     digest: OnceLock<[u8; 32]>,
 }
 
-/// One chunk. What duplicates share is copied when one of them changes it.
+/// One chunk. A chunk that duplicates share is copied when one of them changes it.
 #[derive(Clone, Default)]
 enum Chunk {
     #[default]
@@ -91,7 +91,7 @@ impl Plaintext {
     /// Reads up to `size` bytes from `offset`; fewer at the end of the content.
     ///
     /// # Errors
-    /// `Io` if what was spilled cannot be read or was changed on disk.
+    /// `Io` if spilled bytes cannot be read or were changed on disk.
     pub fn read_at(&self, offset: u64, size: usize) -> Result<Zeroizing<Vec<u8>>> {
         let left = self.len.saturating_sub(offset);
         let size = usize::try_from(left).unwrap_or(usize::MAX).min(size);
@@ -165,10 +165,10 @@ impl Plaintext {
         self.write_at(self.len, data)
     }
 
-    /// Cuts the content, zeroing what is cut, or extends it by a hole.
+    /// Cuts the content, zeroing the rest, or extends it by a hole.
     ///
     /// # Errors
-    /// `Io` if what was spilled cannot be read; then nothing is cut.
+    /// `Io` if spilled bytes cannot be read; then nothing is cut.
     pub fn set_len(&mut self, len: u64) -> Result<()> {
         if len < self.len {
             let (index, start) = Self::locate(len);
@@ -227,7 +227,8 @@ impl Plaintext {
         Ok(())
     }
 
-    /// Makes an independent copy: a draft of a published content. Shares what neither changes.
+    /// Makes an independent copy: a draft of a published content. Shares the chunks that neither
+    /// changes.
     pub fn duplicate(&self) -> Plaintext {
         Plaintext {
             chunks: self.chunks.clone(),
@@ -380,7 +381,7 @@ impl Chunk {
     }
 }
 
-/// Copies what `from` has from `start` on, up to the length of `to`.
+/// Copies the bytes of `from` from `start` on, up to the length of `to`.
 fn copy_from(from: &[u8], start: usize, to: &mut [u8]) {
     let from = from.get(start..).unwrap_or_default();
     let count = from.len().min(to.len());
@@ -391,7 +392,7 @@ impl From<&[u8]> for Plaintext {
     fn from(bytes: &[u8]) -> Self {
         let mut content = Plaintext::new();
         let copied = content.append(bytes);
-        copied.expect("what stays in RAM cannot fail");
+        copied.expect("content in RAM cannot fail");
         content
     }
 }

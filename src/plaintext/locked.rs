@@ -1,7 +1,7 @@
 //! Memory for plaintext and passphrases: pages of its own, which are not swapped, not dumped, and
 //! zeroed before they go back to the system.
 //!
-//! An ordinary user may lock only so much (RLIMIT_MEMLOCK, often 8 MiB). What is beyond that is
+//! An ordinary user may lock only so much (RLIMIT_MEMLOCK, often 8 MiB). Memory beyond that is
 //! used all the same, and counted, so that it can be said.
 
 use std::alloc::{Layout, handle_alloc_error};

@@ -1,9 +1,9 @@
 //! The only home of plaintext and passphrases.
 //!
-//! What is stored here is zeroed when it is dropped, truncated or moved to a larger buffer. The
+//! Every content here is zeroed when it is dropped, truncated or moved to a larger buffer. The
 //! types have neither `Debug` nor `Clone`, so a copy or a log line of plaintext does not
-//! compile by accident. Content that outgrows its share of RAM goes to a file that has no name,
-//! encrypted under a key that only RAM holds.
+//! compile by accident. Content that outgrows its share of RAM is written to a file that has no
+//! name, encrypted under a key that only RAM holds.
 
 mod content;
 mod locked;
@@ -19,7 +19,7 @@ pub use spill::{Budget, SpillArea};
 
 use locked::Locked;
 
-/// What unlocks a secret key.
+/// A passphrase, which unlocks a secret key.
 pub struct Passphrase {
     bytes: Locked,
     len: usize,

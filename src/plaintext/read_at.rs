@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 
 /// Content that many can read at once, at any offset.
 ///
-/// Whoever only reads takes this and no [`Plaintext`], so that content need not be whole in one
+/// Code that only reads takes this and no [`Plaintext`], so that content need not be whole in one
 /// place to be read, verified or sealed.
 pub trait ReadAt: Send + Sync {
     /// Length in bytes.
@@ -92,7 +92,7 @@ impl ReadAt for Plaintext {
         self.read_at(offset, size)
     }
 
-    /// Without a copy of what is in RAM.
+    /// Without a copy of chunks in RAM.
     fn walk(&self, sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> Result<()> {
         let mut ended = false;
         let walked = self.pieces::<Error>(|piece| match sink(piece) {

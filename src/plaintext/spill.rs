@@ -1,4 +1,4 @@
-//! Where content goes that is too large for RAM: one file without a name, encrypted.
+//! The place of content that is too large for RAM: one file without a name, encrypted.
 //!
 //! All contents share the file, which is open from the start: however many there are, none needs a
 //! descriptor of its own. A chunk is encrypted and authenticated (ChaCha20-Poly1305, RFC 8439)
@@ -45,7 +45,7 @@ impl Default for Budget {
     }
 }
 
-/// The file into which contents spill, and what they have in RAM together.
+/// The file into which contents spill, and the bytes that they have in RAM together.
 pub struct SpillArea {
     disk: Arc<Disk>,
     budget: Budget,
@@ -82,7 +82,7 @@ impl SpillArea {
         let used = self.used() + more;
         own + more > self.budget.each
             || (own + more > LEAST && used > self.budget.all)
-            // So many that even what each may keep is too much.
+            // So many that even the smallest share of each is too much.
             || (own + more > CHUNK && used > self.budget.all.saturating_mul(2))
     }
 }

@@ -1,4 +1,4 @@
-//! What contents that spill must keep: the bytes, the budget, the secrecy.
+//! Contents that spill keep their bytes, the budget and the secrecy.
 
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;

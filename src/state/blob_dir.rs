@@ -12,7 +12,7 @@ use super::private_dir::PrivateDir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobName;
 
-/// What writes a blob and returns the name of what it wrote.
+/// Writes a blob and returns its name.
 pub(super) type Writing<'a> = dyn FnMut(&mut (dyn Write + Send + Sync)) -> Result<BlobName> + 'a;
 
 /// Blobs by name.
@@ -140,7 +140,7 @@ fn lock(blobs: &Mutex<HashMap<BlobName, Vec<u8>>>) -> MutexGuard<'_, HashMap<Blo
     blobs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets `write` write, and checks that it names what it wrote.
+/// Lets `write` write, and checks that it returns the name of its bytes.
 ///
 /// An error of the disk keeps its kind, however `write` reports it.
 fn fill(out: &mut (dyn Write + Send + Sync), write: &mut Writing<'_>) -> Result<(BlobName, u64)> {

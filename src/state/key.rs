@@ -15,7 +15,7 @@ pub(super) const KEY: &str = "key.asc";
 /// Bytes of the largest file that is looked at: an OpenPGP message of 32 bytes to one reader.
 const LIMIT: u64 = 1 << 20;
 
-/// What the log is sealed under. Never moved, so that it is in one place; zeroed when dropped.
+/// The key of the log. Never moved, so that it is in one place; zeroed when dropped.
 pub(super) struct Key(Zeroizing<[u8; 32]>);
 
 impl Key {

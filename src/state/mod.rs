@@ -3,7 +3,7 @@
 //! The directory (`$XDG_STATE_HOME/dds/<store>/`) holds things that are nowhere else, so it is not
 //! safe to delete:
 //!
-//! | name | what |
+//! | name | content |
 //! |---|---|
 //! | `lock` | locked (flock) by the one process that uses the directory |
 //! | `key.asc` | the random key of the log, wrapped by [`KeyWrap`]: sealed to me, signed by me |
@@ -53,10 +53,10 @@ pub trait KeyWrap {
     /// Seals the key to me and signs it by me.
     ///
     /// # Errors
-    /// What the sealing says; nothing is kept then.
+    /// The error of the sealing; nothing is kept then.
     fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>>;
 
-    /// Opens what [`KeyWrap::wrap`] returned.
+    /// Opens a key that [`KeyWrap::wrap`] sealed.
     ///
     /// # Errors
     /// `NoKey` if it is sealed to none of my keys that are here; else unless it has a good
@@ -107,7 +107,7 @@ pub struct Removal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IntentId(u64);
 
-/// Blobs that are published together, and what goes afterwards.
+/// Blobs that are published together, and those that are removed afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// Where all of them belong.
@@ -121,7 +121,7 @@ pub struct Intent {
 /// A blob in `staged/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staged {
-    /// What it is called there and will be called in the store.
+    /// Its name there, and later in the store.
     pub name: BlobName,
     /// Its length in bytes.
     pub length: u64,
@@ -151,12 +151,12 @@ impl State {
     ///
     /// If there is no key yet and mine cannot be used for one (it is expired, say), or the key is
     /// sealed to one of mine that is not here, everything but noting removals and intents works,
-    /// those fail with what the key says, nothing that is there is changed, and
+    /// those fail with the error of the key, nothing that is there is changed, and
     /// [`State::notices`] tells.
     ///
     /// # Errors
     /// `Busy` if another process uses it; `BadConfig`, naming the file, if the key cannot be
-    /// opened or is missing, or if a newer version wrote the log; what the disk says.
+    /// opened or is missing, or if a newer version wrote the log; the disk's error.
     pub fn open(dir: &Path, wrap: &dyn KeyWrap) -> Result<State> {
         let dir = PrivateDir::make(dir)?;
         let mut notices = Vec::new();
@@ -199,7 +199,7 @@ impl State {
         &self.history
     }
 
-    /// Returns sentences for people: damage, and what it lost.
+    /// Returns sentences for people: damage, and the losses by it.
     pub fn notices(&self) -> Vec<String> {
         [self.notices.clone(), self.removals.notices()].concat()
     }
@@ -207,7 +207,7 @@ impl State {
     /// Remembers, durably, that I removed a blob. Call it before the blob is unlinked.
     ///
     /// # Errors
-    /// What the disk says; `TooLarge` for tens of thousands of ancestors. The removal is not in
+    /// The disk's error; `TooLarge` for tens of thousands of ancestors. The removal is not in
     /// force then.
     pub fn note_removed(&self, removed: &Removal) -> Result<()> {
         self.removals.note_removed(removed)
@@ -216,7 +216,7 @@ impl State {
     /// Forgets a removal, durably: the blob could not be removed, or is wanted after all.
     ///
     /// # Errors
-    /// What the disk says. The removal stays in force then.
+    /// The disk's error. The removal stays in force then.
     pub fn note_restored(&self, id: BlobId) -> Result<()> {
         self.removals.note_restored(id)
     }
@@ -235,7 +235,7 @@ impl State {
     /// known are not written again.
     ///
     /// # Errors
-    /// What the disk says. A departure that was not written is not remembered then.
+    /// The disk's error. A departure that was not written is not remembered then.
     pub fn note_departed(&self, departures: &[Departure]) -> Result<()> {
         self.removals.note_departed(departures)
     }
@@ -269,7 +269,7 @@ impl State {
     /// Remembers, durably, that staged blobs are about to be published.
     ///
     /// # Errors
-    /// `NotFound` if one of them is not staged; what the disk says.
+    /// `NotFound` if one of them is not staged; the disk's error.
     pub fn begin(&self, intent: &Intent) -> Result<IntentId> {
         for name in &intent.publish {
             if !self.staged.has(*name)? {
@@ -285,7 +285,7 @@ impl State {
     /// staged blobs. One that is finished already is no error.
     ///
     /// # Errors
-    /// What the disk says. The intent stays unfinished then, and its blobs stay staged.
+    /// The disk's error. The intent stays unfinished then, and its blobs stay staged.
     pub fn finish(&self, id: IntentId) -> Result<()> {
         let Some(intent) = self.removals.finish(id)? else {
             return Ok(());
@@ -322,7 +322,7 @@ impl State {
     /// Opens a staged blob for reading.
     ///
     /// # Errors
-    /// `NotFound`; what the disk says.
+    /// `NotFound`; the disk's error.
     pub fn open_staged(&self, name: BlobName) -> Result<std::fs::File> {
         self.staged.open(name)
     }
@@ -331,7 +331,7 @@ impl State {
     ///
     /// # Errors
     /// `NotFound`; `TooLarge` over `limit` bytes; `Damaged` if its bytes are not those that were
-    /// written; what the disk says.
+    /// written; the disk's error.
     pub fn staged_bytes(&self, name: BlobName, limit: u64) -> Result<Vec<u8>> {
         self.staged.read(name, limit)
     }
@@ -339,7 +339,7 @@ impl State {
     /// Removes a staged blob that will not be published. One that is gone is no error.
     ///
     /// # Errors
-    /// `Busy` if an unfinished intent names it; what the disk says.
+    /// `Busy` if an unfinished intent names it; the disk's error.
     pub fn unstage(&self, name: BlobName) -> Result<()> {
         if self.removals.is_awaited(name) {
             let sentence = format!("{name} is about to be published");
@@ -353,7 +353,7 @@ impl State {
     /// For the start: it also removes blobs that are staged for an intent not yet begun.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn clean_staged(&self) -> Result<usize> {
         if self.removals.is_refused() {
             // Which blobs are awaited is not known.
@@ -383,7 +383,7 @@ impl State {
     /// Lists the rescued blobs in the order of their names.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn rescued(&self) -> Result<Vec<BlobName>> {
         self.rescued.names()
     }
@@ -391,7 +391,7 @@ impl State {
     /// Opens a rescued blob for reading.
     ///
     /// # Errors
-    /// `NotFound`; what the disk says.
+    /// `NotFound`; the disk's error.
     pub fn open_rescued(&self, name: BlobName) -> Result<std::fs::File> {
         self.rescued.open(name)
     }
@@ -407,7 +407,7 @@ impl State {
     /// Removes a rescued blob, durably. One that is gone is no error.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn drop_rescued(&self, name: BlobName) -> Result<()> {
         self.rescued.remove(name)?;
         self.rescued.sync()

@@ -18,14 +18,14 @@ use crate::ids::Timestamp;
 
 const TEMPORARY: &str = ".tmp-";
 const LOCK: &str = "lock";
-/// How long the lock of somebody who is just ending is waited for.
+/// How long to wait for the lock of a process that is just ending.
 const LINGERING: Duration = Duration::from_millis(200);
 
 /// Bytes that are left to others on the disk, if that is not more than this part of it.
 const RESERVE: u64 = 64 << 20;
 const PART: u64 = 50;
 
-/// What tells a file from another one, and its bytes from those that it had.
+/// The properties by which a file is told from another one, and its bytes from former ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Device number.
@@ -47,7 +47,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// What is left to others.
+    /// Bytes that are left to others.
     pub(super) fn reserve(self) -> u64 {
         RESERVE.min(self.total / PART)
     }
@@ -100,7 +100,7 @@ impl PrivateDir {
         PrivateDir::private(fd, path)
     }
 
-    /// Refuses what belongs to others, and shuts out everybody else.
+    /// Refuses a directory of another user, and shuts out everybody else.
     fn private(fd: OwnedFd, path: PathBuf) -> Result<PrivateDir> {
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("look at", &path, errno))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
@@ -237,7 +237,7 @@ impl PrivateDir {
         }
     }
 
-    /// Renames a file, replacing what has the name.
+    /// Renames a file, replacing the one that has the name.
     pub(super) fn rename(&self, name: &str, new: &str) -> Result<()> {
         rustix::fs::renameat(&self.fd, name, &self.fd, new)
             .map_err(|errno| self.failed("rename", name, errno))
@@ -288,7 +288,7 @@ impl PrivateDir {
         }
     }
 
-    /// Removes what a dead process was about to write.
+    /// Removes the unfinished files of dead processes.
     pub(super) fn clean_temporaries(&self) -> Result<()> {
         for name in self.names()? {
             if name.starts_with(TEMPORARY) {
@@ -362,7 +362,7 @@ impl Temporary<'_> {
         &self.file
     }
 
-    /// Brings the file to the disk and gives it its name, replacing what has it.
+    /// Brings the file to the disk and gives it its name, replacing the one that has it.
     ///
     /// The directory is not synced.
     pub(super) fn place(self, name: &str, length: u64) -> Result<File> {
@@ -390,7 +390,7 @@ impl Temporary<'_> {
         Ok(())
     }
 
-    /// Gives the file, which is on the disk, its name, replacing what has it.
+    /// Gives the file, which is on the disk, its name, replacing the one that has it.
     pub(super) fn name(mut self, name: &str) -> Result<File> {
         let doing = format!("cannot write {}", self.dir.shown(name));
         let io = |error| Error::io(&doing, error);

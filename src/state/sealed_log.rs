@@ -76,7 +76,7 @@ pub(super) struct SealedLog {
     doubtful: bool,
 }
 
-/// A log to be continued, or what is damaged in it, for people.
+/// A log to be continued, or a description of its damage, for people.
 pub(super) type Found = std::result::Result<SealedLog, String>;
 
 impl SealedLog {
@@ -128,7 +128,7 @@ impl SealedLog {
     /// Puts a new log that holds `records` in the place of this one, durably.
     ///
     /// # Errors
-    /// What the disk says; then either log is the one on disk, and this one is doubtful.
+    /// The disk's error; then either log is the one on disk, and this one is doubtful.
     pub(super) fn rewrite(
         &mut self,
         dir: &PrivateDir,
@@ -148,7 +148,7 @@ impl SealedLog {
     /// A last record that was not written to its end is cut off.
     ///
     /// # Errors
-    /// `BadConfig` if a newer version wrote it; what the disk says.
+    /// `BadConfig` if a newer version wrote it; the disk's error.
     pub(super) fn read(
         format: Format,
         dir: &PrivateDir,
@@ -226,7 +226,7 @@ impl SealedLog {
     /// Appends a record durably, in one write.
     ///
     /// # Errors
-    /// `TooLarge`; what the disk says. Then the record is not in the log, or the log is doubtful.
+    /// `TooLarge`; the disk's error. Then the record is not in the log, or the log is doubtful.
     pub(super) fn append(&mut self, dir: &PrivateDir, record: &[u8]) -> Result<()> {
         let name = self.format.name;
         let sealed = self.seal.seal(self.sequence, record)?;
@@ -308,7 +308,7 @@ impl Seal {
         Ok([&length, &check, nonce.as_slice(), &sealed].concat())
     }
 
-    /// Reads a box's length; `None` if it is not what was written here.
+    /// Reads a box's length; `None` if it is not as it was written.
     fn length(&self, sequence: u64, front: &[u8; FRONT]) -> Option<u32> {
         let length: [u8; 4] = front[..4].try_into().expect("four bytes");
         let sound = self.check(sequence, length) == front[4..8];
@@ -331,7 +331,7 @@ impl Seal {
         Some(Zeroizing::new(record))
     }
 
-    /// What binds a record to its file and its place.
+    /// Returns the data that bind a record to its file and its place.
     fn place(&self, sequence: u64) -> [u8; HEADER + 8] {
         let mut place = [0; HEADER + 8];
         place[..HEADER].copy_from_slice(&self.header);

@@ -14,7 +14,7 @@ use super::{BlobFile, FileName, Stamp};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
 
-/// Opens `name` in `dir`, whatever it is; `flags` say for what.
+/// Opens `name` in `dir`, whatever it is; `flags` give the access.
 ///
 /// A symbolic link fails with ELOOP (or, with `O_PATH` and an old kernel, opens the link
 /// itself: check the type), a mount point with EXDEV where the kernel knows openat2.
@@ -151,7 +151,7 @@ pub(super) fn entries(
     Ok(())
 }
 
-/// Returns the metadata of a name itself, never of what it points to.
+/// Returns the metadata of a name itself, never of a link's target.
 pub(super) fn stat(dir: impl AsFd, name: &FileName) -> rustix::io::Result<Stat> {
     rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)
 }
@@ -198,7 +198,7 @@ pub(super) fn stamp(stat: &Stat) -> Stamp {
     }
 }
 
-/// Makes an error that says what was tried with which file.
+/// Makes an error that names the attempt and the file.
 pub(super) fn failure(doing: &str, name: &FileName, errno: Errno) -> Error {
     let doing = format!("{doing} {name}");
     match errno {
@@ -245,12 +245,12 @@ mod tests {
                 file.set_modified(time).unwrap();
             }),
         ];
-        for (what, change) in changes {
+        for (case, change) in changes {
             fs::write(&path, "before").unwrap();
             let file = Watched::open(File::open(dir.path()).unwrap(), &name, 100).unwrap();
             change(&path);
             let busy = super::super::read_whole(Box::new(file)).unwrap_err();
-            assert_eq!(busy.kind(), Kind::Busy, "{what}");
+            assert_eq!(busy.kind(), Kind::Busy, "{case}");
         }
         fs::write(&path, "before").unwrap();
         let file = Watched::open(File::open(dir.path()).unwrap(), &name, 6).unwrap();

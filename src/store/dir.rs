@@ -61,7 +61,7 @@ impl DirStore {
     /// Opens an existing store, of which any folder may be missing.
     ///
     /// # Errors
-    /// `NotFound` or `NotDirectory`; what the disk says.
+    /// `NotFound` or `NotDirectory`; the disk's error.
     pub fn open(path: &Path) -> Result<Self> {
         let root = open_root(path)?;
         let path = path
@@ -75,10 +75,10 @@ impl DirStore {
         })
     }
 
-    /// Makes what is missing of a store and its four folders, for its owner only, and opens it.
+    /// Makes the missing folders of a store, for its owner only, and opens it.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn create(path: &Path) -> Result<Self> {
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -100,14 +100,14 @@ impl DirStore {
         &self.path
     }
 
-    /// Removes what earlier processes left behind when they died while they wrote, and returns
+    /// Removes the unfinished files of earlier processes that died while they wrote, and returns
     /// how many files that were.
     ///
     /// Only files that have the exact form of our own temporary names, are older than this
     /// `DirStore` and are not locked by a living writer.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn clean_leftovers(&self) -> Result<usize> {
         let mut removed = 0;
         for folder in FOLDERS {
@@ -262,7 +262,7 @@ impl DirStore {
         Ok((written, entry))
     }
 
-    /// Opens what is at a path below `software/`, for its metadata only.
+    /// Opens anything at a path below `software/`, for its metadata only.
     fn software(&self, path: &[FileName]) -> Result<(OwnedFd, SoftwareEntry)> {
         let Some((last, parents)) = path.split_last() else {
             let dir = self.require_folder(SOFTWARE)?;
@@ -286,7 +286,7 @@ pub(super) fn failed_listing(folder: &str, errno: Errno) -> Error {
     Error::io(&format!("cannot list {folder}/ in the store"), errno.into())
 }
 
-/// Makes an entry of what is shown of `software/`.
+/// Makes an entry of anything in `software/` that is shown.
 fn visible(stat: &rustix::fs::Stat) -> Option<SoftwareEntry> {
     let kind = match beneath::file_type(stat) {
         FileType::RegularFile => SoftwareKind::File,

@@ -1,4 +1,4 @@
-//! The store in RAM, for tests of what uses a store.
+//! The store in RAM, for tests of its users.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -86,7 +86,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Places a file as a syncer would, replacing what has that name.
+    /// Places a file as a syncer would, replacing the one that has the name.
     pub fn arrive(&self, folder: Folder, name: &FileName, bytes: &[u8]) {
         let mut inner = self.lock();
         let file = inner.file(bytes);
@@ -211,7 +211,7 @@ fn nowhere() -> Error {
     Error::new(Kind::NotFound, "there is no such file in software/")
 }
 
-/// A file that is being read. What replaces it does not matter to it.
+/// A file that is being read. Replacing it does not change it.
 struct Reading {
     file: MemoryFile,
     read: usize,

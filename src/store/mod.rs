@@ -1,11 +1,11 @@
 //! The synced folder: ciphertext, certificates and plain software, by file name.
 //!
-//! Owns the rules of the store's files (DESIGN 3): which names are candidates, how a blob is
+//! Owns the rules of the store's files (dds-store(5)): which names are candidates, how a blob is
 //! published so that no part of it ever has a blob's name, and that nothing but plain files
 //! beneath the store is ever opened. Sees no plaintext and no keys.
 //!
 //! Assumes nothing about the other writers: a syncer may replace, truncate or remove any file
-//! and any folder at any time. So no call trusts what an earlier one saw.
+//! and any folder at any time. So no call trusts an earlier one.
 
 mod beneath;
 mod dir;
@@ -77,7 +77,7 @@ impl fmt::Debug for FileName {
     }
 }
 
-/// What a file looked like from outside; only ever a shortcut for "unchanged since".
+/// The look of a file from outside; only ever a shortcut for "unchanged since".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp {
     /// Device number.
@@ -93,8 +93,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Tells whether two are of one file with the same content. Linking and unlinking change the time
-    /// of change, and nothing else does that alone: it does not count.
+    /// Tells whether two are of one file with the same content. Linking and unlinking change the
+    /// time of change, and nothing else does that alone: it does not count.
     pub fn is_same_file(&self, other: &Stamp) -> bool {
         let as_other = Stamp {
             ctime: other.ctime,
@@ -107,7 +107,7 @@ impl Stamp {
     ///
     /// Clocks of file systems tick in steps of up to 2 s (FAT): a file that was changed just
     /// now may change again without a trace, so its equal stamp proves nothing yet. A time far
-    /// ahead was set by its writer, and does not stay if he writes again.
+    /// ahead was set by its writer, and does not stay if they write again.
     pub fn is_settled(&self, now: Timestamp) -> bool {
         let recent = |time: Timestamp| time.seconds().abs_diff(now.seconds()) <= 2;
         !recent(self.mtime) && !recent(self.ctime)
@@ -134,7 +134,7 @@ pub struct KeyFile {
     pub stamp: Stamp,
 }
 
-/// What there is of `software/`: everything else is hidden.
+/// The kinds of entries of `software/` that are shown; everything else is hidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SoftwareKind {
     /// A plain file.
@@ -143,7 +143,7 @@ pub enum SoftwareKind {
     Directory,
 }
 
-/// Tells what a written blob is called and how long it is.
+/// Returns the name and the length of a written blob.
 fn label(receipt: &Receipt) -> (FileName, u64) {
     let name = FileName::new(receipt.name.file_name());
     (name.expect("hex digits and .asc"), receipt.length)
@@ -178,13 +178,13 @@ pub trait SoftwareFile: Send + Sync {
     /// Reads up to `size` bytes from `offset`; fewer only at the end of the file.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     fn read_at(&self, offset: u64, size: usize) -> Result<Vec<u8>>;
 
     /// Returns the present metadata.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     fn metadata(&self) -> Result<SoftwareEntry>;
 }
 
@@ -229,7 +229,7 @@ pub trait Store: Send + Sync {
     /// Lists the plain files that may hold a blob, in no particular order.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     fn list(&self, folder: Folder) -> Result<Vec<Entry>>;
 
     /// Opens a file for reading it once from its first byte to its last.
@@ -264,7 +264,7 @@ pub trait Store: Send + Sync {
     /// `NoSpace` or `Io` as the disk says. Nothing is left then.
     fn place(&self, folder: Folder, blob: &mut Ciphertext<'_>) -> Result<Entry>;
 
-    /// Begins to tell what changes, if that can be done here; from another thread.
+    /// Begins to report changes, from another thread, if that can be done here.
     ///
     /// # Errors
     /// `Io` if the system has no watch left; `Unsupported` if this store cannot.
@@ -273,18 +273,18 @@ pub trait Store: Send + Sync {
     /// Makes the directory's present entries survive a power cut.
     ///
     /// # Errors
-    /// `NotFound` if there is no such folder; what the disk says.
+    /// `NotFound` if there is no such folder; the disk's error.
     fn sync(&self, folder: Folder) -> Result<()>;
 
     /// Returns how a file looks now, without opening it.
     ///
     /// # Errors
-    /// `NotFound`; what the disk says.
+    /// `NotFound`; the disk's error.
     fn stamp(&self, folder: Folder, name: &FileName) -> Result<Stamp>;
 
     /// Gives a file a second name in a directory outside the store, and returns how it looks
-    /// then: its time of change is another one. What was replaced since `entry` was made gets
-    /// none.
+    /// then: its time of change is another one. A file that was replaced since `entry` was made
+    /// gets none.
     ///
     /// # Errors
     /// `NotFound`; `Unsupported` where it cannot be, as on another disk; `Busy` if it is another
@@ -294,13 +294,13 @@ pub trait Store: Send + Sync {
     /// Unlinks a file.
     ///
     /// # Errors
-    /// `NotFound`, which a caller may well ignore; what the disk says.
+    /// `NotFound`, which a caller may well ignore; the disk's error.
     fn remove(&self, folder: Folder, name: &FileName) -> Result<()>;
 
     /// Lists the plain files of `keys/` that may hold certificates.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     fn keys(&self) -> Result<Vec<KeyFile>>;
 
     /// Reads a file of `keys/` whole.
@@ -309,22 +309,22 @@ pub trait Store: Send + Sync {
     /// As [`Store::read`].
     fn read_key(&self, name: &FileName, limit: u64) -> Result<Vec<u8>>;
 
-    /// Writes a file of `keys/` durably, replacing what has that name at once or not at all.
+    /// Writes a file of `keys/` durably, replacing one that has the name at once or not at all.
     ///
     /// # Errors
-    /// `Invalid` unless the name is one that [`Store::keys`] lists; what the disk says.
+    /// `Invalid` unless the name is one that [`Store::keys`] lists; the disk's error.
     fn put_key(&self, name: &FileName, bytes: &[u8]) -> Result<()>;
 
     /// Unlinks a file of `keys/` durably.
     ///
     /// # Errors
-    /// `NotFound`; what the disk says.
+    /// `NotFound`; the disk's error.
     fn remove_key(&self, name: &FileName) -> Result<()>;
 
-    /// Returns what is at a path below `software/`; the empty path is `software/` itself.
+    /// Returns the entry at a path below `software/`; the empty path is `software/` itself.
     ///
     /// # Errors
-    /// `NotFound`, also for what is hidden: links, devices, names of syncers.
+    /// `NotFound`, also for hidden entries: links, devices, names of syncers.
     fn software_metadata(&self, path: &[FileName]) -> Result<SoftwareEntry>;
 
     /// Lists a directory below `software/`, sorted by name.
@@ -342,7 +342,7 @@ pub trait Store: Send + Sync {
     /// Returns how much room the disk has.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     fn space(&self) -> Result<Space>;
 }
 

@@ -18,9 +18,9 @@ const EXACT: [&[u8]; 8] = [
     b".syncarchive",
     b".synctrash",
 ];
-/// What syncers' names for files that are not whole yet start with.
+/// Beginnings of syncers' names for files that are not whole yet.
 const PREFIXES: [&[u8]; 2] = [b".syncthing.", b"~syncthing~"];
-/// What syncers' names for files that are not whole yet end with.
+/// Ends of syncers' names for files that are not whole yet.
 const SUFFIXES: [&[u8]; 4] = [b".!sync", b".bts", b".syncpart", b".synctemp"];
 /// How OpenPGP files end.
 const OPENPGP: [&[u8]; 3] = [b".asc", b".gpg", b".pgp"];
@@ -28,7 +28,7 @@ const OPENPGP: [&[u8]; 3] = [b".asc", b".gpg", b".pgp"];
 const OURS_START: &[u8] = b".syncthing.";
 const OURS_END: &[u8] = b".!sync";
 
-/// Tells whether a name is a syncer's own: never shown, never touched (DESIGN 3).
+/// Tells whether a name is a syncer's own: never shown, never touched.
 ///
 /// Case is ignored: syncers write `.!sync` and `.!Sync`, and their folders travel through file
 /// systems that do not keep case.

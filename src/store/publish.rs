@@ -1,4 +1,4 @@
-//! Placing a file so that it has its name only once it is whole and on disk (DESIGN 3).
+//! Placing a file so that it has its name only once it is whole and on disk.
 //!
 //! 1. A file without a name is made in the target directory (`O_TMPFILE`), or, where the file
 //!    system has no such thing, one under a name that all syncers ignore.
@@ -6,7 +6,8 @@
 //! 3. It is linked, or renamed, to its name; never over another file, unless asked for.
 //!
 //! Whatever fails, no trace is left: a nameless file vanishes by itself, a temporary name is
-//! unlinked when its `Staged` is dropped. After a crash [`is_stale`] tells what may go.
+//! unlinked when its `Staged` is dropped. After a crash [`is_stale`] tells which files may be
+//! removed.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek as _, Write};
@@ -74,7 +75,7 @@ impl Staged {
 
     /// Lets `write` fill the file, checks that it is whole, and brings it to the disk.
     ///
-    /// `length` tells from what `write` returned how long the file must be. An error of the
+    /// `length` computes from the result of `write` how long the file must be. An error of the
     /// disk keeps its kind, however `write` reports it.
     pub(super) fn fill<R>(
         &mut self,
@@ -89,7 +90,7 @@ impl Staged {
         let mut buffered = BufWriter::with_capacity(BUFFER, &mut disk);
         let written = write(&mut buffered);
         let flushed = buffered.flush();
-        // Not dropped: that would write what is left once more.
+        // Not dropped: that would write the rest once more.
         let _ = buffered.into_parts();
         if let Some(error) = disk.failed {
             return Err(Error::io(doing, error));
@@ -134,7 +135,7 @@ impl Staged {
         }
     }
 
-    /// Gives the file its name, replacing what has it.
+    /// Gives the file its name, replacing the one that has it.
     ///
     /// The file must have been made with a temporary name.
     pub(super) fn replace(&mut self, name: &FileName) -> Result<Stamp> {
@@ -289,7 +290,7 @@ impl Write for Disk<'_> {
     }
 }
 
-/// Compares what is left of two files.
+/// Compares the rest of two files.
 fn equal(mut a: &File, mut b: &File) -> io::Result<bool> {
     let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
     loop {

@@ -75,7 +75,7 @@ fn a_blob_is_private_whole_and_named_by_its_hash() {
 
 #[test]
 fn the_umask_does_not_matter() {
-    // The umask belongs to the whole process: what is tested runs in one of its own.
+    // The umask belongs to the whole process: the tested code runs in one of its own.
     if std::env::var_os("DDS_TEST_UMASK").is_none() {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::put_tests::the_umask_does_not_matter"])
@@ -257,7 +257,7 @@ fn a_full_disk_is_told_as_such_and_leaves_nothing() {
     };
     let mut store = DirStore::create(disk.0.path()).unwrap();
     for _ in 0..2 {
-        // However the writer words what it got from the disk, also if it swallows it.
+        // However the writer words the disk's error, also if it swallows it.
         for swallow in [false, true] {
             let full = store.put_with(
                 Folder::Notes,

@@ -1,4 +1,4 @@
-//! Everything that lies in a folder of the store, also what is never shown: for checking a store.
+//! Everything that lies in a folder of the store, also hidden entries: for checking a store.
 
 use rustix::fs::FileType;
 
@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-/// What a name stands for.
+/// The kind of thing that a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind {
     /// A plain file.
@@ -45,7 +45,7 @@ pub enum NodeKind {
     Fifo,
     /// A socket.
     Socket,
-    /// A block or character device, or what this version does not know.
+    /// A block or character device, or something that this version does not know.
     Device,
 }
 
@@ -54,7 +54,7 @@ pub enum NodeKind {
 pub struct Node {
     /// The name.
     pub name: FileName,
-    /// What it stands for.
+    /// The kind of thing that it stands for.
     pub kind: NodeKind,
     /// How it looked.
     pub stamp: Stamp,
@@ -75,7 +75,7 @@ impl DirStore {
     /// Lists everything in a folder but syncers' own files, sorted by name. Nothing is opened.
     ///
     /// # Errors
-    /// `NotDirectory` if the folder is a link or a file; what the disk says.
+    /// `NotDirectory` if the folder is a link or a file; the disk's error.
     pub fn survey(&self, place: Place) -> Result<Vec<Node>> {
         let Some(dir) = self.open_folder(place.name())? else {
             return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Being told what changes in the store, by inotify.
+//! Reports of changes in the store, by inotify.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub enum Change {
     Other,
 }
 
-/// Tells what changes in a store, until it is dropped.
+/// Reports changes in a store, until it is dropped.
 pub trait Watch: Send {
     /// Watches folders that are new, or were made anew. Called from time to time.
     fn renew(&mut self);
@@ -29,7 +29,7 @@ pub trait Watch: Send {
 struct Inotify {
     root: PathBuf,
     watcher: RecommendedWatcher,
-    /// A folder came or went since the last look.
+    /// A folder appeared or vanished since the last look.
     folders_changed: Arc<AtomicBool>,
 }
 
@@ -107,7 +107,7 @@ fn is_change(kind: EventKind) -> bool {
     }
 }
 
-/// What a path is about; `None` for what is never looked at.
+/// The subject of a path; `None` for one that is never looked at.
 fn change(root: &Path, path: &Path) -> Option<Change> {
     let below = path.strip_prefix(root).ok()?;
     let mut parts = below.iter();

@@ -13,7 +13,7 @@ pub(super) struct Decoder {
     digits: u8,
     /// Equals signs so far. One that a digit follows begins the CRC24 and does not count.
     padding: u8,
-    /// Digits of the CRC24, which is not looked at: what is inside is authenticated.
+    /// Digits of the CRC24, which is ignored: the content is authenticated.
     crc: u8,
     /// Bytes after it.
     after: usize,

@@ -2,8 +2,8 @@
 //!
 //! Text before the armor and after its last line is ignored, as gpg does. Line ends may be LF or
 //! CRLF, lines after the first may be indented, the CRC24 may be missing or wrong, stand behind the
-//! last line of the body, or be followed by other words. What is not tolerated is a block without
-//! its last line, or a body that is not base64: such a file is still on its way.
+//! last line of the body, or be followed by other words. A block without its
+//! last line, or a body that is not base64, is not tolerated: such a file is still on its way.
 //!
 //! The first line must begin a line, as for gpg, which takes neither quoted nor indented ones.
 
@@ -21,7 +21,7 @@ const SIGNATURE_END: &[u8] = b"-----END PGP SIGNATURE-----";
 /// Bytes of a line up to which it is looked at as a whole.
 const LONGEST_LINE: usize = 16 * 1024;
 
-/// What the armor says it holds.
+/// The content that the armor announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Label {
     Message,
@@ -122,7 +122,7 @@ impl Body {
         }
         if self.headers {
             self.headers = !line.is_empty();
-            // Some writers leave out the blank line: what is no header starts the body.
+            // Some writers leave out the blank line: a line that is no header starts the body.
             if line.is_empty() || line.contains(&b':') {
                 return false;
             }
@@ -157,7 +157,7 @@ pub(super) struct Stream {
     at: Place,
     /// The beginning of a line whose end is still to come; at most [`LONGEST_LINE`].
     line: Vec<u8>,
-    /// What the rest of an overlong line is.
+    /// How to treat the rest of an overlong line.
     overlong: Option<Overlong>,
     /// Bytes taken so far, without those in `line`.
     passed: usize,
@@ -185,7 +185,7 @@ enum Overlong {
 }
 
 impl Stream {
-    /// Takes the next text and appends what it decodes to.
+    /// Takes the next text and appends its decoded bytes.
     pub fn feed(&mut self, mut text: &[u8], out: &mut Vec<u8>) {
         while !text.is_empty() {
             let end = text.iter().position(|byte| *byte == b'\n');
@@ -218,7 +218,7 @@ impl Stream {
         }
     }
 
-    /// Tells whether the block is whole, with what it says to be; `None` if there is none, or
+    /// Returns the label of the block if it is whole; `None` if there is none, or
     /// if it is damaged.
     pub fn whole(&self) -> Option<Label> {
         match &self.at {
@@ -244,7 +244,7 @@ impl Stream {
         }
     }
 
-    /// Returns what the block says to be, whole or not.
+    /// Returns the label of the block, whole or not.
     pub fn label(&self) -> Option<Label> {
         match &self.at {
             Place::In(body) => Some(body.label),

@@ -135,7 +135,7 @@ impl Identity {
         Certificate::new(cert)
     }
 
-    /// Tells what a secret key file, which need not be unlocked, cannot do.
+    /// Lists the shortcomings of a secret key file, which need not be unlocked.
     ///
     /// # Errors
     /// As [`Identity::certificate_of`].

@@ -1,7 +1,7 @@
 //! My own keys, unlocked.
 //!
-//! An [`Identity`] is one certificate of mine and the [`SecretKey`]s that belong to it. Nobody above
-//! knows where the secrets are: [`file`] takes them from a key file into this process.
+//! An [`Identity`] is one certificate of mine and the [`SecretKey`]s that belong to it. Nobody
+//! above knows where the secrets are: [`file`] takes them from a key file into this process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -52,7 +52,7 @@ pub(super) trait SecretKey: Send + Sync {
 /// A decrypted session key, and its cipher where the packet names it.
 pub(super) type Session = (Option<SymmetricAlgorithm>, pgp::crypto::SessionKey);
 
-/// What an identity is for.
+/// The use of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// I write as this one, and read by it.
@@ -64,12 +64,12 @@ pub enum Role {
 /// The unlocked secret keys of one certificate. Zeroed when dropped; neither shown nor copied.
 pub struct Identity {
     role: Role,
-    /// Grows by what others know of it, a revocation above all.
+    /// Grows by other copies of it, which may have a revocation.
     certificate: Mutex<Certificate>,
     keys: Vec<Box<dyn SecretKey>>,
     /// Fingerprints of those of `keys` that may decrypt, expired and revoked ones included.
     decrypting: Vec<pgp::Fingerprint>,
-    /// What it cannot do.
+    /// Sentences about things that it cannot do.
     shortcomings: Vec<String>,
     /// Where the secret key is that would sign, if no key here does.
     missing_signer: Option<String>,
@@ -83,12 +83,12 @@ impl Identity {
         Identity { role, ..self }
     }
 
-    /// Returns what it is for.
+    /// Returns its use.
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// Tells what it cannot do, a sentence each: what is wrong and what helps.
+    /// Lists its shortcomings, a sentence each, with the remedy.
     pub fn shortcomings(&self) -> &[String] {
         &self.shortcomings
     }
@@ -125,13 +125,13 @@ impl Identity {
         })
     }
 
-    /// Returns the public part, with what was learned of it since.
+    /// Returns the public part, with everything that was learned of it since.
     pub fn certificate(&self) -> Certificate {
         self.learned().clone()
     }
 
-    /// Takes over what another copy of the public part knows, such as a revocation; tells whether
-    /// that is anything new.
+    /// Merges another copy of the public part, which may have a revocation; tells whether there was
+    /// anything new.
     ///
     /// # Errors
     /// `KeyRejected` if it is the certificate of another key.

@@ -1,4 +1,4 @@
-//! Identities whose keys are elsewhere, and what each is for.
+//! Identities whose keys are elsewhere, and their roles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -61,7 +61,7 @@ impl Default for Limits {
     }
 }
 
-/// What became of a blob.
+/// The result of opening a blob.
 pub enum Outcome {
     /// Opened and authenticated to its end.
     Opened(Box<Opened>),
@@ -78,15 +78,15 @@ pub enum Outcome {
     TooLarge,
 }
 
-/// A blob's content and what is known about it.
+/// A blob's content and the facts about it.
 pub struct Opened {
     /// The content.
     pub content: Plaintext,
-    /// What is known about it.
+    /// The facts about it.
     pub facts: Facts,
 }
 
-/// What is known about a blob that was opened: facts, not judgements.
+/// Facts about a blob that was opened; no judgements.
 pub struct Facts {
     /// Length of the content in bytes.
     pub size: u64,
@@ -98,7 +98,7 @@ pub struct Facts {
     pub date: Option<u32>,
     /// Number of readers, as far as the session key packets tell: keys of one certificate are one.
     pub recipients: usize,
-    /// What identifies all that is inside the encryption.
+    /// Identifies everything inside the encryption.
     pub inside: VersionId,
     /// Each signature over the content, in their order in the blob.
     pub signatures: Vec<SignatureFacts>,
@@ -113,10 +113,10 @@ pub struct Facts {
 
 /// A blob that was read, whatever it turned out to be.
 pub struct Examined {
-    /// What became of it.
+    /// The result of opening it.
     pub outcome: Outcome,
-    /// It was read to its end. What cannot be a whole OpenPGP file is not: its digests are then
-    /// those of a part.
+    /// It was read to its end. A file that cannot be a whole OpenPGP file is not: its digests are
+    /// then those of a part.
     pub to_its_end: bool,
     /// SHA-1 of its bytes.
     pub name: BlobName,
@@ -139,7 +139,7 @@ pub fn open(
     };
     let length = bytes.len() as u64;
     let examined = examine(&mut bytes, length, keyring, &limits, session_key);
-    examined.expect("what is in RAM can be read").outcome
+    examined.expect("bytes in RAM can be read").outcome
 }
 
 /// Opens a blob of `length` bytes, armored or binary, reading it once and with little memory.
@@ -154,8 +154,8 @@ pub fn open(
 /// A `session_key` that does not fit is ignored.
 ///
 /// # Errors
-/// What reading `from` gives; `NoSpace` or `Io` if the content cannot be spilled; `Busy` if the work
-/// was to be given up; what a key of mine says that cannot be asked, if no other opens the blob.
+/// Errors of reading `from`; `NoSpace` or `Io` if the content cannot be spilled; `Busy` if the work
+/// was to be given up; the error of a key of mine that cannot be asked, if no other opens the blob.
 pub fn examine(
     from: &mut (dyn Read + Send + Sync),
     length: u64,
@@ -178,12 +178,12 @@ pub fn examine(
     let (name, id) = source.digests()?;
     let addressees = source.addressees();
     let recipients = addressees.readers(keyring);
-    // Only asked for what was not opened: it may cost key operations.
+    // Called only for blobs that were not opened: it may cost key operations.
     let of_others = {
         let addressees = addressees.clone();
         move || addressees.exclude_me(&keys, keyring, limits.max_tried)
     };
-    // For whom the others are, nobody has looked: they are kept from being removed unseen.
+    // Nobody has looked for whom the others are: this keeps them from being removed unseen.
     let unseen = source.has_another();
     let outcome = match source.outline() {
         Outline::Message { .. } => match finish(inside, recipients, keyring, limits)? {
@@ -246,7 +246,7 @@ fn finish(
     );
     let packets = inside.signatures.iter().map(Option::as_ref);
     let version = version::inside(&header, &inside.digest, packets);
-    // What was signed is the text as it came.
+    // The signatures are over the text as it came.
     let (content, digest) = match inside.format {
         b't' | b'u' => with_plain_line_ends(&content, limits)?,
         _ => (content, inside.digest),

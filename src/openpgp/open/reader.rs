@@ -59,7 +59,7 @@ enum Stage {
     Ended,
 }
 
-/// What was found in the container.
+/// The findings in the container.
 #[derive(Default)]
 pub(super) struct Inside {
     stage: Stage,
@@ -84,7 +84,7 @@ pub(super) struct Reader<'a> {
     limits: &'a Limits,
     search: KeySearch<'a>,
     budget: Budget<'a>,
-    /// Room for what is read at once.
+    /// Room for the bytes that are read at once.
     piece: Zeroizing<Vec<u8>>,
     inside: Inside,
 }
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
                 self.inside.open_signatures += 1;
                 self.skip(packet)
             }
-            // A signature in front of what it signs, as old programs wrote it.
+            // A signature in front of its content, as old programs wrote it.
             (Stage::Container | Stage::Signed, Tag::Signature) => {
                 self.inside.stage = Stage::Signed;
                 self.signature(packet)

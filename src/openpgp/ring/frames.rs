@@ -1,4 +1,5 @@
-//! The frames of packets, and the claims that a signature makes of itself, read without checking any.
+//! The frames of packets, and the claims that a signature makes of itself, read without checking
+//! any.
 
 use std::ops::Range;
 
@@ -19,8 +20,8 @@ pub(in crate::openpgp) struct Packet {
     pub body: Range<usize>,
 }
 
-/// Lists the packets of a file up to where it ends or goes wrong, and tells whether it ended well.
-/// Parts of unknown length, which no certificate has, are wrong.
+/// Lists the packets of a file up to its end or the first malformed one, and tells whether it ended
+/// well. Parts of unknown length, which no certificate has, are wrong.
 pub(in crate::openpgp) fn packets(bytes: &[u8]) -> (Vec<Packet>, bool) {
     let mut packets = Vec::new();
     let mut at = 0;
@@ -90,7 +91,7 @@ pub(super) fn fingerprint(body: &[u8]) -> Option<Fingerprint> {
     Fingerprint::from_bytes(&digest).ok()
 }
 
-/// What a signature says of itself, checked by nobody.
+/// The claims of a signature about itself, checked by nobody.
 #[derive(Default)]
 pub(super) struct Frame {
     pub(super) revokes: bool,

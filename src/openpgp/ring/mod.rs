@@ -1,12 +1,12 @@
 //! Splits a file of keys into certificates, and bounds each one before anything expensive reads
 //! it.
 //!
-//! Whoever can write to `keys/` decides what lies there. Checking a signature costs much more
+//! Anybody who can write to `keys/` decides over its files. Checking a signature costs much more
 //! than skipping it, and the library compares every signature that fits nowhere with every part
 //! of a certificate. So only the frames of the packets are read here: signatures that other keys
 //! claim to have made, parts that a certificate does not need, and everything beyond fixed
-//! numbers are left out. What contacts' keys seem to have signed is kept aside. Leaving something
-//! out harms nobody: who can flood a file can as well delete it.
+//! numbers are left out. Signatures that contacts' keys seem to have made are kept aside. Leaving
+//! something out harms nobody: an attacker who can flood a file can as well delete it.
 
 mod frames;
 
@@ -32,7 +32,7 @@ const MOST_PARTS: usize = 64;
 const LONGEST_USER_ID: usize = 2048;
 /// Copies of one certificate in one file.
 const MOST_COPIES: usize = 8;
-/// Faults of one file that are told.
+/// Faults of one file that are reported.
 const MOST_FAULTS: usize = 4;
 
 /// One certificate of a file: the packets that matter, not looked into yet.
@@ -42,16 +42,16 @@ pub struct RawCertificate {
     bytes: Vec<u8>,
     /// There is a user id with a signature, good or not.
     may_name: bool,
-    /// What the keys of contacts seem to have signed in it.
+    /// Signatures in it that the keys of contacts seem to have made.
     endorsements: Endorsements,
 }
 
-/// What a file of keys holds.
+/// The content of a file of keys.
 #[derive(Default)]
 pub struct Ring {
     /// Its certificates, in the file's order.
     pub certificates: Vec<RawCertificate>,
-    /// Sentences about what else is in it.
+    /// Sentences about anything else in it.
     pub faults: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ impl RawCertificate {
         self.may_name
     }
 
-    /// What endorsers seem to have signed in it.
+    /// Returns the signatures in it that endorsers seem to have made.
     pub fn endorsements(&self) -> &Endorsements {
         &self.endorsements
     }
@@ -76,8 +76,8 @@ impl RawCertificate {
         self.bytes.len() + self.endorsements.length()
     }
 
-    /// Says what is wrong with a certificate of somebody whose kind of key is not supported, so
-    /// that nothing that it says can be checked.
+    /// Returns a sentence about a certificate whose kind of key is not supported, so that none of
+    /// its statements can be checked.
     pub fn unsupported(&self) -> Option<String> {
         let cert = pgp::Cert::from_bytes(&self.bytes).ok()?;
         let name = unsupported(cert.primary_key().key())?;
@@ -93,7 +93,7 @@ impl RawCertificate {
         ))
     }
 
-    /// Reads the certificate and keeps what its primary key vouches for.
+    /// Reads the certificate and keeps the parts that its primary key vouches for.
     ///
     /// # Errors
     /// `Invalid` if the library cannot read it.
@@ -117,8 +117,8 @@ impl RawCertificate {
 }
 
 impl Ring {
-    /// Splits a file, armored (also several blocks) or binary, into its certificates. What is not
-    /// a certificate that can be read is told and keeps none of the others from being read.
+    /// Splits a file, armored (also several blocks) or binary, into its certificates. An unreadable
+    /// one becomes a fault and keeps none of the others from being read.
     ///
     /// # Errors
     /// `Invalid` if the file holds a secret key or no certificate.
@@ -126,7 +126,8 @@ impl Ring {
         Self::split_for(bytes, &Endorsers::default())
     }
 
-    /// As [`Ring::split`], and keeps what `endorsers` seem to have signed in the certificates.
+    /// As [`Ring::split`], and keeps signatures that `endorsers` seem to have made in the
+    /// certificates.
     ///
     /// # Errors
     /// As [`Ring::split`].
@@ -232,7 +233,7 @@ impl Bound {
     };
 }
 
-/// Takes what matters of one certificate; an error is a sentence.
+/// Takes the packets of one certificate that matter; an error is a sentence.
 fn raw(
     bytes: &[u8],
     packets: &[Packet],

@@ -1,4 +1,4 @@
-//! The files of the history by their names, and what is known of each.
+//! The files of the history by their names, and the facts known of each.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::ids::{BlobId, Timestamp, hex_digits, unhex};
 use crate::state::Lineage;
 use crate::state::private_dir::{Look, PrivateDir};
 
-/// Versions of one document that are kept of those that went in one mount.
+/// Versions of one document that are kept if they left the store in one mount.
 pub(super) const OF_ONE: usize = 64;
 
 #[derive(Default)]
@@ -37,10 +37,10 @@ pub(super) struct Spare {
 
 pub(super) struct GoneFile {
     pub(super) at: Timestamp,
-    /// The same by [`Moment::running`], if it went in this mount.
+    /// The same by [`Moment::running`], if it left the store in this mount.
     pub(super) since: Option<Duration>,
     pub(super) bytes: u64,
-    /// Which document it was, if it went in this mount.
+    /// Which document it was, if it left the store in this mount.
     pub(super) lineage: Option<Lineage>,
 }
 
@@ -68,14 +68,15 @@ impl Index {
         self.drop_gone(home, id);
     }
 
-    /// What is there again did not go. Should this fail, the next start tries it again.
+    /// The blob is back in the store: drops its history entry. If this fails, the next start tries
+    /// it again.
     pub(super) fn drop_gone(&mut self, home: &PrivateDir, id: BlobId) {
         if let Some(past) = self.gone.remove(&id) {
             let _ = home.remove(&gone_name(past.at, id));
         }
     }
 
-    /// Adds what went, of which one file is enough: that which `past` names.
+    /// Adds a version that left the store. One file of it is enough: the one that `past` names.
     pub(super) fn add_gone(&mut self, home: &PrivateDir, id: BlobId, past: GoneFile) {
         let at = past.at;
         let twice = self.gone.insert(id, past);
@@ -85,8 +86,8 @@ impl Index {
         }
     }
 
-    /// Of a document with too many versions, the one that can best be done without: what is left
-    /// is spread over the time.
+    /// Returns the most dispensable version of a document with too many: without it the others are
+    /// spread best over the time.
     pub(super) fn surplus(&self, lineage: Lineage) -> Option<BlobId> {
         let of_it = |past: &&GoneFile| past.lineage == Some(lineage);
         if self.gone.values().filter(of_it).count() <= OF_ONE {
@@ -146,10 +147,10 @@ impl Write for Counting<'_> {
     }
 }
 
-/// Copies all there is, until `stop` says so. `doing` begins the sentence about what fails.
+/// Copies `from` to its end, or until `stop` says so. `doing` begins the sentence of an error.
 ///
 /// # Errors
-/// `Busy` if `stop` says so; what reading and writing give.
+/// `Busy` if `stop` says so; errors of reading and writing.
 pub fn copy_unless(
     stop: &dyn Fn() -> bool,
     from: &mut (impl Read + ?Sized),

@@ -1,19 +1,20 @@
-//! Old versions of notes: the ciphertext of those that went from the store, and spares of those
-//! that may go, for whoever removes one asks nobody here before.
+//! Old versions of notes: the ciphertext of those that left the store, and spares of those that may
+//! leave it, because other machines remove blobs without asking this one.
 //!
-//! | name in `history/` | what |
+//! | name in `history/` | content |
 //! |---|---|
 //! | `spare-<64 hex>` | a note that is in the store, by its id: the SHA-256 of its bytes |
-//! | `gone-<seconds>-<64 hex>` | one that is there no more, with the time when it went |
+//! | `gone-<seconds>-<64 hex>` | a note that left the store, with the time when it did |
 //!
-//! A spare is a copy, so that it stays what it was when somebody writes over the store's file in
-//! place. Only of very large notes, and where there is no room for copies, is it a second name of
-//! that file. That a note went is a rename, so after a crash it has one of the two names. Both are in one directory, as older
-//! kernels let nobody who is confined rename between two. A file that was overwritten in place has
-//! other bytes than its name says, which whoever opens it sees: its id is computed anew.
+//! A spare is a copy, so that it survives somebody writing over the store's file in place. Only
+//! spares of very large notes, and those for which there is no room, are second names of that file.
+//! When a note leaves the store, its spare is renamed; so after a crash it has one of the two
+//! names. Both names are in one directory, because older kernels let no confined process rename
+//! between two. If a second name was overwritten in place, its bytes do not fit its name; each
+//! reader notices, because it computes the id anew.
 //!
-//! What is gone is dropped as `retention` says. Of one document that is saved all the time, a
-//! few versions are kept, of every age.
+//! `retention` chooses the old versions that are dropped. Of a document that is saved all the time,
+//! a few versions of every age are kept.
 
 use std::fs::File;
 use std::io::Write;
@@ -41,18 +42,18 @@ use self::index::{
 pub use self::index::{copy_unless, stopped};
 pub use self::retention::{Limits, Moment, Pruned};
 
-/// A version that went from the store.
+/// A version that left the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
     /// The blob.
     pub id: BlobId,
-    /// When it went, or when that was noticed, in whole seconds.
+    /// When it left, or when that was noticed, in whole seconds.
     pub at: Timestamp,
     /// Its length.
     pub bytes: u64,
 }
 
-/// What a blob that is in the store lacks.
+/// The spare that a blob in the store lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Nothing: it has a spare, or none is kept.
@@ -65,22 +66,22 @@ pub enum Need {
     Spare,
 }
 
-/// What a spare is made for.
+/// The reason for a spare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The blob may go some day.
+    /// The blob may leave the store some day.
     Present,
-    /// It goes in a moment.
+    /// The blob is about to leave the store.
     Going,
 }
 
-/// What is kept of notes that were replaced or removed. See the module's documentation.
+/// The old versions of notes, and the spares. See the module's documentation.
 pub struct History {
     /// `None` without a state directory: then nothing is kept.
     home: Option<PrivateDir>,
     began: Moment,
     index: Mutex<Index>,
-    /// Held by whoever makes names durable: nobody returns while another one does it for him.
+    /// Held while names are made durable: callers that come meanwhile wait for it, too.
     syncing: Mutex<()>,
 }
 
@@ -134,10 +135,10 @@ impl History {
         })
     }
 
-    /// Sets how much is kept. Nothing is kept before; if nothing shall be, what there is goes.
+    /// Sets how much is kept. Before this call nothing is; limits of zero drop everything.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn set_limits(&self, limits: Limits) -> Result<()> {
         self.index().limits = Some(limits);
         if limits.seconds > 0 {
@@ -146,7 +147,7 @@ impl History {
         let gone = self.gone().into_iter();
         let gone = gone.map(|gone| self.forget(gone.id));
         let spares = self.spares().into_iter().map(|id| self.drop_spare(id));
-        // All that can go goes.
+        // Try every one and report the first error.
         gone.chain(spares).fold(Ok(()), Result::and)
     }
 
@@ -160,8 +161,8 @@ impl History {
         self.home.as_ref().zip(limits)
     }
 
-    /// Tells whether a blob needs a spare whose file in the store looks so. One that had gone and
-    /// is back does, as does one whose spare is another file's.
+    /// Tells which spare a blob needs whose file in the store looks so. A blob that came back needs
+    /// one, and so does one whose spare is another file's.
     /// `by_copy` tells whether a copy is better than a link.
     pub fn need(
         &self,
@@ -189,7 +190,7 @@ impl History {
     /// Lets `link` give the store's file, which looks so, a second name as the spare of a blob.
     ///
     /// # Errors
-    /// What `link` and the disk say; `Unsupported` if nothing is kept.
+    /// The error of `link` or of the disk; `Unsupported` if nothing is kept.
     pub fn link<T>(
         &self,
         id: BlobId,
@@ -222,8 +223,8 @@ impl History {
     ///
     /// # Errors
     /// `TooLarge` if it would take more room than it may; `NoSpace` if the disk has too little;
-    /// `Busy` if the bytes are not those of the blob; what `write` and the disk say; `Unsupported`
-    /// if nothing is kept. There is no new spare then.
+    /// `Busy` if the bytes are not those of the blob; the error of `write` or of the disk;
+    /// `Unsupported` if nothing is kept. There is no new spare then.
     pub fn copy(
         &self,
         id: BlobId,
@@ -276,11 +277,11 @@ impl History {
         Ok(())
     }
 
-    /// Makes a version that went, and is back, its own spare. Tells whether it was kept, with the
-    /// bytes that it had.
+    /// Turns the entry of a version that is back in the store into its spare. Tells whether there
+    /// was one with the right bytes.
     ///
     /// # Errors
-    /// `Busy` if `stop` says so; what the disk says.
+    /// `Busy` if `stop` says so; the disk's error.
     pub fn take_back(&self, id: BlobId, lineage: Lineage, stop: &dyn Fn() -> bool) -> Result<bool> {
         let mut file = match self.open_gone(id) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(false),
@@ -314,7 +315,7 @@ impl History {
     /// may not be. No spare is no error.
     ///
     /// # Errors
-    /// `Io` if the spare's file is gone; what the disk says.
+    /// `Io` if the spare's file is gone; the disk's error.
     pub fn sync_bytes(&self, id: BlobId) -> Result<()> {
         let Some((home, _)) = self.open_home() else {
             return Ok(());
@@ -335,7 +336,7 @@ impl History {
     /// Makes the spares and their names survive a power cut.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn sync(&self) -> Result<()> {
         let Some((home, _)) = self.open_home() else {
             return Ok(());
@@ -356,7 +357,7 @@ impl History {
         self.index().spares.keys().copied().collect()
     }
 
-    /// Lists the versions that went, in no particular order.
+    /// Lists the versions that left the store, in no particular order.
     pub fn gone(&self) -> Vec<Gone> {
         let index = self.index();
         let gone = index.gone.iter().map(|(id, past)| Gone {
@@ -370,7 +371,7 @@ impl History {
     /// Notes that a blob is no longer in the store. One without a spare is lost, and no error.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn note_gone(&self, id: BlobId, now: Moment) -> Result<()> {
         let Some((home, _)) = self.open_home() else {
             return Ok(());
@@ -401,10 +402,10 @@ impl History {
         surplus.map_or(Ok(()), |surplus| self.forget(surplus))
     }
 
-    /// Opens a version that went, for reading.
+    /// Opens a version that left the store, for reading.
     ///
     /// # Errors
-    /// `NotFound`; what the disk says.
+    /// `NotFound`; the disk's error.
     pub fn open_gone(&self, id: BlobId) -> Result<File> {
         let missing = || Error::new(Kind::NotFound, "this version is not kept");
         let home = self.home.as_ref().ok_or_else(missing)?;
@@ -416,14 +417,14 @@ impl History {
     /// Opens a spare, for reading.
     ///
     /// # Errors
-    /// `NotFound`; what the disk says.
+    /// `NotFound`; the disk's error.
     pub fn open_spare(&self, id: BlobId) -> Result<File> {
         let missing = || Error::new(Kind::NotFound, "there is no spare");
         let home = self.home.as_ref().ok_or_else(missing)?;
         home.open(&spare_name(id), false)?.ok_or_else(missing)
     }
 
-    /// Path of the file of a version that went, for sentences.
+    /// Path of the file of a version that left the store, for sentences.
     pub fn shown_gone(&self, id: BlobId) -> Option<String> {
         let at = self.index().gone.get(&id).map(|past| past.at)?;
         let home = self.home.as_ref()?;

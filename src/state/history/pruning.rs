@@ -1,4 +1,4 @@
-//! Dropping versions: those that nobody wants any more, and those that [`super::retention`] chooses.
+//! Drops versions: one that a caller names, and those that [`super::retention`] chooses.
 
 use super::History;
 use super::index::{GoneFile, gone_name, spare_name};
@@ -8,10 +8,10 @@ use crate::ids::BlobId;
 use crate::state::private_dir::PrivateDir;
 
 impl History {
-    /// Drops a version that went. One that is not kept is no error.
+    /// Drops an old version. One that is not kept is no error.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn forget(&self, id: BlobId) -> Result<()> {
         let Some(home) = &self.home else {
             return Ok(());
@@ -34,7 +34,7 @@ impl History {
         Ok(())
     }
 
-    /// Drops what is too old, then the oldest of what is too much.
+    /// Drops versions that are too old, then the oldest ones over the size limits.
     pub fn prune(&self, now: Moment) -> Pruned {
         let mut pruned = Pruned::default();
         let Some((home, limits)) = self.open_home() else {
@@ -63,8 +63,8 @@ impl History {
         pruned
     }
 
-    /// Gives what went in this mount, by a clock that was far behind, the time when it went: the
-    /// next mount knows nothing else.
+    /// Corrects the times of versions that left the store in this mount while the clock was far
+    /// behind: the next mount knows nothing else.
     fn correct_times(&self, home: &PrivateDir, now: Moment) -> Result<()> {
         let mut index = self.index();
         let mut result = Ok(());
@@ -82,7 +82,7 @@ impl History {
         result
     }
 
-    /// What went and how long ago, the oldest first.
+    /// The old versions and their ages, the oldest first.
     fn aged(&self, now: Moment) -> Vec<Aged> {
         let index = self.index();
         let age = |past: &GoneFile| match past.since {

@@ -1,9 +1,10 @@
-//! How much is kept of what went: for how long, and in how much room.
+//! Limits of the history: for how long old versions are kept, and in how much room.
 //!
-//! A clock that jumps must drop nothing. What went in this mount is judged by a clock that nobody
-//! sets; what went before it, only once the mount has lasted for an hour and both clocks agree.
-//! Nor may many notes that go at once drop what is older: what went less than a day ago neither
-//! counts nor goes, unless the disk is nearly full.
+//! A clock that jumps must drop nothing. The age of a version that left the store in this mount is
+//! measured by a clock that nobody sets; older ones are judged only once the mount has lasted for
+//! an hour and both clocks agree. Nor may many notes that leave at once push out older ones: a
+//! version that left less than a day ago neither counts nor is dropped, unless the disk is nearly
+//! full.
 
 use std::time::Duration;
 
@@ -18,18 +19,18 @@ pub(super) const DAY: u64 = 24 * 60 * 60;
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Seconds for which a version is kept after it went; with 0 nothing is kept.
+    /// Seconds for which a version is kept after it left the store; with 0 nothing is kept.
     pub seconds: u64,
-    /// Bytes of all versions that went a day ago or more.
+    /// Bytes of all versions that left the store a day ago or more.
     pub bytes: u64,
-    /// Number of versions that went a day ago or more.
+    /// Number of versions that left the store a day ago or more.
     pub versions: usize,
     /// Bytes of all spares that are copies.
     pub copies: u64,
 }
 
 impl Limits {
-    /// So many days, and what else is usual.
+    /// Returns the usual limits, with so many days.
     pub fn days(days: u32) -> Limits {
         Limits {
             seconds: u64::from(days) * DAY,
@@ -83,7 +84,7 @@ impl Moment {
     }
 }
 
-/// A version that went, so many seconds ago.
+/// A version that left the store so many seconds ago.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Aged {
     pub(super) id: BlobId,
@@ -91,7 +92,7 @@ pub(super) struct Aged {
     pub(super) age: u64,
 }
 
-/// What was dropped.
+/// The number of versions that were dropped.
 #[derive(Debug, Default)]
 pub struct Pruned {
     /// Versions that were kept for as long as they shall be.
@@ -102,14 +103,14 @@ pub struct Pruned {
     pub failed: Option<Error>,
 }
 
-/// What is to be dropped.
+/// The versions to be dropped.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Surplus {
     pub(super) old: Vec<BlobId>,
     pub(super) early: Vec<BlobId>,
 }
 
-/// Chooses what is to be dropped; `gone` has the oldest first.
+/// Chooses the versions to be dropped; `gone` has the oldest first.
 pub(super) fn surplus(gone: &[Aged], limits: Limits, room: Room, sure: bool) -> Surplus {
     let mut surplus = Surplus::default();
     let (old, mut left): (Vec<&Aged>, Vec<&Aged>) = gone
@@ -123,15 +124,15 @@ pub(super) fn surplus(gone: &[Aged], limits: Limits, room: Room, sure: bool) -> 
     let mut bytes: u64 = settled().map(|one| one.bytes).sum();
     left.retain(|one| {
         let too_much = one.age >= DAY && (count > limits.versions || bytes > limits.bytes);
-        let goes = too_much || available < room.reserve();
-        if goes {
+        let dropped = too_much || available < room.reserve();
+        if dropped {
             surplus.early.push(one.id);
             available = available.saturating_add(one.bytes);
             if one.age >= DAY {
                 (count, bytes) = (count - 1, bytes - one.bytes);
             }
         }
-        !goes
+        !dropped
     });
     surplus
 }

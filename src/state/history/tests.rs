@@ -1,4 +1,4 @@
-//! What is kept, for how long, and in how much room.
+//! The versions that are kept: for how long, and in how much room.
 
 use std::collections::HashSet;
 use std::fs;
@@ -149,7 +149,7 @@ fn a_clock_that_jumps_drops_nothing() {
     }
     let history = open_at(dir.path(), Limits::default(), moment(year, 0));
     let mine = keep(&history, b"mine", 1);
-    // Of what went in this mount only the time counts that passed.
+    // For a version that left in this mount only the time counts that passed.
     history.note_gone(mine, moment(5, 0)).unwrap();
     assert_eq!(pruned(&history, moment(year + 3_600, 3_600)), (1, 0));
     assert_eq!(ids(&history), HashSet::from([mine]));
@@ -246,7 +246,7 @@ fn copies_take_no_more_room_than_they_may() {
     let refused = copy(&history, id, b"more", Purpose::Present).unwrap_err();
     assert_eq!(refused.kind(), Kind::TooLarge);
     assert_eq!(names(dir.path(), ""), names(dir.path(), "spare-"));
-    // What is about to go is no spare for long.
+    // A spare of a blob that is about to leave is none for long.
     copy(&history, id, b"more", Purpose::Going).unwrap();
     history.note_gone(id, at(5)).unwrap();
     assert_eq!(ids(&history), HashSet::from([id]));
@@ -300,7 +300,7 @@ fn two_copies_at_once_leave_no_double() {
     let history = open(dir.path(), Limits::default());
     let id = keep(&history, b"bytes", 1);
     history.note_gone(id, at(5)).unwrap();
-    // Another one began before it went.
+    // Another one began before it left.
     copy(&history, id, b"bytes", Purpose::Going).unwrap();
     assert_eq!((history.spares(), history.gone()), (vec![id], vec![]));
     history.note_gone(id, at(9)).unwrap();

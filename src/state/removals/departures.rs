@@ -1,34 +1,35 @@
-//! What went from the store: versions, the names of their blobs, and whether newer ones replaced them.
+//! Versions that left the store without being removed here: their ids, the names of their blobs,
+//! and whether newer versions replaced them.
 //!
-//! A newer version names the blobs that it replaces. Whoever holds the store can bring an old one
-//! back under another name, so what is remembered of it is what it is.
+//! A newer version names the blobs that it replaces. Anybody who can write to the store can bring
+//! an old one back under another name, so it is remembered by its id, too.
 
 use std::collections::HashMap;
 
 use crate::ids::{BlobName, Timestamp, VersionId};
 use crate::state::Lineage;
 
-/// Versions that are remembered; half of them go, the oldest, when there are more.
+/// Versions that are remembered; when there are more, the older half is forgotten.
 const MOST: usize = 1 << 15;
 /// Names that are remembered of one version.
 const NAMES: usize = 4;
 
-/// A version that went from the store.
+/// A version that left the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
-    /// What it is.
+    /// The version.
     pub version: VersionId,
-    /// What its blob was called.
+    /// The name of its blob.
     pub name: BlobName,
     /// The document that it was a version of.
     pub lineage: Lineage,
     /// A newer version of its document replaced it.
     pub replaced: bool,
-    /// When it went; after two years it is forgotten.
+    /// When it left; after two years it is forgotten.
     pub at: Timestamp,
 }
 
-/// What went.
+/// The versions that left the store.
 #[derive(Default)]
 pub(super) struct Departures {
     versions: HashMap<VersionId, Entry>,
@@ -43,23 +44,23 @@ struct Entry {
 }
 
 impl Departures {
-    /// Takes in what went. Returns how many entries of the log say nothing any more.
-    pub(super) fn add(&mut self, went: Departure) -> usize {
+    /// Adds a departure. Returns how many entries of the log became void by it.
+    pub(super) fn add(&mut self, departure: Departure) -> usize {
         let mut void = 0;
-        let entry = self.versions.entry(went.version).or_insert(Entry {
+        let entry = self.versions.entry(departure.version).or_insert(Entry {
             names: Vec::new(),
-            lineage: went.lineage,
-            at: went.at,
+            lineage: departure.lineage,
+            at: departure.at,
         });
-        entry.lineage = went.lineage;
-        entry.at = entry.at.max(went.at);
-        self.by_name.insert(went.name, went.version);
+        entry.lineage = departure.lineage;
+        entry.at = entry.at.max(departure.at);
+        self.by_name.insert(departure.name, departure.version);
         let mut names = entry.names.iter_mut();
-        if let Some((_, replaced)) = names.find(|(name, _)| *name == went.name) {
-            *replaced |= went.replaced;
+        if let Some((_, replaced)) = names.find(|(name, _)| *name == departure.name) {
+            *replaced |= departure.replaced;
             void += 1;
         } else {
-            entry.names.push((went.name, went.replaced));
+            entry.names.push((departure.name, departure.replaced));
         }
         if entry.names.len() > NAMES {
             // Anybody can make more names. Those that newer versions know stay, and the first.
@@ -75,25 +76,25 @@ impl Departures {
         void
     }
 
-    /// Tells whether nothing is new in this.
-    pub(super) fn knows(&self, went: &Departure) -> bool {
-        self.versions.get(&went.version).is_some_and(|known| {
+    /// Tells whether a departure is known, with all that it says.
+    pub(super) fn knows(&self, departure: &Departure) -> bool {
+        self.versions.get(&departure.version).is_some_and(|known| {
             let mut names = known.names.iter();
             let same = |(name, replaced): &(BlobName, bool)| {
-                *name == went.name && (*replaced || !went.replaced)
+                *name == departure.name && (*replaced || !departure.replaced)
             };
-            known.lineage == went.lineage && names.any(same)
+            known.lineage == departure.lineage && names.any(same)
         })
     }
 
-    /// When a version went that a newer version of its document had replaced.
+    /// Returns when a version left that a newer version of its document had replaced.
     pub(super) fn replaced_at(&self, version: VersionId, lineage: Lineage) -> Option<Timestamp> {
         let known = self.versions.get(&version)?;
         let replaced = known.names.iter().any(|(_, replaced)| *replaced);
         (replaced && known.lineage == lineage).then_some(known.at)
     }
 
-    /// What the blobs of a version were called.
+    /// Returns the names that the blobs of a version had.
     pub(super) fn names(
         &self,
         version: VersionId,
@@ -105,7 +106,7 @@ impl Departures {
         names.map(|(name, _)| *name)
     }
 
-    /// The version of a document whose blob was called so.
+    /// Returns the version of a document whose blob had this name.
     pub(super) fn called(&self, name: BlobName, lineage: Lineage) -> Option<VersionId> {
         let version = *self.by_name.get(&name)?;
         let known = self.versions.get(&version)?;
@@ -126,11 +127,11 @@ impl Departures {
             })
         };
         let mut all: Vec<Departure> = self.versions.iter().flat_map(each).collect();
-        all.sort_by_key(|went| went.at);
+        all.sort_by_key(|departure| departure.at);
         all
     }
 
-    /// Forgets what went before a time. Returns how many entries that were.
+    /// Forgets departures before a time. Returns how many entries that were.
     pub(super) fn forget_before(&mut self, time: Timestamp) -> usize {
         self.keep(|_, entry| entry.at >= time)
     }
@@ -157,7 +158,7 @@ impl Departures {
 mod tests {
     use super::*;
 
-    fn went(n: u32, name: u32) -> Departure {
+    fn departure(n: u32, name: u32) -> Departure {
         let version = sha(n);
         Departure {
             version: VersionId::from_digest(version),
@@ -174,58 +175,66 @@ mod tests {
 
     #[test]
     fn a_version_is_known_by_its_names_in_its_document_alone() {
-        let mut departed = Departures::default();
-        let first = went(1, 1);
-        assert_eq!(departed.add(first), 0);
-        assert!(departed.knows(&first));
-        assert!(departed.replaced_at(first.version, first.lineage).is_none());
+        let mut departures = Departures::default();
+        let first = departure(1, 1);
+        assert_eq!(departures.add(first), 0);
+        assert!(departures.knows(&first));
+        assert!(
+            departures
+                .replaced_at(first.version, first.lineage)
+                .is_none()
+        );
         let replaced = Departure {
             replaced: true,
             ..first
         };
-        assert!(!departed.knows(&replaced));
-        departed.add(replaced);
-        assert!(departed.knows(&first) && departed.knows(&replaced));
+        assert!(!departures.knows(&replaced));
+        departures.add(replaced);
+        assert!(departures.knows(&first) && departures.knows(&replaced));
         let other = Lineage::from_digest([8; 32]);
-        assert!(departed.replaced_at(first.version, first.lineage).is_some());
-        assert!(departed.replaced_at(first.version, other).is_none());
+        assert!(
+            departures
+                .replaced_at(first.version, first.lineage)
+                .is_some()
+        );
+        assert!(departures.replaced_at(first.version, other).is_none());
         assert_eq!(
-            departed.called(first.name, first.lineage),
+            departures.called(first.name, first.lineage),
             Some(first.version)
         );
-        assert_eq!(departed.called(first.name, other), None);
-        let names = |departed: &Departures| -> Vec<BlobName> {
-            departed.names(first.version, first.lineage).collect()
+        assert_eq!(departures.called(first.name, other), None);
+        let names = |departures: &Departures| -> Vec<BlobName> {
+            departures.names(first.version, first.lineage).collect()
         };
-        assert_eq!(names(&departed), [first.name]);
+        assert_eq!(names(&departures), [first.name]);
         // Names that anybody gives it do not push out those that newer versions know.
         let known = Departure {
             replaced: true,
-            ..went(1, 2)
+            ..departure(1, 2)
         };
-        departed.add(known);
+        departures.add(known);
         for name in 3..20 {
-            departed.add(went(1, name));
+            departures.add(departure(1, name));
         }
-        assert_eq!(names(&departed).len(), NAMES);
-        assert_eq!(names(&departed)[..2], [first.name, known.name]);
-        assert_eq!(departed.by_name.len(), NAMES);
+        assert_eq!(names(&departures).len(), NAMES);
+        assert_eq!(names(&departures)[..2], [first.name, known.name]);
+        assert_eq!(departures.by_name.len(), NAMES);
     }
 
     #[test]
     fn there_is_an_end_to_what_is_remembered() {
         for step in [0, 1] {
-            let mut departed = Departures::default();
+            let mut departures = Departures::default();
             for n in 0..MOST as u32 + 10 {
-                departed.add(Departure {
+                departures.add(Departure {
                     at: Timestamp::new(i64::from(n * step), 0).unwrap(),
-                    ..went(n, n)
+                    ..departure(n, n)
                 });
             }
-            assert!(departed.versions.len() <= MOST);
-            assert_eq!(departed.by_name.len(), departed.versions.len());
-            let last = went(MOST as u32 + 9, 0);
-            let kept = departed.versions.contains_key(&last.version);
+            assert!(departures.versions.len() <= MOST);
+            assert_eq!(departures.by_name.len(), departures.versions.len());
+            let last = departure(MOST as u32 + 9, 0);
+            let kept = departures.versions.contains_key(&last.version);
             assert!(kept || step == 0, "the latest are kept");
         }
     }

@@ -41,10 +41,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Reads what there is into an empty ledger, or starts anew if nothing was ever there.
+    /// Reads the log into an empty ledger, or starts one if there never was any.
     ///
     /// # Errors
-    /// Those of [`crate::state::State::open`]; what wrapping a new key says, and then nothing was made.
+    /// Those of [`crate::state::State::open`]; the error of wrapping a new key, and then nothing
+    /// was made.
     pub(super) fn open(
         dir: PrivateDir,
         wrap: &dyn KeyWrap,
@@ -128,7 +129,7 @@ impl Journal {
     }
 }
 
-/// Sets a damaged log aside and starts a new one with what could be read.
+/// Sets a damaged log aside and starts a new one with the records that could be read.
 fn replace(
     dir: &PrivateDir,
     key: &Arc<Key>,

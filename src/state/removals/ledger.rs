@@ -1,5 +1,4 @@
-//! What the records add up to: removals in force, what went otherwise, and intents that are not
-//! finished.
+//! The sum of the records: removals in force, other departures, and unfinished intents.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,20 +14,20 @@ use crate::state::{Intent, IntentId, Lineage, Removal};
 /// deletions after 455 days, and then takes a stale peer's file for a new one.
 pub(super) const REMEMBERED: i64 = 2 * 365 * 24 * 60 * 60;
 
-/// Versions in one record of those that went: it has to be shorter than the longest record.
+/// Departures in one record, which has to be shorter than the longest possible one.
 pub(super) const DEPARTURES_IN_A_RECORD: usize = 1000;
-/// Bytes of the log that tell of one of them.
+/// Bytes of the log that one of them takes.
 const WENT_LENGTH: u64 = 200;
 
 /// The sum of all records.
 #[derive(Default)]
 pub(super) struct Ledger {
     removals: HashMap<BlobId, Removal>,
-    /// The removed versions by what they are.
+    /// The removed versions by their ids.
     versions: HashMap<VersionId, BlobId>,
-    /// What went without being removed here.
+    /// Versions that left the store without being removed here.
     pub(super) departures: Departures,
-    /// What the removed versions replaced.
+    /// The versions that removed ones replaced.
     ancestors: HashSet<(Lineage, BlobName)>,
     intents: BTreeMap<IntentId, Intent>,
     /// The highest id of an intent so far.
@@ -76,7 +75,9 @@ impl Ledger {
                 size(&Record::Restored(id)) + old.map(|old| size(&old)).sum::<u64>()
             }
             Record::Departed(all) => {
-                let void = all.into_iter().map(|went| self.departures.add(went));
+                let void = all
+                    .into_iter()
+                    .map(|departure| self.departures.add(departure));
                 void.sum::<usize>() as u64 * WENT_LENGTH
             }
             Record::Begin(id, intent) => {

@@ -1,8 +1,8 @@
-//! What left the store and must stay away, and what was begun and not finished: one sealed log,
-//! and in RAM the sum of its records.
+//! Versions that left the store and must stay away, and intents that are not finished: one sealed
+//! log, and in RAM the sum of its records.
 //!
-//! A [`Record`] is one event. The [`Journal`] brings it to the disk; only then the [`Ledger`], which
-//! answers all questions, takes it in. So nothing is in force that a crash could take back.
+//! A [`Record`] is one event. The [`Journal`] brings it to the disk; only then the [`Ledger`],
+//! which answers all questions, takes it in. So nothing is in force that a crash could take back.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -29,7 +29,7 @@ pub(super) struct Removals {
     records: Mutex<Records>,
     /// Never locked for writing while the disk is waited for: a scan asks here for each blob.
     ledger: RwLock<Ledger>,
-    /// Damage that was found, and what failed without doing harm; for people.
+    /// Damage that was found, and harmless failures; for people.
     notices: Mutex<Vec<String>>,
 }
 

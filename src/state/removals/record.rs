@@ -37,7 +37,7 @@ pub(super) enum Record {
     Begin(IntentId, Intent),
     /// They are all in place, or all taken back.
     Finish(IntentId),
-    /// These went from the store.
+    /// These left the store.
     Departed(Vec<Departure>),
     /// Something that a newer version wrote: kept as it is.
     Unknown(Vec<u8>),
@@ -72,14 +72,14 @@ impl Record {
             }
             Record::Departed(all) => {
                 let mut text = "went".to_owned();
-                for went in all {
+                for departure in all {
                     let Departure {
                         version,
                         name,
                         lineage,
                         replaced,
                         at,
-                    } = went;
+                    } = departure;
                     let (version, lineage) =
                         (hex_digits(version.as_bytes()), hex_digits(&lineage.0));
                     let how = if *replaced { "replaced" } else { "gone" };
@@ -103,7 +103,7 @@ impl Record {
         text.into_bytes()
     }
 
-    /// Reads a record that was authenticated: what it does not understand is a newer version's.
+    /// Reads a record that was authenticated. One that is not understood is a newer version's.
     pub(super) fn decode(bytes: &[u8]) -> Record {
         let text = std::str::from_utf8(bytes).ok();
         text.and_then(|text| parse(text.trim_end_matches('\n')))
