@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Limits;
-use super::open::Stop;
+use super::limits::{Limits, Stop};
 
 /// Expansion that is always allowed, in bytes, and as a multiple of the blob's length.
 const EXPANSION: (u64, u64) = (64 << 20, 100);

@@ -13,7 +13,7 @@ use pgp::cert::prelude::*;
 use pgp::packet::Signature;
 
 use super::vouched::agreement;
-use super::{Certificate, Identity, SignatureFacts};
+use super::{Certificate, Identity};
 
 /// Certificates by the keys that may have made signatures, indexed once for many blobs.
 #[derive(Default)]
@@ -98,19 +98,19 @@ impl CertIndex {
     }
 }
 
+/// With which keys blobs are opened and judged.
+pub struct Keyring<'a> {
+    /// My own keys, tried in this order.
+    pub identities: &'a [Identity],
+    /// Certificates by which signatures are verified, besides my own.
+    pub certificates: &'a CertIndex,
+}
+
 /// A key, and the certificate that it is of.
 type Candidate<'a> = (&'a Certificate, &'a pgp::Fingerprint);
 
 /// Keys of which other certificates, or more of them, are known than before.
-pub struct ChangedKeys(HashSet<pgp::KeyID>);
-
-impl ChangedKeys {
-    /// Tells whether a signature that was judged before must be judged anew.
-    pub fn concern(&self, signature: &SignatureFacts) -> bool {
-        let mut issuers = signature.issuers.iter();
-        issuers.any(|issuer| self.0.contains(&pgp::KeyID::from_bytes(issuer)))
-    }
-}
+pub struct ChangedKeys(pub(super) HashSet<pgp::KeyID>);
 
 /// Returns the keys that may have made a signature, each with its certificate and once: mine
 /// first, then those of others.

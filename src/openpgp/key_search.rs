@@ -6,7 +6,7 @@ use pgp::packet::PKESK;
 use pgp::types::SymmetricAlgorithm;
 
 use super::budget::Budget;
-use super::open::Stop;
+use super::limits::Stop;
 use super::refusal::Refusal;
 use super::{Identity, SessionKey};
 use crate::ids::Fingerprint;

@@ -13,7 +13,7 @@ use pgp::packet::signature::subpacket::SubpacketValue;
 use pgp::policy::Policy as _;
 use pgp::types::{HashAlgorithm, SignatureType};
 
-use super::candidates::candidates;
+use super::candidates::{ChangedKeys, candidates};
 use super::certificate::{CLOCK_SKEW, revoked};
 use super::condition::may_sign;
 use super::{Certificate, Keyring, Notations, fingerprint_of, policy, version};
@@ -79,6 +79,14 @@ impl SignatureFacts {
         good && self
             .created
             .is_some_and(|created| created > now + NOTEWORTHY)
+    }
+}
+
+impl ChangedKeys {
+    /// Tells whether a signature that was judged before must be judged anew.
+    pub fn concern(&self, signature: &SignatureFacts) -> bool {
+        let mut issuers = signature.issuers.iter();
+        issuers.any(|issuer| self.0.contains(&pgp::KeyID::from_bytes(issuer)))
     }
 }
 

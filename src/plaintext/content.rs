@@ -7,11 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::spill::{Ram, SpillArea, SpillFile, Spilled};
+use super::spill::{CHUNK, Ram, SpillArea, SpillFile, Spilled};
 use crate::error::{Error, Result};
 
-/// Bytes in one full chunk. A chunk is the unit in which content is allocated, zeroed and spilled.
-pub(super) const CHUNK: usize = 64 * 1024;
 /// Bytes in the smallest chunk: most messages are short.
 const SMALLEST: usize = 4 * 1024;
 /// Bytes that are written wholly or not at all.

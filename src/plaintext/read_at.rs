@@ -6,7 +6,7 @@ use sha2::Digest as _;
 use zeroize::Zeroizing;
 
 use super::Plaintext;
-use super::content::CHUNK;
+use super::spill::CHUNK;
 use crate::error::{Error, Kind, Result};
 
 /// Content that many can read at once, at any offset.

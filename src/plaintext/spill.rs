@@ -20,10 +20,11 @@ use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::content::CHUNK;
 use super::locked::Locked;
 use crate::error::{Error, Kind, Result};
 
+/// Bytes in one full chunk. A chunk is the unit in which content is allocated, zeroed and spilled.
+pub(super) const CHUNK: usize = 64 * 1024;
 /// Bytes that a content may keep in RAM even when all of them together take too much.
 const LEAST: usize = 4 * CHUNK;
 

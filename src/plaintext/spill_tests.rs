@@ -3,7 +3,6 @@
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::content::CHUNK;
 use super::{Budget, Plaintext, SpillArea};
 use crate::error::{Error, Kind};
 

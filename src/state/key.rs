@@ -4,16 +4,37 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::KeyWrap;
 use super::private_dir::PrivateDir;
-use super::removals::LOG;
-use super::sealed_log::HEADER;
+use super::random::fill_random;
+
 use crate::error::{Error, Kind, Result};
 
 /// The file's name.
 pub(super) const KEY: &str = "key.asc";
 /// Bytes of the largest file that is looked at: an OpenPGP message of 32 bytes to one reader.
 const LIMIT: u64 = 1 << 20;
+
+/// Wraps the state's key for its owner.
+pub trait KeyWrap {
+    /// Seals the key to me and signs it by me.
+    ///
+    /// # Errors
+    /// The error of the sealing; nothing is kept then.
+    fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>>;
+
+    /// Opens a key that [`KeyWrap::wrap`] sealed.
+    ///
+    /// # Errors
+    /// `NoKey` if it is sealed to none of my keys that are here; else unless it has a good
+    /// signature of mine.
+    fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>>;
+
+    /// Tells whether each of my keys that are here opens it. If not, it is wrapped anew, so that
+    /// it outlives the key that did.
+    fn is_current(&self, _wrapped: &[u8]) -> bool {
+        true
+    }
+}
 
 /// The key of the log. Never moved, so that it is in one place; zeroed when dropped.
 pub(super) struct Key(Zeroizing<[u8; 32]>);
@@ -25,7 +46,7 @@ impl Key {
 
     /// Makes a key that is not on disk yet.
     pub(super) fn new() -> Result<Arc<Key>> {
-        Key::fill(super::fill_random)
+        Key::fill(fill_random)
     }
 
     fn fill(with: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Arc<Key>> {
@@ -34,12 +55,17 @@ impl Key {
         Ok(key)
     }
 
-    /// Reads the key; `None` if there is none, nor anything that would need it.
+    /// Reads the key; `None` if there is none and it is not needed, because nothing was ever sealed
+    /// under it.
     ///
     /// # Errors
     /// `NoKey` if it is sealed to a key that is not here; `BadConfig` if it does not open
     /// otherwise, or is gone while there is a log.
-    pub(super) fn read(dir: &PrivateDir, wrap: &dyn KeyWrap) -> Result<Option<Arc<Key>>> {
+    pub(super) fn read(
+        dir: &PrivateDir,
+        wrap: &dyn KeyWrap,
+        is_needed: impl FnOnce() -> Result<bool>,
+    ) -> Result<Option<Arc<Key>>> {
         let path = dir.shown(KEY);
         let unusable = |why: &str| {
             let advice = format!(
@@ -51,7 +77,7 @@ impl Key {
         let wrapped = match dir.read(KEY, LIMIT) {
             Ok(Some(wrapped)) => wrapped,
             // The first start died before it wrote the key, which is the last thing it does.
-            Ok(None) if log_is_empty(dir)? => return Ok(None),
+            Ok(None) if !is_needed()? => return Ok(None),
             Ok(None) => return Err(unusable("is missing")),
             Err(error) if error.kind() == Kind::TooLarge => {
                 return Err(unusable("is too large to be a key"));
@@ -104,14 +130,4 @@ pub(super) fn write(dir: &PrivateDir, wrapped: &[u8]) -> Result<()> {
         .map_err(|error| Error::io(&format!("cannot write {}", dir.shown(KEY)), error))?;
     temporary.place(KEY, wrapped.len() as u64)?;
     dir.sync()
-}
-
-fn log_is_empty(dir: &PrivateDir) -> Result<bool> {
-    let Some(log) = dir.open(LOG.name, false)? else {
-        return Ok(true);
-    };
-    let found = log
-        .metadata()
-        .map_err(|error| Error::io(&format!("cannot read {}", dir.shown(LOG.name)), error))?;
-    Ok(found.len() <= HEADER as u64)
 }

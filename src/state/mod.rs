@@ -28,95 +28,27 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use zeroize::Zeroizing;
-
 use self::blob_dir::{BlobDir, Writing};
 pub use self::history::{
     Gone, History, Limits, Moment, Need, Pruned, Purpose, copy_unless, stopped,
 };
+pub use self::key::KeyWrap;
+pub use self::lineage::Lineage;
 pub use self::private_dir::Look;
 use self::private_dir::{Lock, PrivateDir};
-pub use self::removals::Departure;
 use self::removals::Removals;
+pub use self::removals::{Departure, Intent, IntentId, Removal};
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, BlobName, Folder, Timestamp, VersionId};
+use crate::ids::{BlobId, BlobName, Timestamp, VersionId};
 
 mod blob_dir;
 mod history;
 mod key;
+mod lineage;
 mod private_dir;
+mod random;
 mod removals;
 mod sealed_log;
-
-/// Wraps the state's key for its owner.
-pub trait KeyWrap {
-    /// Seals the key to me and signs it by me.
-    ///
-    /// # Errors
-    /// The error of the sealing; nothing is kept then.
-    fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>>;
-
-    /// Opens a key that [`KeyWrap::wrap`] sealed.
-    ///
-    /// # Errors
-    /// `NoKey` if it is sealed to none of my keys that are here; else unless it has a good
-    /// signature of mine.
-    fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>>;
-
-    /// Tells whether each of my keys that are here opens it. If not, it is wrapped anew, so that
-    /// it outlives the key that did.
-    fn is_current(&self, _wrapped: &[u8]) -> bool {
-        true
-    }
-}
-
-/// A digest that all versions of one document have in common, and no others.
-///
-/// It is computed from everything by which a version may replace another: kind, audience, document,
-/// and for messages the signer. So a message cannot make others vanish by naming them as its
-/// ancestors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lineage([u8; 32]);
-
-impl Lineage {
-    /// Takes a finished SHA-256 digest.
-    pub fn from_digest(digest: [u8; 32]) -> Self {
-        Lineage(digest)
-    }
-}
-
-/// One removal of a blob by me.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removal {
-    /// The blob.
-    pub id: BlobId,
-    /// Its version's ids, by which it is known whatever armor or encryption stands around it. Empty
-    /// in records of older versions of DDS.
-    pub versions: Vec<VersionId>,
-    /// Its name in the store.
-    pub name: BlobName,
-    /// The document it was a version of.
-    pub lineage: Lineage,
-    /// The versions it replaced, which are removed with it.
-    pub replaces: Vec<BlobName>,
-    /// When it was removed; after two years it is forgotten.
-    pub at: Timestamp,
-}
-
-/// Names an intent in this directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IntentId(u64);
-
-/// Blobs that are published together, and those that are removed afterwards.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intent {
-    /// Where all of them belong.
-    pub folder: Folder,
-    /// The staged blobs to be placed there.
-    pub publish: Vec<BlobName>,
-    /// The blobs to be removed from there once all are in place.
-    pub remove: Vec<BlobName>,
-}
 
 /// A blob in `staged/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -412,18 +344,4 @@ impl State {
         self.rescued.remove(name)?;
         self.rescued.sync()
     }
-}
-
-/// Fills `bytes` from the system's cryptographic generator.
-fn fill_random(bytes: &mut [u8]) -> Result<()> {
-    use rustix::rand::{GetRandomFlags, getrandom};
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
-            Ok(more) => filled += more,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(Error::io("cannot get random bytes", errno.into())),
-        }
-    }
-    Ok(())
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::random::fill_random;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Timestamp;
 
@@ -311,7 +312,7 @@ impl PrivateDir {
     /// Makes a name that nothing has, and that the next start cleans.
     pub(super) fn temporary_name() -> Result<String> {
         let mut random = [0; 16];
-        super::fill_random(&mut random)?;
+        fill_random(&mut random)?;
         Ok(format!("{TEMPORARY}{:032x}", u128::from_ne_bytes(random)))
     }
 

@@ -39,6 +39,7 @@ use zeroize::Zeroizing;
 
 use super::key::Key;
 use super::private_dir::PrivateDir;
+use super::random::fill_random;
 use crate::error::{Error, Kind, Result};
 
 /// Which log a file is.
@@ -273,7 +274,7 @@ impl Seal {
     fn new(format: Format, key: &Arc<Key>) -> Result<Seal> {
         let mut header = [0; HEADER];
         header[..WORDS].copy_from_slice(format.words);
-        super::fill_random(&mut header[WORDS..])?;
+        fill_random(&mut header[WORDS..])?;
         Ok(Seal::with_header(key, header))
     }
 
@@ -294,7 +295,7 @@ impl Seal {
             return Err(too_large());
         }
         let mut nonce = [0; NONCE];
-        super::fill_random(&mut nonce)?;
+        fill_random(&mut nonce)?;
         let payload = Payload {
             msg: record,
             aad: &self.place(sequence),

@@ -22,8 +22,6 @@ use crate::openpgp::{Ciphertext, Receipt, Sealed};
 const KEYS: &str = "keys";
 const SOFTWARE: &str = "software";
 const FOLDERS: [&str; 4] = [KEYS, "messages", "notes", SOFTWARE];
-/// Folders in which something matters the moment that it changes.
-pub(super) const WATCHED: [&str; 3] = [KEYS, "messages", "notes"];
 
 /// The store as a directory on disk.
 ///
@@ -360,7 +358,7 @@ impl Store for DirStore {
     }
 
     fn watch(&self, tell: Box<dyn Fn(Change) + Send>) -> Result<Box<dyn Watch>> {
-        watch::watch(&self.path, &WATCHED, tell)
+        watch::watch(&self.path, tell)
     }
 
     fn sync(&self, folder: Folder) -> Result<()> {

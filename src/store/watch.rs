@@ -11,6 +11,9 @@ use super::{FileName, names};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Folder;
 
+/// Folders in which a change matters at once.
+const WATCHED: [&str; 3] = ["keys", "messages", "notes"];
+
 /// Something that may have changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
@@ -34,15 +37,11 @@ struct Inotify {
 }
 
 /// Watches a store's own directory and its folders.
-pub(super) fn watch(
-    root: &Path,
-    folders: &[&str],
-    tell: impl Fn(Change) + Send + 'static,
-) -> Result<Box<dyn Watch>> {
+pub(super) fn watch(root: &Path, tell: impl Fn(Change) + Send + 'static) -> Result<Box<dyn Watch>> {
     let failed = |error: notify::Error| Error::new(Kind::Io, format!("watching: {error}"));
     let folders_changed = Arc::new(AtomicBool::new(true));
     let changed = Arc::clone(&folders_changed);
-    let (top, known) = (root.to_owned(), folders.iter().map(|name| root.join(name)));
+    let (top, known) = (root.to_owned(), WATCHED.iter().map(|name| root.join(name)));
     let known: Vec<PathBuf> = known.collect();
     let told = move |event: notify::Result<Event>| {
         let Ok(event) = event else {
@@ -86,7 +85,7 @@ impl Watch for Inotify {
         if !self.folders_changed.swap(false, Ordering::Relaxed) {
             return;
         }
-        for folder in super::dir::WATCHED {
+        for folder in WATCHED {
             // One that is missing is watched when it comes.
             let path = self.root.join(folder);
             let _ = self.watcher.unwatch(&path);

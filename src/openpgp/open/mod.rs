@@ -3,63 +3,26 @@
 mod reader;
 
 use std::io::Read;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use sha2::Digest as _;
 use zeroize::Zeroizing;
 
-pub(super) use self::reader::Stop;
 use self::reader::{Inside, Reader};
 use super::key_search::KeySearch;
+use super::limits::{Limits, Stop};
 use super::outline::Outline;
 use super::refusal::Refusal;
 use super::signatures::{Judge, SignatureFacts};
 use super::source::Source;
-use super::{CertIndex, Identity, SessionKey, version};
+use super::{Keyring, SessionKey, version};
 use crate::error::{Error, Kind, Result as Fallible};
 use crate::ids::{BlobId, BlobName, Fingerprint, VersionId};
-use crate::plaintext::{Plaintext, SpillArea};
+use crate::plaintext::Plaintext;
 
 /// As how many readers those of several messages in one file count at least: more than a file has
 /// that may be removed for all of them.
 const SEVERAL: usize = 64;
-
-/// With which keys blobs are opened and judged.
-pub struct Keyring<'a> {
-    /// My own keys, tried in this order.
-    pub identities: &'a [Identity],
-    /// Certificates by which signatures are verified, besides my own.
-    pub certificates: &'a CertIndex,
-}
-
-/// How much work one blob may cause.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Largest content in bytes.
-    pub max_content: u64,
-    /// How many session key packets are tried with my keys.
-    pub max_tried: usize,
-    /// How many containers may be nested, the encryption included.
-    pub max_depth: u8,
-    /// Where content spills that is too large for RAM; without it all of it is in RAM.
-    pub spill: Option<Arc<SpillArea>>,
-    /// Set when the work is to be given up.
-    pub stop: Option<Arc<AtomicBool>>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_content: 64 << 30,
-            max_tried: 64,
-            max_depth: 16,
-            spill: None,
-            stop: None,
-        }
-    }
-}
 
 /// The result of opening a blob.
 pub enum Outcome {

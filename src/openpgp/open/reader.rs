@@ -13,13 +13,12 @@ use pgp::types::{CompressionAlgorithm, SymmetricAlgorithm};
 use sha2::Digest as _;
 use zeroize::Zeroizing;
 
-use super::Limits;
-use crate::error::Error;
 use crate::ids::Fingerprint;
 use crate::openpgp::SessionKey;
 use crate::openpgp::budget::Budget;
 use crate::openpgp::chunks::{self, Header};
 use crate::openpgp::key_search::{Found, KeySearch, Misfit};
+use crate::openpgp::limits::{Limits, Stop};
 use crate::openpgp::packets::is_passed_over;
 use crate::openpgp::refusal::Refusal;
 use crate::openpgp::source::Source;
@@ -29,19 +28,6 @@ use crate::plaintext::Plaintext;
 const PIECE: usize = 64 * 1024;
 /// Largest packet that is read whole (a signature, a session key), in bytes.
 const LARGEST_PACKET: u32 = 64 << 10;
-
-/// Why reading ended before the end.
-pub(in crate::openpgp) enum Stop {
-    NotMine,
-    Damaged,
-    /// For me, but of a kind that is not read.
-    Refused(Refusal),
-    TooLarge,
-    /// Nobody waits for it any more.
-    GivenUp,
-    /// The content cannot be kept.
-    Failed(Error),
-}
 
 /// Where in the message the reader is.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::retention::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Timestamp, hex_digits, unhex};
-use crate::state::Lineage;
+use crate::state::lineage::Lineage;
 use crate::state::private_dir::{Look, PrivateDir};
 
 /// Versions of one document that are kept if they left the store in one mount.

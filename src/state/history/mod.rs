@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::state::Lineage;
+use crate::state::lineage::Lineage;
 use crate::state::private_dir::{Look, PrivateDir};
 
 use crate::error::{Error, Kind, Result};

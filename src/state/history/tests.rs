@@ -11,7 +11,7 @@ use super::retention::*;
 use super::*;
 use crate::error::{Error, Kind};
 use crate::ids::{BlobId, Timestamp};
-use crate::state::Lineage;
+use crate::state::lineage::Lineage;
 use crate::state::private_dir::{Look, PrivateDir, Room};
 
 const DAY: i64 = 24 * 60 * 60;

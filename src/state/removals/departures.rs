@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::ids::{BlobName, Timestamp, VersionId};
-use crate::state::Lineage;
+use crate::state::lineage::Lineage;
 
 /// Versions that are remembered; when there are more, the older half is forgotten.
 const MOST: usize = 1 << 15;

@@ -13,15 +13,14 @@ use std::sync::Arc;
 
 use super::ledger::Ledger;
 use super::record::Record;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::Timestamp;
-use crate::state::KeyWrap;
-use crate::state::key::{self, KEY, Key};
+use crate::state::key::{self, KEY, Key, KeyWrap};
 use crate::state::private_dir::PrivateDir;
-use crate::state::sealed_log::{Format, SealedLog};
+use crate::state::sealed_log::{Format, HEADER, SealedLog};
 
 /// The log of removals, departures and intents.
-pub(in crate::state) const LOG: Format = Format {
+const LOG: Format = Format {
     name: "log",
     words: b"dds state log 1\n",
 };
@@ -52,7 +51,7 @@ impl Journal {
         ledger: &mut Ledger,
         notices: &mut Vec<String>,
     ) -> Result<Journal> {
-        let Some(key) = Key::read(&dir, wrap)? else {
+        let Some(key) = Key::read(&dir, wrap, || Ok(!log_is_empty(&dir)?))? else {
             let key = Key::new()?;
             let wrapped = key.wrap(&dir, wrap)?;
             // In this order a log that is missing beside a key was there once.
@@ -154,4 +153,16 @@ fn replace(
         dir.shown(&aside)
     );
     Ok((log, notice))
+}
+
+/// Tells whether nothing was ever sealed: the first start may have died before it wrote the key, which
+/// it does last.
+fn log_is_empty(dir: &PrivateDir) -> Result<bool> {
+    let Some(log) = dir.open(LOG.name, false)? else {
+        return Ok(true);
+    };
+    let found = log
+        .metadata()
+        .map_err(|error| Error::io(&format!("cannot read {}", dir.shown(LOG.name)), error))?;
+    Ok(found.len() <= HEADER as u64)
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::departures::Departures;
-use super::record::Record;
+use super::record::{Intent, IntentId, Record, Removal};
 use crate::ids::{BlobId, BlobName, Timestamp, VersionId};
+use crate::state::lineage::Lineage;
 use crate::state::sealed_log::sealed_length;
-use crate::state::{Intent, IntentId, Lineage, Removal};
 
 /// Seconds for which a removal is remembered: two years of 365 days.
 ///

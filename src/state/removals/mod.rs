@@ -8,11 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 pub use self::departures::Departure;
 use self::journal::Journal;
-pub(super) use self::journal::LOG;
 use self::ledger::{DEPARTURES_IN_A_RECORD, Ledger};
 use self::record::Record;
+pub use self::record::{Intent, IntentId, Removal};
+use super::key::KeyWrap;
+use super::lineage::Lineage;
 use super::private_dir::PrivateDir;
-use super::{Intent, IntentId, KeyWrap, Lineage, Removal};
+
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Timestamp, VersionId};
 

@@ -20,11 +20,45 @@
 
 use std::fmt::Write as _;
 
-use crate::ids::{BlobId, BlobName, Folder, VersionId, hex_digits, unhex};
-use crate::state::{Departure, Intent, IntentId, Lineage, Removal};
+use super::departures::Departure;
+use crate::ids::{BlobId, BlobName, Folder, Timestamp, VersionId, hex_digits, unhex};
+use crate::state::lineage::Lineage;
 
 /// Records are filled up to a multiple of this, so that their sizes tell less.
 const PADDING: usize = 256;
+
+/// One removal of a blob by me.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The blob.
+    pub id: BlobId,
+    /// Its version's ids, by which it is known whatever armor or encryption stands around it. Empty
+    /// in records of older versions of DDS.
+    pub versions: Vec<VersionId>,
+    /// Its name in the store.
+    pub name: BlobName,
+    /// The document it was a version of.
+    pub lineage: Lineage,
+    /// The versions it replaced, which are removed with it.
+    pub replaces: Vec<BlobName>,
+    /// When it was removed; after two years it is forgotten.
+    pub at: Timestamp,
+}
+
+/// Names an intent in this directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntentId(pub(super) u64);
+
+/// Blobs that are published together, and those that are removed afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Where all of them belong.
+    pub folder: Folder,
+    /// The staged blobs to be placed there.
+    pub publish: Vec<BlobName>,
+    /// The blobs to be removed from there once all are in place.
+    pub remove: Vec<BlobName>,
+}
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +230,6 @@ fn intent_id(word: &str) -> Option<IntentId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Timestamp;
 
     fn samples() -> Vec<Record> {
         let name = |n: u8| BlobName::of(&[n]);
