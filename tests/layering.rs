@@ -148,6 +148,10 @@ const PARTS_OF_THE_VAULT: [&str; 23] = [
     "publish::publication",
 ];
 
+/// Rooms in which no file names one that names it, in however many steps. Only the room's own `mod.rs`
+/// names all of them, and may be named by all.
+const WITHOUT_CIRCLES: [&str; 4] = ["plaintext", "openpgp", "store", "state"];
+
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -357,4 +361,172 @@ fn the_parts_of_the_view_stand_on_each_other_in_one_order() {
     }
     assert_eq!(found.len(), PARTS_OF_THE_VIEW.len(), "found {found:?}");
     assert!(wrong.is_empty(), "against the order:\n{}", wrong.join("\n"));
+}
+
+/// The paths of a `use` declaration, without its braces: `a::{b, c::{d, e}}` is `a::b`, `a::c::d`,
+/// `a::c::e`.
+fn expand(tree: &str, before: &str, paths: &mut Vec<String>) {
+    let tree = tree.trim();
+    let Some((path, inner)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap().trim();
+        paths.push(format!("{before}{path}"));
+        return;
+    };
+    let (mut depth, mut start) = (0, 0);
+    let inner = inner.strip_suffix('}').expect("braces in pairs");
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !inner[start..at].trim().is_empty() {
+                    expand(&inner[start..at], &format!("{before}{path}"), paths);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// All paths that a file names from `super`, `self` or `crate` on, and whether in a `pub use`.
+fn named_paths(text: &str) -> Vec<(bool, String)> {
+    let mut all = Vec::new();
+    let mut rest = String::new();
+    for statement in text.split_inclusive(';') {
+        let is_use = |line: &str| {
+            let line = line.trim_start();
+            let line = line.strip_prefix("pub").map_or(line, |line| {
+                line.strip_prefix("(super)")
+                    .or_else(|| line.strip_prefix("(in crate::openpgp)"))
+                    .unwrap_or(line)
+            });
+            line.trim_start().strip_prefix("use ").map(str::to_owned)
+        };
+        let last = statement.rfind("\n\n").map_or(0, |at| at + 2);
+        let tail = statement[last..].trim_end_matches(';');
+        let mut begins = tail.match_indices('\n').map(|(at, _)| at + 1);
+        let begins = std::iter::once(0).chain(&mut begins);
+        let found = begins.filter_map(|at| is_use(&tail[at..]).map(|tree| (at, tree)));
+        match found.last() {
+            Some((at, tree)) => {
+                let public = tail[at..].trim_start().starts_with("pub");
+                let mut paths = Vec::new();
+                expand(&tree.replace('\n', " "), "", &mut paths);
+                all.extend(paths.into_iter().map(|path| (public, path)));
+            }
+            None => rest.push_str(statement),
+        }
+    }
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    for word in rest.split(|c| !is_path(c)) {
+        if ["super::", "self::", "crate::"]
+            .iter()
+            .any(|start| word.starts_with(start))
+        {
+            all.push((false, word.to_owned()));
+        }
+    }
+    all
+}
+
+/// The module of a file, as `state::removals::ledger`.
+fn module_of(file: &str) -> String {
+    let name = file.strip_prefix("src/").unwrap_or(file);
+    let name = name.trim_end_matches(".rs").trim_end_matches("/mod");
+    name.replace('/', "::")
+}
+
+/// A path from the root of the crate; `None` for one of another crate.
+fn absolute(path: &str, module: &str, modules: &BTreeSet<String>) -> Option<String> {
+    let mut at: Vec<&str> = module.split("::").collect();
+    let mut parts = path.split("::").peekable();
+    match *parts.peek()? {
+        "crate" => {
+            parts.next();
+            at.clear();
+        }
+        "self" => drop(parts.next()),
+        "super" => {
+            while parts.next_if_eq(&"super").is_some() {
+                at.pop();
+            }
+        }
+        // Of a module beside it, as `mod.rs` names those below it.
+        first if modules.contains(&format!("{module}::{first}")) => {}
+        _ => return None,
+    }
+    at.extend(parts.filter(|part| !part.is_empty()));
+    Some(at.join("::"))
+}
+
+#[test]
+fn no_file_of_a_lower_room_names_one_that_names_it() {
+    let code = code();
+    let modules: BTreeSet<String> = code.keys().map(|file| module_of(file)).collect();
+    // Where the names come from that a `mod.rs` passes on.
+    let mut passed_on: BTreeMap<String, String> = BTreeMap::new();
+    for (file, text) in &code {
+        let module = module_of(file);
+        for (public, path) in named_paths(text) {
+            if let (true, Some(path)) = (public, absolute(&path, &module, &modules)) {
+                let name = path.rsplit("::").next().unwrap().to_owned();
+                passed_on.insert(format!("{module}::{name}"), path);
+            }
+        }
+    }
+    let home = |path: &str| -> Option<String> {
+        let mut path = path.to_owned();
+        for _ in 0..4 {
+            match passed_on.get(&path) {
+                Some(further) => path = further.clone(),
+                None => break,
+            }
+        }
+        loop {
+            if modules.contains(&path) {
+                return Some(path);
+            }
+            path.truncate(path.rfind("::")?);
+        }
+    };
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (file, text) in &code {
+        let module = module_of(file);
+        let room = module.split("::").next().unwrap().to_owned();
+        if !WITHOUT_CIRCLES.contains(&&*room) || module == room {
+            continue;
+        }
+        for (_, path) in named_paths(text) {
+            let target = absolute(&path, &module, &modules).and_then(|path| home(&path));
+            if let Some(target) = target.filter(|target| target.starts_with(&format!("{room}::"))) {
+                if target != module {
+                    arrows.entry(module.clone()).or_default().insert(target);
+                }
+            }
+        }
+    }
+    for (from, to) in [
+        ("openpgp::open::reader", "openpgp::key_search"),
+        ("openpgp::vouched", "openpgp::certificate"),
+        ("state::removals", "state::removals::ledger"),
+        ("state::key", "state::private_dir"),
+        ("plaintext::content", "plaintext::spill"),
+    ] {
+        assert!(arrows[from].contains(to), "not seen: {from} names {to}");
+    }
+    // Takes away what names nothing that is left, until only circles are.
+    loop {
+        let left: BTreeSet<String> = arrows.keys().cloned().collect();
+        let before = arrows.values().map(BTreeSet::len).sum::<usize>();
+        arrows
+            .values_mut()
+            .for_each(|to| to.retain(|one| left.contains(one)));
+        arrows.retain(|_, to| !to.is_empty());
+        let after = arrows.values().map(BTreeSet::len).sum::<usize>();
+        if after == before {
+            break;
+        }
+    }
+    assert!(arrows.is_empty(), "circles among: {arrows:#?}");
 }

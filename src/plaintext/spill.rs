@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use chacha20poly1305::aead::AeadInPlace as _;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce, Tag};
@@ -22,6 +22,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::locked::Locked;
 use crate::error::{Error, Kind, Result};
+use crate::locks::lock;
 
 /// Bytes in one full chunk. A chunk is the unit in which content is allocated, zeroed and spilled.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -174,7 +175,7 @@ struct Slots {
 
 impl Disk {
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots)
     }
 
     fn take(&self) -> u64 {

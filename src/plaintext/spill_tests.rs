@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use super::spill::CHUNK;
 use super::{Budget, Plaintext, SpillArea};
 use crate::error::{Error, Kind};
 

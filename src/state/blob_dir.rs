@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek as _, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use rustix::fs::MemfdFlags;
 use sha1::Digest as _;
@@ -11,6 +11,7 @@ use sha1::Digest as _;
 use super::private_dir::PrivateDir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobName;
+use crate::locks::lock;
 
 /// Writes a blob and returns its name.
 pub(super) type Writing<'a> = dyn FnMut(&mut (dyn Write + Send + Sync)) -> Result<BlobName> + 'a;
@@ -134,10 +135,6 @@ impl BlobDir {
 
 fn missing(name: BlobName) -> Error {
     Error::new(Kind::NotFound, format!("{name} is not there"))
-}
-
-fn lock(blobs: &Mutex<HashMap<BlobName, Vec<u8>>>) -> MutexGuard<'_, HashMap<BlobName, Vec<u8>>> {
-    blobs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lets `write` write, and checks that it returns the name of its bytes.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
+use crate::locks::lock;
 use crate::openpgp::{Ciphertext, Receipt, Sealed};
 
 const KEYS: &str = "keys";
@@ -148,7 +149,7 @@ impl DirStore {
 
     /// Returns the store's directory, or the one that took its place.
     fn root(&self) -> Result<Arc<OwnedFd>> {
-        let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut root = lock(&self.root);
         let stat = rustix::fs::fstat(root.as_fd())
             .map_err(|errno| Error::io("cannot look at the store", errno.into()))?;
         // A directory that was removed or moved away is no longer the store. Then "no such

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::publish::Sink;
 use super::{
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Folder, Timestamp};
+use crate::locks::lock;
 use crate::openpgp::{Ciphertext, Receipt, Sealed};
 
 /// The store in RAM: the same contract as [`super::DirStore`], and failures on demand.
@@ -128,7 +129,7 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Publishes a blob that `write` writes; `label` tells its name and length afterwards.

@@ -3,7 +3,7 @@
 //! An [`Identity`] is one certificate of mine and the [`SecretKey`]s that belong to it. Nobody
 //! above knows where the secrets are: [`file`] takes them from a key file into this process.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
@@ -21,6 +21,7 @@ use super::shortcomings::encryption_keys_here;
 use super::{Certificate, failed, policy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
+use crate::locks::lock;
 
 mod file;
 #[cfg(test)]
@@ -146,9 +147,7 @@ impl Identity {
     }
 
     fn learned(&self) -> MutexGuard<'_, Certificate> {
-        self.certificate
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.certificate)
     }
 
     /// Returns the fingerprint of the primary key.

@@ -19,7 +19,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -29,6 +29,7 @@ use crate::state::private_dir::{Look, PrivateDir};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, Timestamp};
+use crate::locks::lock;
 
 mod index;
 mod pruning;
@@ -341,7 +342,7 @@ impl History {
         let Some((home, _)) = self.open_home() else {
             return Ok(());
         };
-        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.syncing);
         let unsynced = std::mem::take(&mut self.index().unsynced);
         if unsynced {
             let synced = home.sync_all().and_then(|()| home.sync());
@@ -432,7 +433,7 @@ impl History {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.index)
     }
 }
 

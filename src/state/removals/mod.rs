@@ -4,7 +4,7 @@
 //! A [`Record`] is one event. The [`Journal`] brings it to the disk; only then the [`Ledger`],
 //! which answers all questions, takes it in. So nothing is in force that a crash could take back.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use self::departures::Departure;
 use self::journal::Journal;
@@ -17,6 +17,7 @@ use super::private_dir::PrivateDir;
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, BlobName, Timestamp, VersionId};
+use crate::locks;
 
 mod departures;
 mod journal;
@@ -77,8 +78,7 @@ impl Removals {
     }
 
     pub(super) fn notices(&self) -> Vec<String> {
-        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        notices.clone()
+        locks::lock(&self.notices).clone()
     }
 
     pub(super) fn note_removed(&self, removed: &Removal) -> Result<()> {
@@ -199,26 +199,23 @@ impl Removals {
         }
         self.ledger_mut().forget_old(Timestamp::now());
         if let Err(error) = journal.rewrite(&self.ledger()) {
-            let notices = self.notices.lock();
-            notices
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(format!(
-                    "the log of removals could not be made smaller: {error}"
-                ));
+            locks::lock(&self.notices).push(format!(
+                "the log of removals could not be made smaller: {error}"
+            ));
         }
     }
 
     /// The sum of the records in force. Not to be held while the disk is waited for.
     fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
-        self.ledger.read().unwrap_or_else(PoisonError::into_inner)
+        locks::read(&self.ledger)
     }
 
     fn ledger_mut(&self) -> RwLockWriteGuard<'_, Ledger> {
-        self.ledger.write().unwrap_or_else(PoisonError::into_inner)
+        locks::write(&self.ledger)
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.records)
     }
 }
 
