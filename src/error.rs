@@ -1,7 +1,7 @@
 //! The one error type of the library.
 //!
 //! An [`Error`] is a [`Kind`], which decides the errno and the exit code, and a sentence for
-//! people. The sentence may name files of the view; it goes to `.dds/errors` (which lives in
+//! people. The sentence may name files of the view; it appears in `.dds/errors` (which lives in
 //! RAM) and to the terminal, never to a log.
 
 mod text;

@@ -119,8 +119,8 @@ impl fmt::Debug for BlobId {
 
 /// Identifies a version: a digest over the packets inside the encryption.
 ///
-/// Whoever holds the store without a key of mine can give a blob another armor, another name, other
-/// session key packets, but not another id.
+/// Anybody who can write to the store, without a key of mine, can give a blob another armor,
+/// another name, other session key packets, but not another id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionId([u8; 32]);
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result, printable};
 use crate::ids::{BlobName, Folder};
 use crate::openpgp::{Certificate, Inspected, Outline, Refusal, holds_secret_key, inspect};
 use crate::store::{
-    DirStore, FileName, Node, NodeKind, Place, Store as _, is_candidate, is_conflict_copy,
+    DirStore, FileName, Node, NodeKind, Store as _, SurveyedFolder, is_candidate, is_conflict_copy,
 };
 use crate::vault::KEY_FILE_LIMIT;
 
@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     };
     let store = open_store(&find_store(given, &config)?)?;
     let mut report = Report::default();
-    for place in Place::ALL {
+    for place in SurveyedFolder::ALL {
         report.check(&store, place)?;
     }
     let text = match arguments.json {
@@ -154,7 +154,7 @@ impl Report {
         });
     }
 
-    fn check(&mut self, store: &DirStore, place: Place) -> Outcome<()> {
+    fn check(&mut self, store: &DirStore, place: SurveyedFolder) -> Outcome<()> {
         let nodes = match store.survey(place) {
             Ok(nodes) => nodes,
             Err(error) if error.kind() == Kind::NotDirectory => {
@@ -171,8 +171,8 @@ impl Report {
                 continue;
             }
             let checked = match place {
-                Place::Keys => self.certificates(store, &node.name, &path),
-                Place::Blobs(folder) => self.blob(store, folder, &node, &path),
+                SurveyedFolder::Keys => self.certificates(store, &node.name, &path),
+                SurveyedFolder::Blobs(folder) => self.blob(store, folder, &node, &path),
             };
             match checked {
                 Ok(()) => {}

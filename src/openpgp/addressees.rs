@@ -10,7 +10,7 @@ use super::packets::Frame;
 use super::{Identity, Keyring};
 use crate::ids::Fingerprint;
 
-/// Keys of one message that are told apart; more are only counted.
+/// Keys of one message that are distinguished; more are only counted.
 const MOST: usize = 256;
 
 /// Whom the public-key session key packets of a message name.
@@ -19,7 +19,7 @@ pub(super) struct Addressees {
     named: BTreeSet<Vec<u8>>,
     /// Packets that name nobody.
     hidden: usize,
-    /// Packets of which it cannot be told, and those that are too many.
+    /// Packets that cannot be read, and those beyond the limit.
     others: usize,
 }
 
@@ -51,7 +51,7 @@ impl Addressees {
     /// Tells whether the message is for none of my keys. `packets` are those of its session key
     /// packets that can be read, of which no more than `most` are tried.
     ///
-    /// Without any session key packet nothing is told, and then it may be for me.
+    /// A message without any session key packet may be for me.
     pub fn exclude_me(&self, packets: &[PKESK], keyring: &Keyring<'_>, most: usize) -> bool {
         let hidden = packets.iter().filter(|packet| packet.recipient().is_none());
         let hidden: Vec<&PKESK> = hidden.take(most).collect();

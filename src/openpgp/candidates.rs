@@ -109,7 +109,7 @@ pub struct Keyring<'a> {
 /// A key, and the certificate that it is of.
 type Candidate<'a> = (&'a Certificate, &'a pgp::Fingerprint);
 
-/// Keys of which other certificates, or more of them, are known than before.
+/// Keys whose known certificates changed, or became more.
 pub struct ChangedKeys(pub(super) HashSet<pgp::KeyID>);
 
 /// Returns the keys that may have made a signature, each with its certificate and once: mine

@@ -22,8 +22,8 @@ use super::{Certificate, UserId, policy};
 
 /// Signatures that are kept for being checked, of one copy of a certificate.
 const MOST: usize = 16;
-/// The same of all copies of it: each look at `keys/` checks them anew. Whoever could bring more
-/// could as well take away the one that counts.
+/// The same of all copies of it: each look at `keys/` checks them anew. Somebody who could bring
+/// more could as well take away the one that counts.
 const MOST_OF_ALL: usize = 512;
 /// Bytes of the largest one.
 const LARGEST: usize = 8 << 10;

@@ -35,11 +35,11 @@ impl KeySearch<'_> {
             Option<SymmetricAlgorithm>,
             &pgp::crypto::SessionKey,
         ) -> Result<SymmetricAlgorithm, Misfit>,
-    ) -> Result<Found, Stop> {
+    ) -> Result<ContainerKey, Stop> {
         if let Some(known) = self.known {
             let key = known.key();
             if let Ok(used) = attempt(known.cipher, &key) {
-                return Ok(Found {
+                return Ok(ContainerKey {
                     cipher: used,
                     key,
                     opened_by: None,
@@ -59,7 +59,7 @@ impl KeySearch<'_> {
             Option<SymmetricAlgorithm>,
             &pgp::crypto::SessionKey,
         ) -> Result<SymmetricAlgorithm, Misfit>,
-    ) -> Result<Found, Stop> {
+    ) -> Result<ContainerKey, Stop> {
         let (mut failure, mut unasked) = (Stop::NotMine, None);
         let named = keys.iter().filter(|key| key.recipient().is_some());
         let hidden = keys.iter().filter(|key| key.recipient().is_none());
@@ -102,7 +102,7 @@ impl KeySearch<'_> {
                 // broken.
                 failure = match attempt(found, &key) {
                     Ok(used) => {
-                        return Ok(Found {
+                        return Ok(ContainerKey {
                             cipher: used,
                             key,
                             opened_by: Some(mine.fingerprint()),
@@ -118,7 +118,7 @@ impl KeySearch<'_> {
 }
 
 /// A session key that opens a container.
-pub(super) struct Found {
+pub(super) struct ContainerKey {
     pub cipher: SymmetricAlgorithm,
     pub key: pgp::crypto::SessionKey,
     /// The identity whose key opened its packet; `None` if it was known.

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 /// Bytes of a header without parts: the type and a five-byte length.
 pub(super) const HEADER: u64 = 6;
 
-/// From which length on packets are cut, and into parts of which length.
+/// The length above which packets are cut, and the length of the parts.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
     /// Longest body, and longest last part, in bytes.

@@ -72,7 +72,7 @@ impl Whereabouts {
     }
 }
 
-/// Says where the secret keys of a certificate are, none of which is here.
+/// Names the places of the secret keys of a certificate, if none is here.
 pub(super) fn all_elsewhere(cert: &Cert) -> String {
     let mut found = cert
         .keys()

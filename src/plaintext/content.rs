@@ -312,8 +312,8 @@ impl Plaintext {
         matches!(self.chunks.get(index), Some(Chunk::Ram(_)))
     }
 
-    /// Brings chunk `index` into RAM, with room for `need` bytes. If it is `covered`, what it
-    /// holds is about to be overwritten and not read.
+    /// Brings chunk `index` into RAM, with room for `need` bytes. A chunk that is `covered` is
+    /// about to be overwritten: its content need not be read.
     fn bring(&mut self, index: usize, need: usize, covered: bool) -> Result<()> {
         if self.chunks.len() <= index {
             self.chunks.resize(index + 1, Chunk::Hole);

@@ -58,7 +58,7 @@ impl SpillArea {
     /// Opens an area in an existing directory, which must be neither in the store nor synced.
     ///
     /// # Errors
-    /// What the disk says, also if no file can be made there.
+    /// The disk's error, also if no file can be made there.
     pub fn open(dir: &Path, budget: Budget) -> Result<Arc<SpillArea>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(dir, flags, Mode::empty())
@@ -230,7 +230,7 @@ impl SpillFile {
     /// Writes chunk `index` of a content.
     ///
     /// # Errors
-    /// `NoSpace`, or what the disk says.
+    /// `NoSpace`, or another error of the disk.
     pub(super) fn write(self: &Arc<Self>, index: usize, bytes: &[u8]) -> Result<Spilled> {
         let mut spilled = Spilled {
             file: Arc::clone(self),

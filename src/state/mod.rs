@@ -241,8 +241,8 @@ impl State {
 
     /// Lets `write` write a blob, brings it to the disk, and puts it into `staged/`.
     ///
-    /// `write` returns the name of what it wrote. The file survives a power cut once an intent
-    /// that names it has begun.
+    /// `write` returns the name of the blob that it wrote. The file survives a power cut once an
+    /// intent that names it has begun.
     ///
     /// # Errors
     /// `NoSpace`, and whatever the disk or `write` says. Nothing is left behind then.

@@ -1,7 +1,7 @@
 //! The directory on disk: made, locked, and filled so that no name ever stands for a part.
 //!
 //! A file is written under a temporary name, its length is checked, it is fsynced, renamed to its
-//! name, and the directory is fsynced. Whoever holds the [`Lock`] is alone here, so temporary
+//! name, and the directory is fsynced. The holder of the [`Lock`] is alone here, so temporary
 //! names found by the next one belong to the dead.
 
 use std::fs::File;
@@ -26,7 +26,7 @@ const LINGERING: Duration = Duration::from_millis(200);
 const RESERVE: u64 = 64 << 20;
 const PART: u64 = 50;
 
-/// The properties by which a file is told from another one, and its bytes from former ones.
+/// Properties that distinguish a file from another one, and its bytes from former ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Device number.

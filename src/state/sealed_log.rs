@@ -78,7 +78,7 @@ pub(super) struct SealedLog {
 }
 
 /// A log to be continued, or a description of its damage, for people.
-pub(super) type Found = std::result::Result<SealedLog, String>;
+pub(super) type ReadLog = std::result::Result<SealedLog, String>;
 
 impl SealedLog {
     /// Writes a new log that holds `records`, replacing the one that is there at once or not at
@@ -156,7 +156,7 @@ impl SealedLog {
         key: &Arc<Key>,
         file: File,
         mut each: impl FnMut(&[u8]),
-    ) -> Result<Found> {
+    ) -> Result<ReadLog> {
         let failed = |error| Error::io(&format!("cannot read {}", dir.shown(format.name)), error);
         let size = file.metadata().map_err(failed)?.len();
         let mut reader = BufReader::with_capacity(1 << 16, &file);

@@ -29,7 +29,7 @@ use crate::openpgp::{Ciphertext, Receipt, Sealed};
 pub use dir::DirStore;
 pub use memory::MemoryStore;
 pub use names::{is_candidate, is_conflict_copy, is_syncers};
-pub use survey::{Node, NodeKind, Place};
+pub use survey::{Node, NodeKind, SurveyedFolder};
 pub use watch::{Change, Watch};
 
 /// One component of a path in the store, any bytes but `/` and NUL.

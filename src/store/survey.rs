@@ -8,26 +8,26 @@ use crate::ids::Folder;
 
 /// A folder of the store whose files are of our own making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SurveyedFolder {
     /// `keys/`.
     Keys,
     /// `messages/` or `notes/`.
     Blobs(Folder),
 }
 
-impl Place {
+impl SurveyedFolder {
     /// All of them, in the order of their names.
-    pub const ALL: [Place; 3] = [
-        Place::Keys,
-        Place::Blobs(Folder::Messages),
-        Place::Blobs(Folder::Notes),
+    pub const ALL: [SurveyedFolder; 3] = [
+        SurveyedFolder::Keys,
+        SurveyedFolder::Blobs(Folder::Messages),
+        SurveyedFolder::Blobs(Folder::Notes),
     ];
 
     /// Returns the directory name in the store.
     pub fn name(self) -> &'static str {
         match self {
-            Place::Keys => "keys",
-            Place::Blobs(folder) => folder.name(),
+            SurveyedFolder::Keys => "keys",
+            SurveyedFolder::Blobs(folder) => folder.name(),
         }
     }
 }
@@ -76,7 +76,7 @@ impl DirStore {
     ///
     /// # Errors
     /// `NotDirectory` if the folder is a link or a file; the disk's error.
-    pub fn survey(&self, place: Place) -> Result<Vec<Node>> {
+    pub fn survey(&self, place: SurveyedFolder) -> Result<Vec<Node>> {
         let Some(dir) = self.open_folder(place.name())? else {
             return Ok(Vec::new());
         };

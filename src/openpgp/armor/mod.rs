@@ -154,7 +154,7 @@ impl Body {
 /// The first block of a file whose text comes bit by bit.
 #[derive(Default)]
 pub(super) struct Stream {
-    at: Place,
+    at: Position,
     /// The beginning of a line whose end is still to come; at most [`LONGEST_LINE`].
     line: Vec<u8>,
     /// How to treat the rest of an overlong line.
@@ -167,7 +167,7 @@ pub(super) struct Stream {
 
 /// Where in the text the stream is.
 #[derive(Default)]
-enum Place {
+enum Position {
     #[default]
     Before,
     /// In or after the block.
@@ -213,7 +213,7 @@ impl Stream {
         if !line.is_empty() {
             self.whole_line(&line, out);
         }
-        if let Place::In(body) = &mut self.at {
+        if let Position::In(body) = &mut self.at {
             body.end(out);
         }
     }
@@ -222,9 +222,9 @@ impl Stream {
     /// if it is damaged.
     pub fn whole(&self) -> Option<Label> {
         match &self.at {
-            Place::In(body) => Some(body.label).filter(|_| body.whole && body.sane),
-            Place::Cleartext(whole) => Some(Label::SignedMessage).filter(|_| *whole),
-            Place::Before | Place::Nowhere => None,
+            Position::In(body) => Some(body.label).filter(|_| body.whole && body.sane),
+            Position::Cleartext(whole) => Some(Label::SignedMessage).filter(|_| *whole),
+            Position::Before | Position::Nowhere => None,
         }
     }
 
@@ -237,19 +237,19 @@ impl Stream {
     pub fn is_hopeless(&self) -> bool {
         match &self.at {
             // A line that has begun is the last in which the armor may begin.
-            Place::Before => self.passed > LEADING_TEXT,
-            Place::In(body) => !body.sane || (body.ended && !body.whole),
-            Place::Cleartext(_) => false,
-            Place::Nowhere => true,
+            Position::Before => self.passed > LEADING_TEXT,
+            Position::In(body) => !body.sane || (body.ended && !body.whole),
+            Position::Cleartext(_) => false,
+            Position::Nowhere => true,
         }
     }
 
     /// Returns the label of the block, whole or not.
     pub fn label(&self) -> Option<Label> {
         match &self.at {
-            Place::In(body) => Some(body.label),
-            Place::Cleartext(_) => Some(Label::SignedMessage),
-            Place::Before | Place::Nowhere => None,
+            Position::In(body) => Some(body.label),
+            Position::Cleartext(_) => Some(Label::SignedMessage),
+            Position::Before | Position::Nowhere => None,
         }
     }
 
@@ -258,19 +258,19 @@ impl Stream {
         self.passed = passed.saturating_add(line.len());
         let line = line.trim_ascii_end();
         match &mut self.at {
-            Place::Before if passed > LEADING_TEXT => self.at = Place::Nowhere,
-            Place::Before => match begins(line) {
-                Some(Label::SignedMessage) => self.at = Place::Cleartext(false),
-                Some(label) => self.at = Place::In(Body::new(label)),
+            Position::Before if passed > LEADING_TEXT => self.at = Position::Nowhere,
+            Position::Before => match begins(line) {
+                Some(Label::SignedMessage) => self.at = Position::Cleartext(false),
+                Some(label) => self.at = Position::In(Body::new(label)),
                 None => {}
             },
-            Place::In(body) if !body.ended => return body.line(line, out),
-            Place::Cleartext(whole) if !*whole => *whole = line == SIGNATURE_END,
-            Place::In(_) | Place::Cleartext(_) => {
+            Position::In(body) if !body.ended => return body.line(line, out),
+            Position::Cleartext(whole) if !*whole => *whole = line == SIGNATURE_END,
+            Position::In(_) | Position::Cleartext(_) => {
                 let label = begins(line.trim_ascii_start());
                 self.another |= matches!(label, Some(Label::Message | Label::SignedMessage));
             }
-            Place::Nowhere => {}
+            Position::Nowhere => {}
         }
         false
     }
@@ -280,7 +280,7 @@ impl Stream {
         let kind = match self.overlong {
             Some(kind) => {
                 self.passed = self.passed.saturating_add(piece.len());
-                if let (Overlong::Base64, Place::In(body)) = (kind, &mut self.at) {
+                if let (Overlong::Base64, Position::In(body)) = (kind, &mut self.at) {
                     // Base64 has none: the last line begins here.
                     let last = piece.iter().position(|byte| *byte == b'-');
                     let (piece, last) = piece.split_at(last.unwrap_or(piece.len()));

@@ -177,7 +177,7 @@ fn check_protection(cert: &Cert) -> Result<()> {
     }
 }
 
-/// Says where the secret keys of a certificate are, none of which is here.
+/// Names the places of the secret keys of a certificate, if none is here.
 fn none_here(cert: &Cert) -> Error {
     let mut places = cert.keys().map(|key| Whereabouts::of(key.key()));
     let kind = match places.any(|place| place == Whereabouts::Unknown) {

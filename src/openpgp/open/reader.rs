@@ -17,7 +17,7 @@ use crate::ids::Fingerprint;
 use crate::openpgp::SessionKey;
 use crate::openpgp::budget::Budget;
 use crate::openpgp::chunks::{self, Header};
-use crate::openpgp::key_search::{Found, KeySearch, Misfit};
+use crate::openpgp::key_search::{ContainerKey, KeySearch, Misfit};
 use crate::openpgp::limits::{Limits, Stop};
 use crate::openpgp::packets::is_passed_over;
 use crate::openpgp::refusal::Refusal;
@@ -298,7 +298,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes that the container is open. Only version 1 leaves its cipher to the session key.
-    fn enter(&mut self, found: Found, version_1: bool) {
+    fn enter(&mut self, found: ContainerKey, version_1: bool) {
         let cipher = version_1.then_some(found.cipher);
         self.inside.stage = Stage::Container;
         self.inside.session_key = Some(SessionKey::new(cipher, &found.key));

@@ -155,8 +155,8 @@ fn replace(
     Ok((log, notice))
 }
 
-/// Tells whether nothing was ever sealed: the first start may have died before it wrote the key, which
-/// it does last.
+/// Tells whether nothing was ever sealed: the first start may have died before it wrote the key,
+/// which it does last.
 fn log_is_empty(dir: &PrivateDir) -> Result<bool> {
     let Some(log) = dir.open(LOG.name, false)? else {
         return Ok(true);
