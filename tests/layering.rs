@@ -180,7 +180,7 @@ fn code() -> BTreeMap<String, String> {
             .unwrap()
             .to_owned();
         let text = fs::read_to_string(&file).unwrap();
-        let text = text.split("#[cfg(test)]").next().unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let lines = text
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));

@@ -5,8 +5,7 @@ use crate::support::gnupg::{Gnupg, installed};
 use pgp::types::RevocationKey;
 
 /// A certificate with a revocation by the primary key of another.
-fn revoked_by(cert: &Cert, by: &Cert) -> Cert {
-    let reason = ReasonForRevocation::KeyCompromised;
+fn revoked_by(cert: &Cert, by: &Cert, reason: ReasonForRevocation) -> Cert {
     let revocation = CertRevocationBuilder::new().set_reason_for_revocation(reason, b"as I say");
     let revocation = revocation
         .unwrap()
@@ -58,6 +57,11 @@ fn who_gpg_names_as_revoker_revokes_and_it_is_not_unseen() {
         if !known_before {
             scene.assert_not_told("certificate of alice is revoked");
             scene.deliver("carol.gpg", &carol.certificate().to_bytes());
+            // One look pins her, a later one hears her.
+            wait_for("her revocation to count", || {
+                scene.list("messages");
+                scene.state("alice") == "revoked"
+            });
         }
         for when in ["found", "remounted", "unseen", "remounted again"] {
             scene.assert_told(&["certificate of alice is revoked", "as I say"]);
@@ -87,8 +91,9 @@ fn who_was_not_named_as_revoker_revokes_nothing() {
         ("carol", &person_of(&carol)),
         ("eve", &person_of(&eve)),
     ]);
-    scene.deliver("alice.gpg", &public(&revoked_by(&alice, &eve)));
-    scene.deliver("bob.gpg", &public(&revoked_by(&bob, &carol)));
+    let stolen = ReasonForRevocation::KeyCompromised;
+    scene.deliver("alice.gpg", &public(&revoked_by(&alice, &eve, stolen)));
+    scene.deliver("bob.gpg", &public(&revoked_by(&bob, &carol, stolen)));
     for _ in 0..2 {
         scene.assert_not_told("is revoked");
         for name in ["alice", "bob"] {
@@ -107,7 +112,9 @@ fn my_own_key_is_revoked_by_whom_i_named() {
     let me = naming("Me <me@example.org>", &carol);
     let mut scene = Scene::of(person_of(&me), &[("carol", &person_of(&carol))]);
     scene.rig.write("notes/me/mine.txt", b"x").unwrap();
-    scene.deliver("me.gpg", &public(&revoked_by(&me, &carol)));
+    scene.next_second();
+    let retired = ReasonForRevocation::KeyRetired;
+    scene.deliver("me.gpg", &public(&revoked_by(&me, &carol, retired)));
     for when in ["found", "remounted", "unseen", "remounted again"] {
         scene.assert_told(&["your own key is revoked", "as I say"]);
         let written = scene.rig.write("notes/me/new.txt", b"x");
