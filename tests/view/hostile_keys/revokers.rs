@@ -49,7 +49,7 @@ fn who_gpg_names_as_revoker_revokes_and_it_is_not_unseen() {
     // Whether the revoker is known before or after: only who was named counts.
     for known_before in [true, false] {
         let people = [("alice", &alice), ("carol", &carol)];
-        let mut scene = Scene::new(&people[..1 + usize::from(known_before)]);
+        let mut scene = Certificates::new(&people[..1 + usize::from(known_before)]);
         scene.message(&alice, "m.txt");
         scene.rig.write("notes/alice/before.txt", b"x").unwrap();
         assert_eq!(scene.list("messages/alice"), ["m.txt"]);
@@ -85,7 +85,7 @@ fn who_was_not_named_as_revoker_revokes_nothing() {
     let eve = cert(&Person::new("Eve"));
     let alice = naming("Alice <alice@example.org>", &carol);
     let bob = generate_cert("Bob <bob@example.org>");
-    let mut scene = Scene::new(&[
+    let mut scene = Certificates::new(&[
         ("alice", &person_of(&alice)),
         ("bob", &person_of(&bob)),
         ("carol", &person_of(&carol)),
@@ -110,7 +110,7 @@ fn who_was_not_named_as_revoker_revokes_nothing() {
 fn my_own_key_is_revoked_by_whom_i_named() {
     let carol = cert(&Person::new("Carol"));
     let me = naming("Me <me@example.org>", &carol);
-    let mut scene = Scene::of(person_of(&me), &[("carol", &person_of(&carol))]);
+    let mut scene = Certificates::of(person_of(&me), &[("carol", &person_of(&carol))]);
     scene.rig.write("notes/me/mine.txt", b"x").unwrap();
     scene.next_second();
     let retired = ReasonForRevocation::KeyRetired;
