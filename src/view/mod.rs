@@ -74,7 +74,7 @@ pub struct View {
     handles: Ranked<HashMap<u64, Arc<draft::handles::Handle>>>,
     next_handle: AtomicU64,
     /// Bytes in editors' scratch.
-    scratch: Arc<draft::open_file::ScratchBytes>,
+    scratch: Arc<draft::scratch_limit::ScratchBytes>,
     errors: error_log::ErrorLog,
     /// Which of the vault's changes are shown.
     changes: Ranked<ChangeReader>,

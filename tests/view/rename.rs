@@ -1,6 +1,7 @@
 //! Renaming, on both rigs: editors' backups and replacements, directory trees, and refusals.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::sync::Arc;
 
 use crate::support::people::{Blob, blobs, deliver};
@@ -253,6 +254,26 @@ fn regression_a_backup_renamed_to_a_third_name_takes_the_document_along() {
         rig.remount();
         assert_eq!(rig.list("messages/bob").unwrap(), ["other.txt"]);
     });
+}
+
+/// A download that is held back is its only copy: it is saved at the mount's end at the latest.
+#[test]
+fn regression_a_failed_rename_forgets_no_draft() {
+    let mut rig = InProcess::new(&Cast::new());
+    rig.write("notes/me/.goutputstream-A1B2C3", b"a film")
+        .unwrap();
+    rig.rename("notes/me/.goutputstream-A1B2C3", "notes/me/film.part")
+        .unwrap();
+    let (notes, away) = (rig.store().join("notes"), rig.store().join("notes-away"));
+    fs::rename(&notes, &away).unwrap();
+    fs::write(&notes, b"no folder").unwrap();
+    rig.rename("notes/me/film.part", "notes/me/film")
+        .unwrap_err();
+    fs::remove_file(&notes).unwrap();
+    fs::rename(&away, &notes).unwrap();
+    assert_eq!(rig.view().status().unsaved, ["notes/me/film.part"]);
+    rig.remount();
+    assert_eq!(rig.read("notes/me/film.part").unwrap(), b"a film");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::ids::{BlobKind, DocId};
 use crate::plaintext::Plaintext;
 use crate::vault::Audience;
-use crate::view::draft::open_file::{OpenFile, ScratchBytes, Target};
+use crate::view::draft::open_file::{OpenFile, Target};
+use crate::view::draft::scratch_limit::ScratchBytes;
 use crate::view::tree::OpenContent as _;
 
 const LIMIT: u64 = 1 << 20;
