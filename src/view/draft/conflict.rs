@@ -31,9 +31,8 @@ impl View {
         }
     }
 
-    /// The document that a process goes on with when it saves what was a conflict copy when it read it,
-    /// and has the document's name by now: its last save settled the conflict, or the version that
-    /// had the name is gone.
+    /// The document of a save by a reader that read a conflict copy, which has the document's name
+    /// by now: its last save settled the conflict, or the version that had the name is gone.
     pub(in crate::view) fn settled_before(
         &self,
         spot: &Spot,

@@ -1,4 +1,4 @@
-//! Loads the content of a file, counts who holds it, and lets go of it.
+//! Loads the content of a file, counts its users, and drops it after the last one.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -66,7 +66,7 @@ impl View {
         self.finish_hold(begun)
     }
 
-    /// Counts a file as being in use. The caller unlocks the tree before it drops what is returned.
+    /// Counts a file as being in use. The caller unlocks the tree before it drops the result.
     pub(in crate::view) fn begin_hold(&self, tree: &mut Tree, ino: Ino) -> Result<Begun<'_>> {
         let others = tree.other_heads(ino);
         let node = tree.file_mut(ino).ok_or_else(not_found)?;
@@ -112,7 +112,7 @@ impl View {
                 self.insert_loaded(ino, loaded)?
             }
         };
-        // The count goes on in what is returned.
+        // The result keeps the count.
         std::mem::forget(counted);
         let view = self;
         Ok(Held { view, ino, file })
@@ -140,7 +140,7 @@ impl View {
         Some(Held { view, ino, file })
     }
 
-    /// Takes over what a handle counted.
+    /// Takes over the count of a handle.
     pub(in crate::view) fn take_back(&self, ino: Ino, file: &Arc<OpenFile>) -> Held<'_> {
         let (view, file) = (self, Arc::clone(file));
         Held { view, ino, file }

@@ -1,5 +1,5 @@
-//! Contents that this mount published, and to whom: what has wider readers by now may be removed,
-//! though notes are kept.
+//! Contents that this mount published, with their audiences: a note that has wider readers by now
+//! may be removed, though notes are kept.
 //!
 //! `mv` between audiences copies everything first and removes it afterwards.
 

@@ -14,20 +14,20 @@ use crate::view::spot::Spot;
 use crate::view::tree::{FileRole, Ino, Shown};
 
 /// The place to which a file is renamed, and the node that has the name there.
-pub(in crate::view) struct Move<'a> {
+pub(in crate::view) struct Destination<'a> {
     pub(in crate::view) spot: &'a Spot,
     pub(in crate::view) victim: Option<Ino>,
 }
 
 /// A publication at another place.
 struct Moving<'a> {
-    to: &'a Move<'a>,
+    to: &'a Destination<'a>,
     /// The version that is published instead of the draft.
-    version: Option<Moved>,
+    version: Option<MovedVersion>,
 }
 
 /// A version that is published anew.
-struct Moved {
+struct MovedVersion {
     content: Arc<Plaintext>,
     mtime: Timestamp,
     mode: u32,
@@ -71,7 +71,7 @@ impl View {
     }
 
     /// Publishes a file at the place to which its target was changed. Its node moves there at the
-    /// moment of publication. If that fails, the target is what it was before.
+    /// moment of publication. If that fails, the target is as it was before.
     ///
     /// A file that is still being written stays a draft: the version that was published moves, and the
     /// draft is published when it is closed.
@@ -79,7 +79,7 @@ impl View {
         &self,
         ino: Ino,
         body: &mut Locked<'_>,
-        to: &Move<'_>,
+        to: &Destination<'_>,
         before: Target,
     ) -> Result<()> {
         if body.is_unlinked() {
@@ -211,7 +211,7 @@ impl View {
         &self,
         ino: Ino,
         head: Head,
-        to: Option<&Move<'_>>,
+        to: Option<&Destination<'_>>,
         changed: bool,
     ) -> Vec<DocKey> {
         let people = self.vault.people();
@@ -221,7 +221,7 @@ impl View {
             // A file that takes over a conflict copy keeps the document's path.
             Some(to) => head.version.path.as_deref() != Some(to.spot.path().as_bytes()),
         };
-        if let Some(Move { spot, victim }) = to {
+        if let Some(Destination { spot, victim }) = to {
             if let Some(victim) = victim {
                 tree.detach(*victim);
             }
@@ -262,7 +262,7 @@ impl View {
     }
 
     /// The version that was published, if somebody is still writing the file.
-    fn version_to_move(&self, ino: Ino, body: &Locked<'_>) -> Result<Option<Moved>> {
+    fn version_to_move(&self, ino: Ino, body: &Locked<'_>) -> Result<Option<MovedVersion>> {
         let head = {
             let tree = self.tree();
             tree.shown(ino).and_then(|shown| shown.head.clone())
@@ -270,7 +270,7 @@ impl View {
         let Some(head) = head.filter(|_| body.has_unsaved_content() && self.has_writer(ino)) else {
             return Ok(None);
         };
-        Ok(Some(Moved {
+        Ok(Some(MovedVersion {
             content: self.vault.content(&head.version)?,
             mtime: head.version.mtime,
             mode: document_mode(&head.version),

@@ -241,7 +241,7 @@ impl View {
         });
     }
 
-    /// Remembers a publication: everybody who writes the file has seen it.
+    /// Remembers a publication: all writers of the file have read it.
     pub(in crate::view) fn note_publication(
         &self,
         ino: Ino,

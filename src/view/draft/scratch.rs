@@ -1,18 +1,18 @@
-//! What is scratch: files that editors and tools make for themselves, which stay in RAM.
+//! Scratch: files that editors and tools make for themselves, which stay in RAM.
 //!
 //! A name alone decides only where people give no such names. Where they do, the way in which the
 //! file was made has to agree: vim's probe is empty, and mkstemp(3) makes a file exclusively, for
-//! reading and writing, for its owner alone. What a browser downloads is told by its name, but it
+//! reading and writing, for its owner alone. A browser's download is known by its name, but it
 //! is renamed in the end: such a file is held back, and becomes a file like any other if it stays.
 
 use std::ffi::OsStr;
 
 use crate::view::Access;
 
-/// Bytes in the largest lock file of LibreOffice: who has the document open, where and since when.
+/// Bytes in the largest lock file of LibreOffice, which names its user and machine.
 const MAX_LOCK: u64 = 4096;
 
-/// What a new file is, by its name and by the way in which it is made.
+/// The kind of a new file, by its name and by the way in which it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::view) enum Birth {
     /// It stays in RAM under this name.
@@ -21,7 +21,7 @@ pub(in crate::view) enum Birth {
     File(Hold),
 }
 
-/// What a file that may be somebody's temporary one waits for before it is published.
+/// The event for which a file waits before it is published, if it may be a temporary one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::view) enum Hold {
     /// It is published when it is closed.
@@ -33,7 +33,7 @@ pub(in crate::view) enum Hold {
 }
 
 impl Birth {
-    /// Decides what a new file is. `mode` has its permission bits, the umask taken off.
+    /// Decides the kind of a new file. `mode` has its permission bits, the umask taken off.
     pub(in crate::view) fn of(name: &OsStr, access: Access, mode: u32) -> Birth {
         let Some(name) = name.to_str() else {
             return Birth::File(Hold::No);
@@ -57,7 +57,7 @@ impl Birth {
 }
 
 impl Hold {
-    /// What a file that is renamed to a name waits for.
+    /// The event for which a file waits after it is renamed to a name.
     pub(in crate::view) fn under(name: &str) -> Hold {
         match is_download(name) {
             true => Hold::UntilRenamed,
@@ -102,8 +102,9 @@ fn is_download(name: &str) -> bool {
     is_between(name, "", ".part") || is_between(name, "", ".crdownload")
 }
 
-/// Tells whether scratch is what its name says, and so holds nobody's work: vim's undo files,
-/// LibreOffice's locks, and what macOS puts beside its files. `start` is how its content begins.
+/// Tells whether the content of scratch fits its name, so that it holds nobody's work: vim's undo
+/// files, LibreOffice's locks, and the files that macOS puts beside others. `start` is how its
+/// content begins.
 pub(in crate::view) fn is_leftover(name: &str, size: u64, start: &[u8]) -> bool {
     let is = |magic: &[u8]| start.starts_with(magic);
     (name.ends_with(".un~") && is(b"Vim\x9fUnDo\xe5"))

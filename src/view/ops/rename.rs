@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::BlobKind;
 use crate::vault::DocKey;
 use crate::view::draft::open_file::{Body, Locked, Target};
-use crate::view::draft::publish::Move;
+use crate::view::draft::publish::Destination;
 use crate::view::draft::scratch::{Hold, is_scratch};
 use crate::view::draft::takeover::Takeover;
 use crate::view::error_log::About;
@@ -320,7 +320,7 @@ impl View {
             self.retarget_node(ino, to, victim, &body);
             return Ok(());
         }
-        let to = Move { spot: to, victim };
+        let to = Destination { spot: to, victim };
         self.publish_moved(ino, &mut body, &to, before)?;
         body.set_hold(Hold::No);
         Ok(())

@@ -27,7 +27,7 @@ struct Change {
 }
 
 /// A version that gets another path, or a draft of which there is none.
-struct Move {
+struct Relocation {
     ino: Ino,
     key: DocKey,
     head: Option<Head>,
@@ -167,14 +167,14 @@ impl View {
     }
 
     /// Lists the versions of a file or directory whose paths change.
-    fn moves_of(&self, ino: Ino, change: &Change) -> Vec<Move> {
+    fn moves_of(&self, ino: Ino, change: &Change) -> Vec<Relocation> {
         let tree = self.tree();
         if let Some(dir) = tree.dir(ino) {
             let Role::Sub(_, path) = &dir.role else {
                 return Vec::new();
             };
             let path = change.of(path);
-            let markers = dir.markers.iter().map(|(key, head)| Move {
+            let markers = dir.markers.iter().map(|(key, head)| Relocation {
                 ino,
                 key: key.clone(),
                 head: Some(head.clone()),
@@ -200,7 +200,7 @@ impl View {
             .as_ref()
             .map(|head| self.saved_path(ino, &head.version));
         let own = own.filter(|path| change.is_below(path));
-        vec![Move {
+        vec![Relocation {
             ino,
             doc: self.doc_of(&shown.key),
             key: shown.key,
@@ -212,7 +212,7 @@ impl View {
     fn stage(
         &self,
         batch: &mut Batch<'_>,
-        one: &Move,
+        one: &Relocation,
         head: &Head,
         audience: &Audience,
     ) -> Result<()> {
@@ -236,7 +236,7 @@ impl View {
     }
 
     /// Tells whether a node still shows the version that is to be moved.
-    fn is_current(&self, one: &Move) -> bool {
+    fn is_current(&self, one: &Relocation) -> bool {
         let tree = self.tree();
         let same = |head: &Head| {
             let own = one.head.as_ref().map(|head| head.version.id);
@@ -255,7 +255,7 @@ impl View {
     /// Shows a version under its new path. Returns the documents that were held back until now.
     fn show_moved(
         &self,
-        one: &Move,
+        one: &Relocation,
         published: &Published<'_>,
         body: Option<&mut Locked<'_>>,
         change: &Change,

@@ -147,8 +147,8 @@ impl View {
     /// something is open, or looked up, is no use. The time that the machine slept counts.
     ///
     /// None at all while a request is in service, however long it takes, and while something that
-    /// was written waits for its close. What could not be saved, which its writer was told, and
-    /// what was closed under a name that is not its last, does not count.
+    /// was written waits for its close. Files whose save failed, and files that
+    /// were closed under a name that is not their last, do not count.
     pub fn unused_for(&self) -> Duration {
         let last = Duration::from_millis(self.last_use.at.load(Ordering::Relaxed));
         if self.last_use.serving.load(Ordering::Relaxed) > 0 || self.is_being_written() {

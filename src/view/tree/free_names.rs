@@ -4,7 +4,7 @@
 //! replaced or removed, another version of the document takes the document's own name, and a
 //! document that had to be called `lunch (bob).txt` becomes `lunch.txt`. So a mount shows the names
 //! that a new mount would show, however long it runs, and whoever writes to `lunch.txt` writes to
-//! what is there.
+//! the version that a new mount would show there.
 //!
 //! A file that is open, or being written, keeps its name. Nor does a name change in the moment
 //! in which a program frees it: `rm *` has listed the names before, and programs that save by
