@@ -90,9 +90,9 @@
 //!
 //! # Threads and locks
 //!
-//! Each request of the kernel has a thread of its own. In a mounted view one thread reads the store,
-//! several open its files, one makes saves durable, one keeps the history, and one does what no
-//! program asks for ([`view::Background`]).
+//! Several threads serve the kernel's requests. In a mounted view one more reads the store, several
+//! open its files, one makes saves durable, one keeps the history, and one shows arrivals and saves
+//! again ([`view::Background`]).
 //!
 //! [`locks`] gives each lock of the view a rank; a debug build panics where one is taken out of
 //! order. From the first to the last:
