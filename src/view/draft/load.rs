@@ -1,6 +1,5 @@
 //! Loads the content of a file, counts its users, and drops it after the last one.
 
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -15,8 +14,7 @@ use crate::view::{Tree, View};
 
 /// A file's content that is counted as being in use, until this is dropped.
 pub(in crate::view) struct Held<'a> {
-    view: &'a View,
-    ino: Ino,
+    counted: Counted<'a>,
     file: Arc<OpenFile>,
 }
 
@@ -30,13 +28,9 @@ impl Deref for Held<'_> {
 impl Held<'_> {
     /// Leaves the count to a handle, which gives it back by [`View::take_back`].
     pub(in crate::view) fn into_handle(self) -> Arc<OpenFile> {
-        Arc::clone(&ManuallyDrop::new(self).file)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.view.let_go(self.ino);
+        let Held { counted, file } = self;
+        std::mem::forget(counted);
+        file
     }
 }
 
@@ -112,10 +106,7 @@ impl View {
                 self.insert_loaded(ino, loaded)?
             }
         };
-        // The result keeps the count.
-        std::mem::forget(counted);
-        let view = self;
-        Ok(Held { view, ino, file })
+        Ok(Held { counted, file })
     }
 
     fn insert_loaded(&self, ino: Ino, loaded: OpenFile) -> Result<Arc<OpenFile>> {
@@ -136,14 +127,15 @@ impl View {
         let node = tree.file_mut(ino)?;
         let file = node.open.clone()?;
         node.handles += 1;
-        let view = self;
-        Some(Held { view, ino, file })
+        let counted = Counted(self, ino);
+        Some(Held { counted, file })
     }
 
     /// Takes over the count of a handle.
     pub(in crate::view) fn take_back(&self, ino: Ino, file: &Arc<OpenFile>) -> Held<'_> {
-        let (view, file) = (self, Arc::clone(file));
-        Held { view, ino, file }
+        let counted = Counted(self, ino);
+        let file = Arc::clone(file);
+        Held { counted, file }
     }
 
     fn load(&self, ino: Ino, key: &DocKey, head: &Head) -> Result<OpenFile> {
