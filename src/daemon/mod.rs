@@ -1,6 +1,7 @@
 //! A store in service: from unlocked keys to the end, with a mount or without one.
 //!
-//! [`unlock`] opens the key files, and [`bootstrap`] puts the parts together in the order that security needs, serves, and locks.
+//! [`unlock`] opens the key files, and `bootstrap` puts the parts together in the order that security
+//! needs, serves, and locks.
 //! [`client`] asks daemons that run, by the [`protocol`] that is spoken at the control socket:
 //! lines of JSON, for the same user only.
 //!

@@ -1,7 +1,7 @@
 //! The adapter between the kernel and the view: it converts, calls, replies.
 //!
 //! It decides nothing and keeps no state; requests of our own, by which arrivals reach programs
-//! that watch the mount, are answered by [`replay`] before they reach the view. Calls that the
+//! that watch the mount, are answered by `replay` before they reach the view. Calls that the
 //! adapter does not offer are answered by fuser with ENOSYS, which the kernel remembers: `poll`, `ioctl`, `bmap`, `getlk`, `setlk`,
 //! `fallocate`, `lseek`, `copy_file_range`.
 

@@ -17,7 +17,7 @@ impl View {
     /// Looks at the whole store and shows its changes.
     ///
     /// # Errors
-    /// As [`Vault::refresh`].
+    /// As [`crate::vault::Vault::refresh`].
     pub fn refresh(&self) -> Result<()> {
         self.vault.refresh()?;
         self.show_changes();
