@@ -123,7 +123,7 @@ const PARTS_OF_THE_VIEW: [&str; 30] = [
 /// The parts of `src/vault`, from the ground up: each names only those before it. Every other file
 /// there is an operation of the vault, which names `Vault`, parts, and files of its own folder.
 const PARTS_OF_THE_VAULT: [&str; 23] = [
-    "locks",
+    "ranks",
     "disk",
     "worker",
     "wakeup",

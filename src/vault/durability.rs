@@ -6,21 +6,20 @@
 //! cannot be kept and a newer version of its document replaces it, it stays in the store, hidden,
 //! until it can be: a few versions, of which the oldest is given up when there are too many. A
 //! version that I remove is unlinked in any case.
-//!
-//! Locks: `flushing` before `pending`; `pending` is held for no disk I/O.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 use crate::error::{Kind, Result};
 use crate::ids::{BlobId, Folder, Timestamp, VersionId};
+use crate::locks::Ranked;
 use crate::state::{Moment, State};
 use crate::store::Store;
 use crate::vault::documents::Version;
 use crate::vault::history::keep::{Deferred, Keeper, has_own_name};
-use crate::vault::locks::lock;
+use crate::vault::ranks;
 use crate::vault::worker::Worker;
 
 /// How long publications are gathered before their directory is fsynced. The contract promises
@@ -38,11 +37,11 @@ pub(super) struct PendingReplacements {
     store: Arc<dyn Store>,
     memory: Arc<State>,
     pub(super) keeper: Keeper,
-    pending: Mutex<Pending>,
+    pending: Ranked<Pending>,
     wake: Condvar,
     /// Held by the thread that flushes: nobody returns from [`PendingReplacements::make_durable`]
     /// while another thread is still at the work that was asked for.
-    flushing: Mutex<()>,
+    flushing: Ranked<()>,
 }
 
 #[derive(Default)]
@@ -82,9 +81,9 @@ impl PendingReplacements {
             keeper: Keeper::new(Arc::clone(&store), Arc::clone(&memory)),
             store,
             memory,
-            pending: Mutex::default(),
+            pending: Ranked::new(ranks::LEAF, Pending::default()),
             wake: Condvar::new(),
-            flushing: Mutex::default(),
+            flushing: Ranked::new(ranks::FLUSHING, ()),
         }
     }
 
@@ -96,7 +95,7 @@ impl PendingReplacements {
         replaced: Vec<Arc<Version>>,
         retired: Vec<Arc<Version>>,
     ) {
-        let mut pending = lock(&self.pending);
+        let mut pending = self.pending.lock();
         let unflushed = pending.of(folder);
         unflushed.dirty = true;
         unflushed.replaced.extend(replaced);
@@ -117,13 +116,13 @@ impl PendingReplacements {
 
     /// Fsyncs a folder, then unlinks the versions that were replaced in it.
     pub(super) fn flush(&self, folder: Folder) -> Result<()> {
-        let _one = lock(&self.flushing);
-        let unflushed = mem::take(lock(&self.pending).of(folder));
+        let _one = self.flushing.lock();
+        let unflushed = mem::take(self.pending.lock().of(folder));
         if !unflushed.dirty {
             return Ok(());
         }
         let result = self.sync_and_unlink(folder, &unflushed);
-        let mut pending = lock(&self.pending);
+        let mut pending = self.pending.lock();
         pending.notice = result
             .as_ref()
             .err()
@@ -141,8 +140,8 @@ impl PendingReplacements {
     pub(super) fn flush_replaced(&self, folder: Folder) -> Result<()> {
         let waiting = {
             // Also waits for a thread that is unlinking some now.
-            let _one = lock(&self.flushing);
-            let mut pending = lock(&self.pending);
+            let _one = self.flushing.lock();
+            let mut pending = self.pending.lock();
             let unflushed = pending.of(folder);
             !(unflushed.replaced.is_empty() && unflushed.retired.is_empty())
         };
@@ -161,7 +160,7 @@ impl PendingReplacements {
         }
         let deferred = self.keep(folder, unflushed);
         let waiting = match folder {
-            Folder::Notes => mem::take(&mut lock(&self.pending).held),
+            Folder::Notes => mem::take(&mut self.pending.lock().held),
             Folder::Messages => VecDeque::new(),
         };
         let waited: HashSet<VersionId> = waiting.iter().map(|version| version.id).collect();
@@ -177,7 +176,7 @@ impl PendingReplacements {
                 }
             }
         }
-        lock(&self.pending).held = held;
+        self.pending.lock().held = held;
         result
     }
 
@@ -240,7 +239,7 @@ impl PendingReplacements {
     /// Tries again to keep the versions that wait for it.
     pub(super) fn retry_held(&self) {
         {
-            let mut pending = lock(&self.pending);
+            let mut pending = self.pending.lock();
             if pending.held.is_empty() {
                 return;
             }
@@ -286,18 +285,18 @@ impl PendingReplacements {
 
     /// The replaced notes that wait until they can be kept.
     pub(super) fn held(&self) -> Vec<Arc<Version>> {
-        lock(&self.pending).held.iter().cloned().collect()
+        self.pending.lock().held.iter().cloned().collect()
     }
 
     /// Tells whether any replaced note waits until it can be kept.
     pub(super) fn holds_some(&self) -> bool {
-        !lock(&self.pending).held.is_empty()
+        !self.pending.lock().held.is_empty()
     }
 
     /// Sentences for `.dds/status`.
     pub(super) fn notices(&self) -> Vec<String> {
         let (held, notice) = {
-            let pending = lock(&self.pending);
+            let pending = self.pending.lock();
             (pending.held.len(), pending.notice.clone())
         };
         notice
@@ -310,7 +309,7 @@ impl PendingReplacements {
     pub(super) fn flush_in_background(self: Arc<Self>) -> Result<Worker> {
         let theirs = Arc::clone(&self);
         let stop = move || {
-            lock(&self.pending).stop = true;
+            self.pending.lock().stop = true;
             self.wake.notify_all();
         };
         Worker::start("flusher", move || theirs.run(), stop)
@@ -318,20 +317,17 @@ impl PendingReplacements {
 
     /// The flusher's life: waits for publications, gathers for a moment, flushes.
     fn run(&self) {
-        let mut pending = lock(&self.pending);
+        let mut pending = self.pending.lock();
         while !pending.stop {
             if !(pending.messages.dirty || pending.notes.dirty) {
-                let waited = self.wake.wait(pending);
-                pending = waited.unwrap_or_else(PoisonError::into_inner);
+                pending = pending.wait(&self.wake);
                 continue;
             }
             let gathering = |pending: &mut Pending| !pending.stop;
-            let waited = self.wake.wait_timeout_while(pending, GATHER, gathering);
-            let (gathered, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            drop(gathered);
+            drop(pending.wait_timeout_while(&self.wake, GATHER, gathering));
             // A failure stays pending and in `.dds/status`; the next round tries again.
             let _ = self.make_durable();
-            pending = lock(&self.pending);
+            pending = self.pending.lock();
         }
     }
 }

@@ -18,11 +18,8 @@
 //! store in, `keys` the certificates, `publish` places a version, `removals` takes one away, `history`
 //! finds old ones again, `rescue` keeps drafts, `notices` says what people should look at.
 //!
-//! Locks, in the order in which they are taken: `refreshing`, `contacts`, durability's `flushing`,
-//! `known`. All others are leaves: durability's `pending`, the queue of `scan::openings`, the caches
-//! of `learn` and `history::facts`, and `reports`. `known` and the leaves are never held during
-//! cryptography or disk I/O. Files are opened with none of them held, by threads of their own where
-//! there are any (see `scan::openings`).
+//! The order of the locks is in `ranks`; a debug build checks it. Files are opened with no lock held,
+//! by threads of their own where there are any (see `scan::openings`).
 
 mod audience;
 mod changes;
@@ -36,9 +33,9 @@ mod judge;
 mod keys;
 mod known;
 mod learn;
-mod locks;
 mod notices;
 mod publish;
+mod ranks;
 mod removals;
 mod reports;
 mod rescue;
@@ -49,8 +46,8 @@ mod wakeup;
 mod worker;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use audience::{Audience, Groups, People, Who};
@@ -68,6 +65,7 @@ pub use worker::Worker;
 use crate::contacts::{Contacts, Trust};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobKind, DocId, Fingerprint, Folder, VersionId};
+use crate::locks::{Guard, Ranked};
 use crate::openpgp::{Identity, Limits, Role};
 use crate::plaintext::{Plaintext, SpillArea};
 pub use crate::state::Limits as HistoryLimits;
@@ -80,7 +78,6 @@ use crate::vault::keys::folder::KeyFolder;
 use crate::vault::known::store_file::StoreFile;
 use crate::vault::known::{Known, slot_of};
 use crate::vault::learn::{Learner, unreadable};
-use crate::vault::locks::lock;
 use crate::vault::reports::{Lasting, Reports};
 use crate::vault::scan::progress::Progress;
 
@@ -134,11 +131,11 @@ pub struct Vault {
     found: FoundFacts,
     progress: Progress,
     reports: Reports,
-    contacts: Mutex<Contacts>,
-    refreshing: Mutex<KeyFolder>,
+    contacts: Ranked<Contacts>,
+    refreshing: Ranked<KeyFolder>,
     /// Counts refreshes by their beginnings: a caller that waited for a later one need not scan.
     begun: AtomicU64,
-    known: Mutex<Known>,
+    known: Ranked<Known>,
 }
 
 impl Vault {
@@ -192,10 +189,13 @@ impl Vault {
             found: FoundFacts::default(),
             progress: Progress::default(),
             reports: Reports::default(),
-            contacts: Mutex::new(contacts),
-            refreshing: Mutex::default(),
+            contacts: Ranked::new(ranks::CONTACTS, contacts),
+            refreshing: Ranked::new(ranks::REFRESHING, KeyFolder::default()),
             begun: AtomicU64::new(0),
-            known: Mutex::new(Known::new(Arc::clone(&memory), people, options.change_log)),
+            known: Ranked::new(
+                ranks::KNOWN,
+                Known::new(Arc::clone(&memory), people, options.change_log),
+            ),
             store,
             memory,
             identities,
@@ -209,7 +209,7 @@ impl Vault {
             // The next start tries again; everything in the store can be read until then.
             vault.reports.report(error.to_string(), Lasting::Mount);
         }
-        vault.refresh_keys(&mut lock(&vault.refreshing), None)?;
+        vault.refresh_keys(&mut vault.refreshing.lock(), None)?;
         let people = vault.people();
         let mut groups = vault.options.groups.names();
         if let Some(both) = groups.find(|group| people.by_name(group.as_str()).is_some()) {
@@ -243,7 +243,7 @@ impl Vault {
     /// folder are never an error.
     pub fn refresh(&self) -> Result<()> {
         let asked = self.begun.load(Ordering::SeqCst);
-        let mut key_folder = lock(&self.refreshing);
+        let mut key_folder = self.refreshing.lock();
         if self.begun.load(Ordering::SeqCst) > asked {
             return Ok(()); // A whole refresh began after we were asked.
         }
@@ -410,8 +410,8 @@ impl Vault {
         &self.identities[0]
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        lock(&self.known)
+    fn known(&self) -> Guard<'_, Known> {
+        self.known.lock()
     }
 }
 

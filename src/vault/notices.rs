@@ -1,7 +1,6 @@
 //! Everything that people should look at, as the store, its keys and its people are at this moment.
 
 use crate::vault::Vault;
-use crate::vault::locks::lock;
 
 impl Vault {
     /// Sentences about the state of the store, for `.dds/status`.
@@ -34,7 +33,7 @@ impl Vault {
         if unconfirmed.is_empty() {
             return notices;
         }
-        let contacts = lock(&self.contacts);
+        let contacts = self.contacts.lock();
         for contact in unconfirmed {
             let name = &contact.name;
             let place = contacts.place_of(name);

@@ -1,14 +1,14 @@
 //! Sentences about events, each for as long as it is worth reading.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::ids::{Folder, VersionId};
+use crate::locks::Ranked;
 use crate::store::FileName;
 use crate::vault::documents::Version;
 use crate::vault::known::Known;
 use crate::vault::known::store_file::StoreFile;
-use crate::vault::locks::lock;
+use crate::vault::ranks;
 
 /// Sentences that are kept.
 const MOST: usize = 100;
@@ -16,8 +16,7 @@ const MOST: usize = 100;
 const OVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Sentences for `.dds/status` about events, newest first.
-#[derive(Default)]
-pub(super) struct Reports(Mutex<Vec<Sentence>>);
+pub(super) struct Reports(Ranked<Vec<Sentence>>);
 
 struct Sentence {
     text: String,
@@ -47,10 +46,16 @@ impl Lasting {
     }
 }
 
+impl Default for Reports {
+    fn default() -> Self {
+        Reports(Ranked::new(ranks::LEAF, Vec::new()))
+    }
+}
+
 impl Reports {
     /// Reports something, for as long as it lasts.
     pub(super) fn report(&self, text: String, lasting: Lasting) {
-        let mut sentences = lock(&self.0);
+        let mut sentences = self.0.lock();
         sentences.retain(|one| one.text != text);
         sentences.truncate(MOST - 1);
         sentences.insert(0, Sentence { text, lasting });
@@ -58,7 +63,7 @@ impl Reports {
 
     /// Drops the sentences that begin with these words, since the trouble is mended.
     pub(super) fn withdraw(&self, words: &str) {
-        lock(&self.0).retain(|one| !one.text.starts_with(words));
+        self.0.lock().retain(|one| !one.text.starts_with(words));
     }
 
     /// The sentences that still hold, newest first. The others are kept for a while: a sentence that
@@ -73,7 +78,7 @@ impl Reports {
                 file.is_some_and(|file| version(file).is_none_or(|there| there.id == *id))
             }
         };
-        let sentences = lock(&self.0);
+        let sentences = self.0.lock();
         sentences
             .iter()
             .filter(lasts)

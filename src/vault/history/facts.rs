@@ -1,18 +1,18 @@
 //! The facts of old versions that were opened, so that each is opened once.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::ids::{BlobId, BlobName};
+use crate::locks::{Guard, Ranked};
 use crate::openpgp::{CertIndex, Facts};
 use crate::state::Gone;
-use crate::vault::locks::lock;
+use crate::vault::ranks;
 
 /// The facts of the history's blobs.
-#[derive(Default)]
 pub(in crate::vault) struct FoundFacts {
-    cache: Mutex<FactsCache>,
+    cache: Ranked<FactsCache>,
     /// The notes that vanished while nobody looked were looked for.
     pub(in crate::vault) missed: AtomicBool,
 }
@@ -22,6 +22,15 @@ pub(in crate::vault) struct FoundFacts {
 pub(in crate::vault) struct FactsCache {
     certificates: Option<Arc<CertIndex>>,
     pub(in crate::vault) facts: HashMap<BlobId, (BlobName, Arc<Facts>)>,
+}
+
+impl Default for FoundFacts {
+    fn default() -> Self {
+        FoundFacts {
+            cache: Ranked::new(ranks::LEAF, FactsCache::default()),
+            missed: AtomicBool::new(false),
+        }
+    }
 }
 
 impl FoundFacts {
@@ -44,7 +53,7 @@ impl FoundFacts {
         unknown.copied().collect()
     }
 
-    pub(in crate::vault) fn cache(&self) -> MutexGuard<'_, FactsCache> {
-        lock(&self.cache)
+    pub(in crate::vault) fn cache(&self) -> Guard<'_, FactsCache> {
+        self.cache.lock()
     }
 }

@@ -6,15 +6,16 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobId;
+use crate::locks::Ranked;
 use crate::state::{Look, Need, Purpose, State, copy_unless, stopped};
 use crate::store::{Entry, Stamp, Store};
 use crate::vault::documents::Version;
-use crate::vault::locks::lock;
+use crate::vault::ranks;
 
 /// Bytes of the largest file of which a spare is a copy where there is room for one: a program that
 /// writes over a file in place writes over all of its names.
@@ -28,7 +29,7 @@ pub(in crate::vault) struct Keeper {
     memory: Arc<State>,
     /// The mount ends: nothing is copied any more, as the time for it is short.
     closing: AtomicBool,
-    problems: Mutex<Problems>,
+    problems: Ranked<Problems>,
 }
 
 /// Why the history is not complete.
@@ -57,7 +58,7 @@ impl Keeper {
             store,
             memory,
             closing: AtomicBool::new(false),
-            problems: Mutex::default(),
+            problems: Ranked::new(ranks::LEAF, Problems::default()),
         }
     }
 
@@ -194,7 +195,7 @@ impl Keeper {
 
     /// Notes the failure of the last attempt, or that it succeeded.
     pub(in crate::vault) fn note_failure(&self, sentence: Option<String>) {
-        lock(&self.problems).now = sentence;
+        self.problems.lock().now = sentence;
     }
 
     /// Notes that replaced versions are unlinked without being remembered.
@@ -208,14 +209,14 @@ impl Keeper {
         if count == 0 {
             return;
         }
-        let mut problems = lock(&self.problems);
+        let mut problems = self.problems.lock();
         let before = problems.lost.as_ref().map_or(0, |(before, _)| *before);
         problems.lost = Some((before + count, why.to_owned()));
     }
 
     /// Sentences for `.dds/status`; `held` replaced notes stay in the store.
     pub(in crate::vault) fn notices(&self, held: usize) -> Vec<String> {
-        let problems = lock(&self.problems);
+        let problems = self.problems.lock();
         let held = (held > 0).then(|| {
             format!("replaced notes that stay in the store until the history can keep them: {held}")
         });

@@ -20,7 +20,6 @@ use crate::vault::disk::folder_error;
 use crate::vault::keys::claims::{called, claim};
 use crate::vault::keys::folder::{Arrived, KeyFolder};
 use crate::vault::keys::succession::{endorsers, revoked_by_others};
-use crate::vault::locks::lock;
 
 pub use folder::KEY_FILE_LIMIT;
 
@@ -32,7 +31,7 @@ impl Vault {
         folder: &mut KeyFolder,
         listed: Option<Vec<store::KeyFile>>,
     ) -> Result<()> {
-        let edited = lock(&self.contacts).refresh();
+        let edited = self.contacts.lock().refresh();
         // A file that was damaged by hand while we run changes nothing, and is reported.
         let damaged = edited.as_ref().err().map(ToString::to_string);
         let reported = damaged == folder.damaged_pins;
@@ -44,14 +43,14 @@ impl Vault {
         }
         let in_touch = std::mem::take(&mut self.known().in_touch);
         // If it cannot be saved, those of whom more arrives are noted at the next mount.
-        let _ = lock(&self.contacts).note_used(&in_touch);
+        let _ = self.contacts.lock().note_used(&in_touch);
         let mine = self.my_fingerprints();
         let known = self.known_keys(&mine);
         let arrived = match listed {
             Some(listed) => {
                 folder.ask_for(endorsers(
                     folder,
-                    &lock(&self.contacts),
+                    &self.contacts.lock(),
                     &self.my_certificates(),
                 ));
                 folder.reread(&*self.store, listed, &known, &mine, || {
@@ -79,7 +78,7 @@ impl Vault {
 
     /// Fingerprints of contacts, current and past, and mine.
     fn known_keys(&self, mine: &[Fingerprint]) -> BTreeSet<Fingerprint> {
-        let contacts = lock(&self.contacts);
+        let contacts = self.contacts.lock();
         let all = contacts.iter().flat_map(Contact::certificates);
         all.chain(mine).cloned().collect()
     }
@@ -91,7 +90,7 @@ impl Vault {
         arrived: &[Certificate],
         damaged: Option<String>,
     ) -> Result<()> {
-        let mut contacts = lock(&self.contacts);
+        let mut contacts = self.contacts.lock();
         let mut saved = Ok(());
         let mut notices = folder.problems();
         notices.extend(self.learn_mine(&mut contacts, arrived));

@@ -1,14 +1,15 @@
 //! Recently opened contents, so that looking at a directory and then reading its files does not
 //! decrypt them twice.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
 use crate::ids::BlobId;
+use crate::locks::Ranked;
 use crate::plaintext::Plaintext;
-use crate::vault::locks::lock;
+use crate::vault::ranks;
 
 /// Bytes of all contents that are kept.
 const ROOM: usize = 16 << 20;
@@ -16,7 +17,7 @@ const ROOM: usize = 16 << 20;
 const LARGEST: usize = 1 << 20;
 
 /// A bounded cache of contents; the least recently used one is dropped first.
-pub(super) struct Contents(Mutex<Cache>);
+pub(super) struct Contents(Ranked<Cache>);
 
 struct Cache {
     /// Each content with the time of its last use.
@@ -26,16 +27,17 @@ struct Cache {
 
 impl Default for Contents {
     fn default() -> Self {
-        Contents(Mutex::new(Cache {
+        let cache = Cache {
             contents: LruCache::unbounded(),
             bytes: 0,
-        }))
+        };
+        Contents(Ranked::new(ranks::LEAF, cache))
     }
 }
 
 impl Contents {
     pub(super) fn get(&self, id: &BlobId) -> Option<Arc<Plaintext>> {
-        let mut cache = lock(&self.0);
+        let mut cache = self.0.lock();
         let (content, used) = cache.contents.get_mut(id)?;
         *used = Instant::now();
         Some(Arc::clone(content))
@@ -46,7 +48,7 @@ impl Contents {
         if size_of(content) > LARGEST {
             return;
         }
-        let mut cache = lock(&self.0);
+        let mut cache = self.0.lock();
         let entry = (Arc::clone(content), Instant::now());
         if cache.contents.put(id, entry).is_none() {
             cache.bytes += size_of(content);
@@ -58,7 +60,7 @@ impl Contents {
 
     /// Drops the contents that nobody used for this time.
     pub(super) fn drop_unused(&self, time: Duration) {
-        let mut cache = lock(&self.0);
+        let mut cache = self.0.lock();
         while let Some((_, (_, used))) = cache.contents.peek_lru() {
             if used.elapsed() < time {
                 break;
@@ -108,6 +110,6 @@ mod tests {
         assert!(contents.get(&id(1)).is_some());
         contents.drop_unused(Duration::ZERO);
         assert!(contents.get(&id(1)).is_none());
-        assert_eq!(lock(&contents.0).bytes, 0);
+        assert_eq!(contents.0.lock().bytes, 0);
     }
 }

@@ -18,7 +18,6 @@ use crate::store::{Entry, FileName, Stamp};
 use crate::vault::Vault;
 use crate::vault::keys::folder::KeyFolder;
 use crate::vault::known::store_file::StoreFile;
-use crate::vault::locks::lock;
 use crate::vault::scan::openings::Opening;
 use crate::vault::worker::cores;
 
@@ -144,7 +143,7 @@ impl Vault {
 
     /// Takes in the files that were opened since the last refresh.
     pub fn take_in(&self) {
-        let _keys = lock(&self.refreshing);
+        let _keys = self.refreshing.lock();
         self.take_in_opened(&[]);
         self.note_scanned();
         if self.progress.openings.is_idle() {

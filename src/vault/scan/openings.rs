@@ -7,15 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
 use crate::ids::{Folder, Timestamp};
+use crate::locks::Ranked;
 use crate::openpgp::CertIndex;
 use crate::store::{Entry, FileName, Stamp};
 use crate::vault::known::Slot;
 use crate::vault::learn::Learned;
-use crate::vault::locks::lock;
+use crate::vault::ranks;
 use crate::vault::scan::clock::ThreadClock;
 
 /// Files above this size are opened one at a time, which bounds memory, and leaves the other
@@ -44,9 +45,8 @@ pub(in crate::vault) struct Opening {
 }
 
 /// The queue.
-#[derive(Default)]
 pub(in crate::vault) struct Openings {
-    desk: Mutex<Desk>,
+    desk: Ranked<Desk>,
     changed: Condvar,
     /// Nothing is opened any more.
     stopped: Arc<AtomicBool>,
@@ -141,10 +141,20 @@ impl Desk {
     }
 }
 
+impl Default for Openings {
+    fn default() -> Self {
+        Openings {
+            desk: Ranked::new(ranks::LEAF, Desk::default()),
+            changed: Condvar::new(),
+            stopped: Arc::default(),
+        }
+    }
+}
+
 impl Openings {
     /// Queues files, unless they are queued, or being opened, as they are.
     pub(in crate::vault) fn queue(&self, entries: impl IntoIterator<Item = Entry>) {
-        let mut desk = lock(&self.desk);
+        let mut desk = self.desk.lock();
         let done: HashSet<Entry> = desk.done.iter().map(|one| one.entry.clone()).collect();
         for entry in entries {
             if !desk.has(&entry) && !done.contains(&entry) {
@@ -157,14 +167,14 @@ impl Openings {
 
     /// Queues a file again whose signatures were verified by older certificates.
     pub(in crate::vault) fn queue_again(&self, entry: Entry) {
-        lock(&self.desk).add(entry);
+        self.desk.lock().add(entry);
         self.changed.notify_all();
     }
 
     /// Forgets the waiting files of a folder that are not there any more.
     pub(in crate::vault) fn keep_only(&self, folder: Folder, names: &HashSet<FileName>) {
         let there = |entry: &Entry| entry.folder != folder || names.contains(&entry.name);
-        let mut desk = lock(&self.desk);
+        let mut desk = self.desk.lock();
         let desk = &mut *desk;
         desk.waiting.retain(|_, entry| there(entry));
         let waiting = &desk.waiting;
@@ -173,12 +183,12 @@ impl Openings {
 
     /// Takes the next file to be opened, if there is one.
     pub(in crate::vault) fn try_next(&self) -> Option<Entry> {
-        lock(&self.desk).next()
+        self.desk.lock().next()
     }
 
     /// Waits for the next file to be opened. `None` when nothing is opened any more.
     pub(in crate::vault) fn next(&self) -> Option<Entry> {
-        let mut desk = lock(&self.desk);
+        let mut desk = self.desk.lock();
         loop {
             if self.is_stopped() {
                 return None;
@@ -186,16 +196,13 @@ impl Openings {
             if let Some(entry) = desk.next() {
                 return Some(entry);
             }
-            desk = self
-                .changed
-                .wait(desk)
-                .unwrap_or_else(PoisonError::into_inner);
+            desk = desk.wait(&self.changed);
         }
     }
 
     /// Hands over an opened file.
     pub(in crate::vault) fn finish(&self, mut opening: Opening) {
-        let mut desk = lock(&self.desk);
+        let mut desk = self.desk.lock();
         if let Some(running) = desk.running.remove(&slot(&opening.entry)) {
             desk.used += running.used().unwrap_or_default();
             opening.was_costly = running.is_slow();
@@ -207,18 +214,18 @@ impl Openings {
 
     /// Takes the opened files.
     pub(in crate::vault) fn take_done(&self) -> Vec<Opening> {
-        std::mem::take(&mut lock(&self.desk).done)
+        std::mem::take(&mut self.desk.lock().done)
     }
 
     /// Tells whether nothing waits, is being opened, or is to be taken in.
     pub(in crate::vault) fn is_idle(&self) -> bool {
-        let desk = lock(&self.desk);
+        let desk = self.desk.lock();
         desk.waiting.is_empty() && desk.running.is_empty() && desk.done.is_empty()
     }
 
     /// Number of files that are not opened yet.
     pub(in crate::vault) fn pending(&self) -> usize {
-        let desk = lock(&self.desk);
+        let desk = self.desk.lock();
         desk.waiting.len() + desk.running.len()
     }
 
@@ -226,7 +233,7 @@ impl Openings {
     /// costs more, and all together may cost no more than `all`, or the rest of `first`, which
     /// everything since the beginning may cost.
     pub(in crate::vault) fn wait_while_cheap(&self, all: Duration, first: Duration) {
-        let mut desk = lock(&self.desk);
+        let mut desk = self.desk.lock();
         let before = desk.used();
         let all = all.max(first.saturating_sub(before));
         let begun = Instant::now();
@@ -238,32 +245,31 @@ impl Openings {
             if idle || stuck || spent || self.is_stopped() {
                 return;
             }
-            let waited = self.changed.wait_timeout(desk, TICK);
-            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+            desk = desk.wait_timeout(&self.changed, TICK);
         }
     }
 
     /// Notes that a thread opens waiting files until the guard is dropped.
     pub(in crate::vault) fn enter(&self) -> Opener<'_> {
-        lock(&self.desk).openers += 1;
+        self.desk.lock().openers += 1;
         Opener(self)
     }
 
     /// Leaves the opening to threads that are about to begin.
     pub(in crate::vault) fn hand_over(&self) {
-        lock(&self.desk).is_served = true;
+        self.desk.lock().is_served = true;
     }
 
     /// Tells whether threads open the waiting files.
     pub(in crate::vault) fn has_openers(&self) -> bool {
-        lock(&self.desk).is_served
+        self.desk.lock().is_served
     }
 
     /// Ends the opening of files, also of those that are being opened.
     pub(in crate::vault) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         // A thread that is about to wait sees it, or is woken.
-        drop(lock(&self.desk));
+        drop(self.desk.lock());
         self.changed.notify_all();
     }
 
@@ -282,6 +288,6 @@ pub(in crate::vault) struct Opener<'a>(&'a Openings);
 
 impl Drop for Opener<'_> {
     fn drop(&mut self) {
-        lock(&self.0.desk).openers -= 1;
+        self.0.desk.lock().openers -= 1;
     }
 }

@@ -1,3 +1,0 @@
-//! Locking that survives a panic elsewhere.
-
-pub(super) use crate::locks::lock;
