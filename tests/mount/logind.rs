@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::gnupg::piped;
-use crate::support::mount::{Home, Mount, can_mount, is_mounted, process_of, wait_for};
+use crate::support::mount::{Home, Mount, is_mounted, process_of, wait_for};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zbus::blocking::{Connection, connection};
 use zbus::fdo;
