@@ -247,6 +247,44 @@ fn foreign_crates_stay_in_their_place() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The files of the daemon, each of which may use those before it.
+const PARTS_OF_THE_DAEMON: [&str; 9] = [
+    "protocol",
+    "socket",
+    "idle",
+    "unlock",
+    "watchers",
+    "client",
+    "control",
+    "bootstrap",
+    "mod",
+];
+
+#[test]
+fn the_parts_of_the_daemon_stand_on_each_other_in_one_order() {
+    let floor = |name: &str| PARTS_OF_THE_DAEMON.iter().position(|part| *part == name);
+    let (mut wrong, mut found) = (Vec::new(), 0);
+    for (file, text) in code() {
+        let Some(name) = file.strip_prefix("src/daemon/") else {
+            continue;
+        };
+        let own = floor(name.trim_end_matches(".rs"));
+        assert!(own.is_some(), "{file} has no floor");
+        found += 1;
+        let own_room = text.split("crate::daemon::").skip(1);
+        let named = text.split("super::").skip(1).chain(own_room);
+        for part in named {
+            let is_name = |c: &char| c.is_alphanumeric() || *c == '_';
+            let target: String = part.chars().take_while(is_name).collect();
+            if floor(&target).is_some_and(|target| Some(target) >= own) {
+                wrong.push(format!("{file}: {}", part.lines().next().unwrap()));
+            }
+        }
+    }
+    assert_eq!(found, PARTS_OF_THE_DAEMON.len());
+    assert!(wrong.is_empty(), "against the order:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_module_says_its_duty() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

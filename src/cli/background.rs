@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::log;
-use super::mount::{self, Job, PROGRAM};
+use super::serving::{self, Job, PROGRAM};
 use super::{Exit, Failure, Outcome};
 use crate::error::Error;
 use crate::view::View;
@@ -72,7 +72,7 @@ fn child(job: Job<'_>, parent: OwnedFd) -> i32 {
                 }
                 tell(&mut parent, Exit::Ok);
             });
-            match mount::serve(daemon) {
+            match serving::serve(daemon) {
                 Ok(()) => 0,
                 Err(failure) => failure.exit as i32,
             }

@@ -16,6 +16,7 @@ mod options;
 mod passphrase;
 mod paths;
 pub mod restore;
+mod serving;
 pub mod status;
 pub mod tool;
 mod unlock;
