@@ -95,6 +95,9 @@ pub(super) fn not_started(failed: &StartError, mountpoint: &Path) -> Failure {
 /// Time in which everything must be saved that can be saved, once the mount is to be locked.
 const LOCKING: Duration = Duration::from_millis(4500);
 
+/// How long the process may take to end after everything was saved late.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// Serves until the mount is taken away, by a signal, by `dds lock` or from outside.
 pub(super) fn serve(daemon: Daemon) -> Outcome<()> {
     let locked = daemon.serve(|answers| {
@@ -102,8 +105,11 @@ pub(super) fn serve(daemon: Daemon) -> Outcome<()> {
         let watchdog = watchdog.spawn(move || {
             std::thread::sleep(LOCKING);
             let why = "there was no time to save everything: the disk is slow, or does not answer";
-            tracing::error!("{why}");
-            answers.give_up(why);
+            match answers.give_up(why) {
+                true => tracing::error!("{why}"),
+                // Everything is saved, and the process is about to end.
+                false => std::thread::sleep(ENDING),
+            }
             // SAFETY: it ends the process, at once: other threads are still at work, so nothing
             // may be cleaned up under them.
             unsafe { libc::_exit(Exit::Failure as i32) };

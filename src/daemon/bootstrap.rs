@@ -284,8 +284,8 @@ impl Daemon {
         let first = endings.wait();
         // Nobody waits for a file that is still being read.
         view.stop_looking();
-        view.announce_lock();
         control.answers().begin_locking();
+        view.announce_lock();
         at_lock(control.answers());
         let served = match &serving {
             Some(serving) => serving.take_away(first, &endings),

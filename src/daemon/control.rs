@@ -4,11 +4,14 @@
 //! line. Clients that watch are counted apart (`watchers`), and clients that wait for the lock are
 //! not listened to any more.
 
+use std::io::Write as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+
+use rustix::net::Shutdown;
 
 use super::protocol::{Lines, OldNote, REQUEST_LIMIT, Reply, Request, Unsaved, to_line};
 use super::socket::{Listener, may_ask};
@@ -30,7 +33,7 @@ pub(super) struct Control {
     server: Arc<Server>,
     // In the order in which they are dropped: the socket goes before the view lets go of the
     // store's state, for then the next daemon may bind its own.
-    _listener: Listener,
+    listener: Listener,
     _view: Arc<View>,
 }
 
@@ -45,6 +48,8 @@ struct Server {
     watchers: Watchers,
     /// The daemon is locking: nothing of the view is told or changed any more.
     locking: AtomicBool,
+    /// No connection is taken any more.
+    ended: AtomicBool,
 }
 
 /// Clients that wait for the lock.
@@ -79,6 +84,7 @@ impl Control {
             waiting: Mutex::default(),
             watchers: Watchers::default(),
             locking: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         });
         let acceptor = Arc::clone(&server);
         let thread = std::thread::Builder::new().name("control".to_owned());
@@ -86,7 +92,7 @@ impl Control {
         thread.map_err(failed)?;
         Ok(Control {
             server,
-            _listener: listener,
+            listener,
             _view: view,
         })
     }
@@ -105,15 +111,27 @@ impl Control {
     }
 }
 
+impl Drop for Control {
+    /// Ends the thread that takes connections, which has the socket open, too.
+    fn drop(&mut self) {
+        self.server.ended.store(true, Ordering::Relaxed);
+        let ended = rustix::net::shutdown(&self.listener.listener, Shutdown::Both);
+        if let Err(error) = ended {
+            tracing::debug!("control socket: {error}");
+        }
+    }
+}
+
 impl Answers {
     /// From now on nothing of the view is told or changed.
     pub(super) fn begin_locking(&self) {
         self.0.locking.store(true, Ordering::Relaxed);
     }
 
-    /// Tells the clients that wait for the lock that it failed.
-    pub fn give_up(&self, why: &str) {
-        self.0.answer_waiting(&Reply::Error(why.to_owned()));
+    /// Tells the clients that wait for the lock that it failed. Returns `false` if they have an
+    /// answer already: everything is saved.
+    pub fn give_up(&self, why: &str) -> bool {
+        self.0.answer_waiting(&Reply::Error(why.to_owned()))
     }
 }
 
@@ -122,12 +140,13 @@ impl Server {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes connections, until the process ends.
+    /// Takes connections, until the control socket ends.
     fn accept(self: Arc<Self>, listener: &UnixListener) {
         let slots = Arc::new(());
         loop {
             let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
+                Err(_) if self.ended.load(Ordering::Relaxed) => return,
                 Err(error) => {
                     // Out of descriptors, for example: that may pass.
                     tracing::warn!("control socket: {error}");
@@ -183,7 +202,9 @@ impl Server {
                 }),
                 Err(error) => Reply::Error(error.to_string()),
             };
-            send(&stream, &reply);
+            if !send(&stream, &reply) {
+                return;
+            }
         }
     }
 
@@ -218,8 +239,10 @@ impl Server {
         let events = view.subscribe(super::watchers::WAITING);
         drop(view);
         Ok(move || {
-            send(stream, &self.status());
-            watcher.send_events(stream, events);
+            // Half a line would run into the next one.
+            if send(stream, &self.status()) {
+                watcher.send_events(stream, events);
+            }
         })
     }
 
@@ -239,15 +262,21 @@ impl Server {
         }
     }
 
-    fn answer_waiting(&self, answer: &Reply) {
+    /// Answers the clients that wait for the lock, now and later. Tells whether it did: the first
+    /// answer counts.
+    fn answer_waiting(&self, answer: &Reply) -> bool {
         let waiting = {
             let mut waiting = self.waiting();
+            if waiting.answer.is_some() {
+                return false;
+            }
             waiting.answer = Some(answer.clone());
             std::mem::take(&mut waiting.streams)
         };
         for stream in waiting {
             send(&stream, answer);
         }
+        true
     }
 
     fn lock(&self, stream: UnixStream) {
@@ -266,11 +295,10 @@ fn locked() -> Reply {
     Reply::Error("it is locked".to_owned())
 }
 
-/// Sends one line. A client that does not receive it is gone, or does not want it.
-fn send(mut stream: &UnixStream, reply: &Reply) {
-    use std::io::Write as _;
+/// Sends one line. Tells whether the client received it: one that did not is gone, or does not want
+/// it.
+fn send(mut stream: &UnixStream, reply: &Reply) -> bool {
     let sent = to_line(reply).and_then(|line| stream.write_all(&line));
-    if let Err(error) = sent {
-        tracing::debug!("control socket: {error}");
-    }
+    sent.inspect_err(|error| tracing::debug!("control socket: {error}"))
+        .is_ok()
 }

@@ -77,9 +77,13 @@ impl Watcher {
         let mut patience = Patience::default();
         loop {
             let (event, is_last) = match events.next() {
-                Received::Item(event) => (Event::from(event), false),
+                Received::Item(event) => {
+                    let is_last = event == view::Event::Lock;
+                    (Event::from(event), is_last)
+                }
                 Received::Lost => (Event::Lost, true),
-                Received::Closed => break,
+                // The view was locked before the client had subscribed, or the client is gone.
+                Received::Closed => (Event::Lock, true),
             };
             if !send(stream, &event, &events, &mut patience) || is_last {
                 break;

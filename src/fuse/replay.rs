@@ -44,8 +44,8 @@ use crate::view::{
     Subscription, TreeChange, View,
 };
 
-/// Changes that wait to be replayed. Those that come while as many wait are left out: a program
-/// that watches so many files has lost count long before (`IN_Q_OVERFLOW`).
+/// Number of changes that wait to be replayed. Those that come while as many wait are left out: a
+/// program that watches so many files has lost count long before (`IN_Q_OVERFLOW`).
 const WAITING: usize = 16_384;
 
 /// The handle of a file that the replayer has open. The view counts its own from 1.
@@ -258,7 +258,7 @@ pub(super) fn start(
     let changes = view.subscribe_to_tree(WAITING);
     std::thread::Builder::new()
         .name("replayer".to_owned())
-        .spawn(move || replayer.replay_all(changes))
+        .spawn(move || replayer.replay_all(&changes))
         .map(drop)
         .map_err(|error| Error::io("starting a thread", error))
 }
@@ -292,7 +292,7 @@ impl Drop for Replayer {
 impl Replayer {
     /// Replays until the view is gone. Nothing is logged here: the log's descriptor is among those
     /// that the thread has given up.
-    fn replay_all(&self, mut changes: Subscription<TreeChange>) {
+    fn replay_all(&self, changes: &Subscription<TreeChange>) {
         if let Err(error) = own_descriptors() {
             // Without, it could hang when the other threads are killed.
             tracing::warn!("programs that watch the mount are not told of arrivals: {error}");
@@ -300,15 +300,7 @@ impl Replayer {
         }
         let thread = rustix::thread::gettid().as_raw_pid().unsigned_abs();
         self.replaying.thread.store(thread, Ordering::Relaxed);
-        loop {
-            let change = match changes.next() {
-                Received::Item(change) => change,
-                Received::Lost => {
-                    changes.renew();
-                    continue;
-                }
-                Received::Closed => return,
-            };
+        while let Received::Item(change) = changes.next() {
             if !self.is_recognised() {
                 return;
             }

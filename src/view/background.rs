@@ -135,7 +135,6 @@ impl View {
             self.give_unreserved_names(None);
             if tidied.elapsed() >= INTERVAL {
                 tidied = Instant::now();
-                self.publish_problems();
                 self.vault.forget_contents(KEEP_CONTENT);
                 self.save_what_stays(STAYS);
                 passed += 1;

@@ -220,6 +220,12 @@ impl View {
                 asked.failed = looked.err().map(|error| (error.kind(), error.to_string()));
             }
             self.looks.changed.notify_all();
+            if !asked.stop {
+                // It may ask the disk, as a look does, and nobody waits for it here.
+                drop(asked);
+                self.publish_problems();
+                asked = self.looks.asked.lock();
+            }
         }
     }
 }

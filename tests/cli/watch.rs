@@ -496,6 +496,13 @@ fn a_daemon_without_a_mount_is_asked_watched_and_locked_as_any_other() {
         let (lost, served) = serving.join().unwrap();
         assert_eq!((lost, served.is_ok()), (Vec::new(), true), "{round}");
         assert!(!socket.exists());
+        wait_for("the end of the thread at the socket", || {
+            let threads = std::fs::read_dir("/proc/self/task").unwrap();
+            !threads.flatten().any(|thread| {
+                let name = std::fs::read_to_string(thread.path().join("comm"));
+                name.is_ok_and(|name| name.trim() == "control")
+            })
+        });
         assert!(Connection::at(&socket).is_err());
     }
 }

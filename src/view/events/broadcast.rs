@@ -1,7 +1,8 @@
 //! Passing items on to any number of subscribers, each with a bounded queue of its own.
 //!
-//! Publishing never waits: a subscriber whose queue is full loses its subscription, and is told so
-//! after the items that it still has. A queue's lock is a leaf, held for no longer than it takes to
+//! Publishing never waits. Where a queue is full, its subscriber chose at the beginning: either it
+//! goes without the item, and gets the next one for which there is room, or it loses its
+//! subscription, and learns that after the items that it still has. A queue's lock is a leaf, held for no longer than it takes to
 //! add or to take an item.
 
 use std::collections::VecDeque;
@@ -22,7 +23,15 @@ struct Subscribers<T> {
 /// The receiving end. Dropping it ends the subscription.
 pub struct Subscription<T> {
     queue: Arc<Queue<T>>,
-    publisher: Weak<Ranked<Subscribers<T>>>,
+}
+
+/// The choice of a subscriber whose queue is full when an item comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::view) enum WhenFull {
+    /// It goes without that item.
+    DropItem,
+    /// Its subscription ends.
+    End,
 }
 
 /// The next thing that a subscriber receives.
@@ -38,6 +47,7 @@ pub enum Received<T> {
 
 struct Queue<T> {
     capacity: usize,
+    when_full: WhenFull,
     state: Ranked<State<T>>,
     changed: Condvar,
 }
@@ -65,11 +75,24 @@ impl<T: Clone> Broadcast<T> {
     }
 
     /// Adds a subscriber, for whom up to `capacity` items wait.
-    pub(in crate::view) fn subscribe(&self, capacity: usize) -> Subscription<T> {
-        Subscription {
-            queue: add(&mut self.0.lock(), capacity),
-            publisher: Arc::downgrade(&self.0),
-        }
+    pub(in crate::view) fn subscribe(
+        &self,
+        capacity: usize,
+        when_full: WhenFull,
+    ) -> Subscription<T> {
+        let mut subscribers = self.0.lock();
+        let end = subscribers.closed.then_some(End::Closed);
+        let items = VecDeque::new();
+        let queue = Arc::new(Queue {
+            capacity,
+            when_full,
+            state: Ranked::new(ranks::QUEUE, State { items, end }),
+            changed: Condvar::new(),
+        });
+        // Those of subscribers who are gone, also if nothing is ever published.
+        subscribers.queues.retain(|queue| queue.strong_count() > 0);
+        subscribers.queues.push(Arc::downgrade(&queue));
+        Subscription { queue }
     }
 
     /// Tells whether anybody would receive an item.
@@ -100,23 +123,6 @@ impl<T> Drop for Broadcast<T> {
     }
 }
 
-fn add<T>(subscribers: &mut Subscribers<T>, capacity: usize) -> Arc<Queue<T>> {
-    let end = subscribers.closed.then_some(End::Closed);
-    let queue = Arc::new(Queue {
-        capacity,
-        state: Ranked::new(
-            ranks::QUEUE,
-            State {
-                items: VecDeque::new(),
-                end,
-            },
-        ),
-        changed: Condvar::new(),
-    });
-    subscribers.queues.push(Arc::downgrade(&queue));
-    queue
-}
-
 fn close<T>(subscribers: &mut Subscribers<T>) {
     subscribers.closed = true;
     for queue in subscribers.queues.drain(..) {
@@ -134,11 +140,11 @@ impl<T> Queue<T> {
     /// Adds an item. Tells whether the subscription goes on.
     fn push(&self, item: T) -> bool {
         let mut state = self.lock();
-        if state.end.is_none() && state.items.len() >= self.capacity {
-            state.end = Some(End::Lost);
-        }
-        if state.end.is_none() {
-            state.items.push_back(item);
+        let is_full = state.items.len() >= self.capacity;
+        match (state.end, is_full, self.when_full) {
+            (None, false, _) => state.items.push_back(item),
+            (None, true, WhenFull::End) => state.end = Some(End::Lost),
+            (None, true, WhenFull::DropItem) | (Some(_), ..) => {}
         }
         self.changed.notify_all();
         state.end.is_none()
@@ -177,18 +183,6 @@ impl<T> Subscription<T> {
         self.queue.lock().items.clear();
         self.queue.end(End::Closed);
     }
-
-    /// Subscribes again, with an empty queue, after [`Received::Lost`].
-    pub fn renew(&mut self) {
-        let mut closed = Subscribers {
-            queues: Vec::new(),
-            closed: true,
-        };
-        self.queue = match self.publisher.upgrade() {
-            Some(publisher) => add(&mut publisher.lock(), self.queue.capacity),
-            None => add(&mut closed, self.queue.capacity),
-        };
-    }
 }
 
 #[cfg(test)]
@@ -199,12 +193,12 @@ mod tests {
     fn every_subscriber_receives_every_item_in_order() {
         let broadcast = Broadcast::new();
         assert!(!broadcast.has_subscribers());
-        let subscriptions = [1, 2, 3].map(|_| broadcast.subscribe(8));
+        let subscriptions = [1, 2, 3].map(|_| broadcast.subscribe(8, WhenFull::End));
         assert!(broadcast.has_subscribers());
         for item in 0..5 {
             broadcast.publish(&item);
         }
-        let late = broadcast.subscribe(8);
+        let late = broadcast.subscribe(8, WhenFull::End);
         drop(broadcast);
         for subscription in &subscriptions {
             for item in 0..5 {
@@ -218,7 +212,10 @@ mod tests {
     #[test]
     fn one_that_lags_loses_its_subscription_and_no_other_does() {
         let broadcast = Broadcast::new();
-        let (mut slow, quick) = (broadcast.subscribe(2), broadcast.subscribe(2));
+        let (slow, quick) = (
+            broadcast.subscribe(2, WhenFull::End),
+            broadcast.subscribe(2, WhenFull::End),
+        );
         for item in 0..4 {
             broadcast.publish(&item);
             assert_eq!(quick.next(), Received::Item(item));
@@ -228,18 +225,36 @@ mod tests {
             assert_eq!(slow.next(), received);
         }
         assert_eq!([slow.next(), slow.next()], [Received::Lost, Received::Lost]);
-        slow.renew();
+    }
+
+    #[test]
+    fn one_that_goes_without_items_gets_the_next_for_which_there_is_room() {
+        let broadcast = Broadcast::new();
+        let slow = broadcast.subscribe(2, WhenFull::DropItem);
+        for item in 0..4 {
+            broadcast.publish(&item);
+        }
+        assert_eq!(slow.next(), Received::Item(0));
         broadcast.publish(&4);
-        assert_eq!(
-            [slow.next(), quick.next()],
-            [Received::Item(4), Received::Item(4)]
-        );
+        broadcast.publish(&5);
+        assert_eq!([slow.next(), slow.next()], [1, 4].map(Received::Item));
+        drop(broadcast);
+        assert_eq!(slow.next(), Received::Closed);
+    }
+
+    #[test]
+    fn subscribers_who_are_gone_are_forgotten_though_nothing_is_published() {
+        let broadcast = Broadcast::<u8>::new();
+        for _ in 0..100 {
+            drop(broadcast.subscribe(2, WhenFull::End));
+        }
+        assert!(broadcast.0.lock().queues.len() <= 1);
     }
 
     #[test]
     fn a_closed_subscription_wakes_its_reader_and_counts_no_more() {
         let broadcast = Broadcast::new();
-        let subscription = Arc::new(broadcast.subscribe(2));
+        let subscription = Arc::new(broadcast.subscribe(2, WhenFull::End));
         let reader = Arc::clone(&subscription);
         let reading = std::thread::spawn(move || reader.next());
         subscription.close();
@@ -252,17 +267,15 @@ mod tests {
     #[test]
     fn what_is_closed_stays_closed() {
         let broadcast = Broadcast::new();
-        let mut before = broadcast.subscribe(2);
+        let before = broadcast.subscribe(2, WhenFull::End);
         broadcast.publish(&1);
         broadcast.close();
         broadcast.publish(&2);
         assert_eq!(before.next(), Received::Item(1));
         assert_eq!(before.next(), Received::Closed);
-        assert_eq!(broadcast.subscribe(2).next(), Received::Closed);
-        before.renew();
-        assert_eq!(before.next(), Received::Closed);
-        drop(broadcast);
-        before.renew();
-        assert_eq!(before.next(), Received::Closed);
+        assert_eq!(
+            broadcast.subscribe(2, WhenFull::End).next(),
+            Received::Closed
+        );
     }
 }

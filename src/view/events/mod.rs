@@ -11,7 +11,7 @@ mod broadcast;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
-pub(in crate::view) use broadcast::Broadcast;
+pub(in crate::view) use broadcast::{Broadcast, WhenFull};
 pub use broadcast::{Received, Subscription};
 
 use crate::locks::Ranked;
@@ -72,9 +72,9 @@ impl Events {
 
 impl View {
     /// Subscribes to the steps by which others change the tree, from now on. Up to `capacity` of
-    /// them wait; a subscriber for whom more would wait has lost them and its subscription.
+    /// them wait, and those that come while as many wait are left out.
     pub fn subscribe_to_tree(&self, capacity: usize) -> Subscription<TreeChange> {
-        self.events.tree.subscribe(capacity)
+        self.events.tree.subscribe(capacity, WhenFull::DropItem)
     }
 
     /// Subscribes to events, from now on; problems that the status has already are none. Up to
@@ -82,10 +82,11 @@ impl View {
     /// subscription. A view that is locked has one event left: [`Event::Lock`] for those
     /// that subscribed before.
     pub fn subscribe(&self, capacity: usize) -> Subscription<Event> {
-        let subscription = self.events.events.subscribe(capacity);
         let problems = self.problems().into_iter().collect();
-        self.events.known_problems.lock().get_or_insert(problems);
-        subscription
+        let mut known = self.events.known_problems.lock();
+        known.get_or_insert(problems);
+        // While they are locked, so that no problem of these is published to the subscriber.
+        self.events.events.subscribe(capacity, WhenFull::End)
     }
 
     /// Begins to record the changes that others make, if somebody subscribed. Files that were there
@@ -110,16 +111,21 @@ impl View {
         }
     }
 
-    /// Publishes the problems that the status did not have when this was called last. It walks over
-    /// all files that are shown, if anybody subscribed.
+    /// Publishes the problems that the status did not have when this was called last. If anybody
+    /// subscribed, it walks over all files that are shown, and asks the store for its folders.
     pub(in crate::view) fn publish_problems(&self) {
-        if !self.events.events.has_subscribers() {
-            *self.events.known_problems.lock() = None;
-            return;
+        {
+            let mut known = self.events.known_problems.lock();
+            if !self.events.events.has_subscribers() {
+                *known = None;
+                return;
+            }
         }
         let problems = self.problems();
         let mut known = self.events.known_problems.lock();
-        let known = known.get_or_insert_default();
+        let Some(known) = known.as_mut() else {
+            return; // The last subscriber left meanwhile.
+        };
         for problem in &problems {
             if !known.contains(problem) {
                 self.events.events.publish(&Event::Problem(problem.clone()));
