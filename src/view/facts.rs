@@ -74,7 +74,7 @@ impl View {
         })
     }
 
-    fn facts_of(&self, head: &Head, is_conflict: bool) -> Facts {
+    pub(in crate::view) fn facts_of(&self, head: &Head, is_conflict: bool) -> Facts {
         let people = self.vault.people();
         let version: &Version = &head.version;
         let in_order = |mut names: Vec<String>| {

@@ -6,13 +6,15 @@
 //! `.dds/errors` as well.
 
 use std::ffi::OsStr;
+use std::mem::ManuallyDrop;
 
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
 use crate::view::facts::Facts;
+use crate::view::ops::save::Saved;
 use crate::view::reader::Reader;
-use crate::view::rules::not_found;
+use crate::view::rules::{exists, not_found};
 use crate::view::tree::Ino;
 use crate::view::{Access, Attr, Caller, DirEntry, HandleId, NodeKind, RenameMode, SetAttr, View};
 
@@ -37,15 +39,6 @@ pub struct Listed {
     /// What `stat` shows of it.
     pub attr: Attr,
     /// What is known of the version that it shows, as [`Paths::facts`].
-    pub facts: Option<Facts>,
-}
-
-/// A file that was saved.
-#[derive(Clone, Debug)]
-pub struct Saved {
-    /// Its path now. A save that others' version crossed is a conflict copy beside that one.
-    pub path: String,
-    /// What is known of it; `None` for what no version is made of (scratch, a certificate).
     pub facts: Option<Facts>,
 }
 
@@ -84,6 +77,7 @@ impl<'a> Paths<'a> {
     /// # Errors
     /// As [`Paths::stat`].
     pub fn list(&self, path: &str) -> Result<Vec<Listed>> {
+        let _use = self.view.last_use.begin();
         let entries = self.view.list(self.find(path)?)?.into_iter();
         // A file that another thread removed since is not listed.
         let listed = entries.filter_map(|DirEntry { ino, name, .. }| {
@@ -139,7 +133,7 @@ impl<'a> Paths<'a> {
     fn open_for_writing(&self, path: &str, access: Access, mode: u32) -> Result<HandleId> {
         let (parent, name) = self.parent(path)?;
         match self.view.lookup(parent, name) {
-            Ok(_) if access.exclusive => Err(Error::new(Kind::Exists, "it exists already")),
+            Ok(_) if access.exclusive => Err(exists()),
             Ok(attr) => match attr.kind {
                 NodeKind::Directory => Err(Error::new(Kind::IsDirectory, "it is a directory")),
                 NodeKind::Symlink => self.view.open(self.find(path)?, access, self.caller),
@@ -154,35 +148,34 @@ impl<'a> Paths<'a> {
     }
 
     /// Saves a whole file, as a new one or in the place of what this reader has read under that
-    /// path. When it returns, the content is durable. A version that arrived since the reader
-    /// looked stays: then what is saved is a conflict copy, whose path is returned. A reader who
-    /// never read the file replaces what is shown.
+    /// path. A version that arrived since then stays, as a conflict copy. A reader that never read
+    /// the file replaces the shown version.
     ///
     /// # Errors
-    /// As [`Paths::open`], [`View::write`] and [`View::fsync`]. Then the file is as it was before.
+    /// `Busy` if another program has unsaved changes in it; `Forbidden` for names of programs'
+    /// temporary files; as [`Paths::open`], [`View::write`] and [`View::flush`]. Then the file is as
+    /// it was before.
     pub fn save(&self, path: &str, content: &[u8]) -> Result<Saved> {
         let (parent, name) = self.parent(path)?;
-        let ino = match self.view.lookup(parent, name) {
+        match self.view.lookup(parent, name) {
             Ok(attr) if attr.kind == NodeKind::Directory => {
-                return Err(Error::new(Kind::IsDirectory, "it is a directory"));
+                Err(Error::new(Kind::IsDirectory, "it is a directory"))
             }
-            Ok(_) => {
-                let ino = self.find(path)?;
-                self.view.replace_content(ino, content, self.caller)?;
-                ino
+            Ok(_) => self.view.save_over(self.find(path)?, content, self.caller),
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.view.save_new(parent, name, content, self.caller)
             }
-            Err(error) if error.kind() == Kind::NotFound => self.save_new(path, content)?,
-            Err(error) => return Err(error),
-        };
-        self.saved(ino)
+            Err(error) => Err(error),
+        }
     }
 
-    /// Saves a new file, which must not be there yet. When it returns, the content is durable.
+    /// Saves a new file, which must not be there yet.
     ///
     /// # Errors
     /// `Exists`; as [`Paths::save`]. Then there is no such file.
     pub fn create(&self, path: &str, content: &[u8]) -> Result<Saved> {
-        self.saved(self.save_new(path, content)?)
+        let (parent, name) = self.parent(path)?;
+        self.view.save_new(parent, name, content, self.caller)
     }
 
     /// Sends a new message to the people whom `audience` names (`bob`, or `bob,carol`), under this
@@ -201,13 +194,25 @@ impl<'a> Paths<'a> {
         };
         let mut tried = format!("messages/{audience}/{name}");
         for number in 2..NAMES_TRIED {
-            match self.create(&tried, content) {
-                Err(error) if error.kind() == Kind::Exists => {}
-                done => return done,
+            if !self.is_taken(&tried)? {
+                match self.create(&tried, content) {
+                    // Somebody else was faster.
+                    Err(error) if error.kind() == Kind::Exists => {}
+                    done => return done,
+                }
             }
             tried = format!("messages/{audience}/{stem} ({number}){extension}");
         }
         Err(Error::new(Kind::Exists, "all names like it are taken"))
+    }
+
+    fn is_taken(&self, path: &str) -> Result<bool> {
+        let (parent, name) = self.parent(path)?;
+        match self.view.lookup(parent, name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes a file.
@@ -233,15 +238,6 @@ impl<'a> Paths<'a> {
     /// # Errors
     /// As [`View::rename`]; `Invalid` if a directory would move into itself.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let into_itself = to
-            .strip_prefix(from)
-            .is_some_and(|rest| rest.starts_with('/'));
-        if into_itself {
-            return Err(Error::new(
-                Kind::Invalid,
-                "a directory is not moved into itself",
-            ));
-        }
         let (parent, name) = self.parent(from)?;
         let (new_parent, new_name) = self.parent(to)?;
         self.view.lookup(parent, name)?;
@@ -256,10 +252,10 @@ impl<'a> Paths<'a> {
     /// As [`View::mkdir`].
     pub fn mkdir(&self, path: &str) -> Result<()> {
         let (parent, name) = self.parent(path)?;
-        if self.view.lookup(parent, name).is_ok() {
-            return Err(Error::new(Kind::Exists, "it exists already"));
+        match self.is_taken(path)? {
+            true => Err(exists()),
+            false => self.view.mkdir(parent, name, 0o700).map(drop),
         }
-        self.view.mkdir(parent, name, 0o700).map(drop)
     }
 
     /// Changes attributes of a file or directory.
@@ -305,36 +301,6 @@ impl<'a> Paths<'a> {
             return Err(Error::new(Kind::Invalid, "a path ends in a name"));
         }
         Ok((self.find(parent)?, OsStr::new(name)))
-    }
-
-    fn save_new(&self, path: &str, content: &[u8]) -> Result<Ino> {
-        let access = Access {
-            write: true,
-            exclusive: true,
-            ..Access::default()
-        };
-        let (parent, name) = self.parent(path)?;
-        self.view.lookup(parent, name).map_or(Ok(()), |_| {
-            Err(Error::new(Kind::Exists, "it exists already"))
-        })?;
-        let (attr, handle) = self.view.create(parent, name, 0o600, access, self.caller)?;
-        let written = match content {
-            [] => Ok(()),
-            content => self.view.write(handle, 0, content, false),
-        };
-        let synced = written.and_then(|()| self.view.fsync(handle));
-        if synced.is_err() {
-            // Removed before it is closed: closing publishes. The error that counts is the first.
-            let _ = self.view.unlink(parent, name);
-        }
-        self.view.release(handle);
-        synced.map(|()| attr.ino)
-    }
-
-    fn saved(&self, ino: Ino) -> Result<Saved> {
-        let path = self.view.tree().path(ino);
-        let facts = self.view.facts(ino)?;
-        Ok(Saved { path, facts })
     }
 }
 
@@ -391,19 +357,20 @@ impl OpenPath<'_> {
         self.view.flush(self.handle, self.caller)
     }
 
-    /// Publishes what is unsaved and closes the file.
+    /// Publishes unsaved changes and closes the file. A new or emptied file is published as well,
+    /// unless another program still has it open for writing.
     ///
     /// # Errors
     /// As [`View::flush`]: then it stays a draft, which is tried again and rescued like any other.
     pub fn close(self) -> Result<()> {
-        self.flush()
+        let flushed = self.flush();
+        let closed = self.view.give_back(self.keep());
+        flushed.and(closed)
     }
-}
 
-impl OpenPath<'_> {
     /// Gives the handle to the caller, who releases it ([`View::release`]).
     pub fn keep(self) -> HandleId {
-        std::mem::ManuallyDrop::new(self).handle
+        ManuallyDrop::new(self).handle
     }
 }
 

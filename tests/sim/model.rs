@@ -444,3 +444,21 @@ fn regression_a_change_settles_with_the_heads_that_are_shown_when_it_begins() {
         Write("notes/bob/*0"),
     ]);
 }
+
+#[test]
+fn regression_a_save_of_a_file_that_has_no_name_any_more_takes_no_backup_s_place() {
+    let how = How {
+        write: true,
+        append: false,
+        truncate: false,
+    };
+    replay(&[
+        Open(1, "notes/bob/a.md", how),
+        Write("notes/bob/a.md"),
+        Vanish("notes/bob/a.md"),
+        Put(1),
+        Write("notes/bob/a.md"),
+        Rename("notes/bob/a.md", "notes/bob/a.md~"),
+        Close(1),
+    ]);
+}

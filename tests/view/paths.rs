@@ -160,7 +160,7 @@ fn a_save_that_fails_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_save_that_fails_keeps_what_others_have_open_and_unsaved() {
+fn a_file_with_unsaved_changes_of_another_program_is_not_saved_over() {
     let cast = Cast::new();
     let rig = InProcess::new(&cast);
     let (page, editor) = (paths(&rig), paths(&rig));
@@ -171,13 +171,80 @@ fn a_save_that_fails_keeps_what_others_have_open_and_unsaved() {
     };
     let open = editor.open(PLAN, writing).unwrap();
     open.write(5, b", edited").unwrap();
-    // What a page saves over it is what the editor's draft holds then, as after any O_TRUNC.
+    assert_eq!(page.save(PLAN, b"page").unwrap_err().kind(), Kind::Busy);
+    open.close().unwrap();
+    assert_eq!(text(&page, PLAN), "first, edited");
+    // Open alone is no change.
+    let open = editor.open(PLAN, writing).unwrap();
     page.save(PLAN, b"page").unwrap();
-    assert_eq!(text(&page, PLAN), "page");
     open.write(4, b" and editor").unwrap();
     open.close().unwrap();
     assert_eq!(text(&page, PLAN), "page and editor");
     assert_eq!(page.list("notes/bob").unwrap().len(), 1);
+}
+
+#[test]
+fn a_save_under_a_name_of_programs_is_published_or_refused() {
+    let cast = Cast::new();
+    let rig = InProcess::new(&cast);
+    let paths = paths(&rig);
+    // Programs rename such a file when it is whole; here it is whole at once.
+    let sent = paths.send("bob", "report.part", b"whole").unwrap();
+    sent.durable.unwrap();
+    assert!(sent.facts.is_some());
+    assert_eq!(blobs(rig.store(), Folder::Messages).len(), 1);
+    let refused = paths.send("bob", "draft.txt~", b"x").unwrap_err();
+    assert_eq!(refused.kind(), Kind::Forbidden);
+    assert_eq!(paths.list("messages/bob").unwrap().len(), 1);
+    assert_eq!(rig.view().status().scratch_files, 0);
+}
+
+#[test]
+fn a_certificate_is_saved_under_the_name_that_it_is_given() {
+    let cast = Cast::new();
+    let rig = InProcess::new(&cast);
+    let paths = paths(&rig);
+    let certificate = cast.mallory.certificate().to_bytes();
+    let first = paths.create("keys/mallory.txt", &certificate).unwrap();
+    let again = paths.create("keys/again.txt", &certificate).unwrap();
+    for saved in [first, again] {
+        let name = saved.path.strip_prefix("keys/").unwrap().to_owned();
+        assert!(
+            name.contains(&cast.mallory.fingerprint().to_string()),
+            "{name}"
+        );
+        let listed = paths.list("keys").unwrap();
+        assert_eq!(listed.iter().filter(|file| file.name == name).count(), 1);
+    }
+    paths.create("keys/bad.txt", b"no certificate").unwrap_err();
+    let listed = paths.list("keys").unwrap();
+    assert!(listed.iter().all(|file| file.name != "bad.txt"));
+}
+
+#[test]
+fn closing_tells_whether_an_empty_file_was_saved() {
+    let cast = Cast::new();
+    let rig = InProcess::new(&cast);
+    let paths = paths(&rig);
+    let writing = Access {
+        write: true,
+        ..Access::default()
+    };
+    paths
+        .open("notes/bob/empty.md", writing)
+        .unwrap()
+        .close()
+        .unwrap();
+    assert_eq!(blobs(rig.store(), Folder::Notes).len(), 1);
+    let notes = rig.store().join("notes");
+    let away = rig.store().join("notes-away");
+    let open = paths.open("notes/bob/second.md", writing).unwrap();
+    fs::rename(&notes, &away).unwrap();
+    fs::write(&notes, b"no folder").unwrap();
+    open.close().unwrap_err();
+    fs::remove_file(&notes).unwrap();
+    fs::rename(&away, &notes).unwrap();
+    assert_eq!(rig.view().status().unsaved, ["notes/bob/second.md"]);
 }
 
 #[test]
@@ -221,8 +288,14 @@ fn a_path_follows_links_and_never_leaves_the_tree() {
         paths.save("notes/bob,carol/trip", b"").unwrap_err().kind(),
         Kind::IsDirectory
     );
-    let into_itself = paths.rename("notes/bob,carol/trip", "notes/bob,carol/trip/x");
-    assert_eq!(into_itself.unwrap_err().kind(), Kind::Invalid);
+    for into_itself in [
+        "bob,carol/trip/x",
+        "carol,bob/trip/x",
+        "bob,carol/./trip//x",
+    ] {
+        let renamed = paths.rename("notes/bob,carol/trip/", &format!("notes/{into_itself}"));
+        assert_eq!(renamed.unwrap_err().kind(), Kind::Invalid, "{into_itself}");
+    }
     paths
         .rename("notes/bob,carol/trip", "notes/bob,carol/journey")
         .unwrap();

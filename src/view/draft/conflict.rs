@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 
 use crate::vault::{People, Version};
-use crate::view::draft::open_file::OpenFile;
+use crate::view::draft::open_file::Locked;
 use crate::view::draft::read_set::ShownThere;
 use crate::view::draft::takeover::Takeover;
 use crate::view::spot::Spot;
@@ -19,16 +19,15 @@ impl View {
         &self,
         reader: Option<Reader>,
         there: &ShownThere,
-        file: &OpenFile,
+        body: &mut Locked<'_>,
     ) {
+        if body.is_dirty() {
+            return;
+        }
         let last_read = self.last_read(reader, there.parent, &there.name);
         let saw = |version: &Version| last_read.as_ref().is_some_and(|read| read.saw(version));
         let others = there.others.iter().filter(|version| saw(version)).cloned();
-        let others = others.collect();
-        let mut body = file.lock();
-        if !body.is_dirty() {
-            body.set_settles(others);
-        }
+        body.set_settles(others.collect());
     }
 
     /// The document of a save by a reader that read a conflict copy, which has the document's name

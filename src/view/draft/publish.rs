@@ -239,8 +239,10 @@ impl View {
             hides: Vec::new(),
         };
         tree.set_role(ino, FileRole::Document(shown));
-        // Something took its place, whether it replaces it or not.
-        let name = tree.get(ino).map(|node| (node.parent, node.name.clone()));
+        // The file took the place of a backup, whether it replaces it or not; a file without a name
+        // any more took none.
+        let named = tree.get(ino).filter(|_| tree.is_attached(ino));
+        let name = named.map(|node| (node.parent, node.name.clone()));
         let backup = name.and_then(|(parent, name)| tree.backup_of(parent, &name));
         if let Some((backup, shown)) = backup {
             tree.set_role(backup, FileRole::Scratch);

@@ -15,7 +15,7 @@ use lru::LruCache;
 
 use crate::ids::VersionId;
 use crate::vault::{Head, Version};
-use crate::view::draft::open_file::OpenFile;
+use crate::view::draft::open_file::Locked;
 use crate::view::tree::Ino;
 use crate::view::{Reader, View};
 
@@ -217,19 +217,18 @@ impl View {
     }
 
     /// Bases a reader's coming save on the version that it read.
-    pub(in crate::view) fn rebase(&self, reader: Option<Reader>, ino: Ino, file: &OpenFile) {
+    pub(in crate::view) fn rebase(&self, reader: Option<Reader>, ino: Ino, body: &mut Locked<'_>) {
+        if body.is_dirty() {
+            return; // Somebody is writing already.
+        }
         let Some(there) = self.shown_there(ino) else {
             return;
         };
-        self.settle_only_seen(reader, &there, file);
+        self.settle_only_seen(reader, &there, body);
         let Some(instead) = self.seen_instead(reader, there.parent, &there.name, &there.head)
         else {
             return;
         };
-        let mut body = file.lock();
-        if body.is_dirty() {
-            return; // Somebody is writing already.
-        }
         body.update_target(|_, doc, base| {
             (*doc, *base) = match instead {
                 Instead::New => (self.vault.new_doc_id(), Vec::new()),

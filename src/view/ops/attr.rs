@@ -179,7 +179,7 @@ impl View {
             }
             if set.size == Some(0) {
                 // Emptied after it was opened, as vim does: no old byte stays.
-                self.rebase(*opener, ino, file);
+                self.rebase(*opener, ino, &mut file.lock());
             }
             self.set_on_draft(&mut file.lock(), set)?;
             return Ok(());

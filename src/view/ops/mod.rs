@@ -9,6 +9,6 @@ pub(in crate::view) mod read;
 pub(in crate::view) mod remove;
 pub(in crate::view) mod rename;
 pub(in crate::view) mod rename_dir;
-pub(in crate::view) mod replace;
+pub(in crate::view) mod save;
 pub(in crate::view) mod write;
 pub(in crate::view) mod xattr;

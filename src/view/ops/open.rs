@@ -18,16 +18,24 @@ impl View {
     /// `Unsupported`) or the fault of a member's key. `Damaged` or `TooLarge` if nothing of
     /// the content may be shown; `NotFound` if it was removed.
     pub fn open(&self, ino: Ino, access: Access, caller: Caller) -> Result<HandleId> {
-        self.reporting(About::Node(ino), || {
-            match self.open_file(ino, access, caller) {
-                // The version that was shown was removed a moment ago; another may be there now.
-                Err(error) if error.kind() == Kind::NotFound => self.open_file(ino, access, caller),
-                opened => opened,
-            }
-        })
+        self.reporting(About::Node(ino), || self.open_current(ino, access, caller))
     }
 
     /// As [`View::open`]; the caller reports the error.
+    pub(in crate::view) fn open_current(
+        &self,
+        ino: Ino,
+        access: Access,
+        caller: Caller,
+    ) -> Result<HandleId> {
+        match self.open_file(ino, access, caller) {
+            // The version that was shown was removed a moment ago; another may be there now.
+            Err(error) if error.kind() == Kind::NotFound => self.open_file(ino, access, caller),
+            opened => opened,
+        }
+    }
+
+    /// As [`View::open_current`], for the version that is shown at this moment.
     pub(in crate::view) fn open_file(
         &self,
         ino: Ino,
@@ -73,11 +81,12 @@ impl View {
             has_read: AtomicBool::new(false),
         });
         if access.write && access.truncate {
-            self.rebase(caller.reader, ino, &file);
-            file.lock().truncate_at_open();
+            let mut body = file.lock();
+            self.rebase(caller.reader, ino, &mut body);
+            body.truncate_at_open();
         } else if access.write {
             if let Some(there) = self.shown_there(ino) {
-                self.settle_only_seen(caller.reader, &there, &file);
+                self.settle_only_seen(caller.reader, &there, &mut file.lock());
             }
         }
         Ok(id)
@@ -86,8 +95,14 @@ impl View {
     /// Gives a handle back. Giving back the last writing handle publishes unsaved changes; if
     /// that fails, they stay a draft, and `.dds/errors` says why.
     pub fn release(&self, id: HandleId) {
+        // A RELEASE has no answer: only the log can say why it failed.
+        let _ = self.give_back(id);
+    }
+
+    /// As [`View::release`]; the error that is in the log is also returned.
+    pub(in crate::view) fn give_back(&self, id: HandleId) -> Result<()> {
         let Some(handle) = self.handles.lock().remove(&id.0) else {
-            return;
+            return Ok(());
         };
         let Handle::File {
             ino,
@@ -97,8 +112,9 @@ impl View {
             ..
         } = &*handle
         else {
-            return;
+            return Ok(());
         };
+        let mut saved = Ok(());
         let held = self.take_back(*ino, file);
         if access.write && !self.has_writer(*ino) {
             let _use = self.last_use.begin();
@@ -108,12 +124,12 @@ impl View {
                 let published = self.publish(*ino, &mut body);
                 drop(body);
                 self.note_written(*opener, *ino);
-                // A RELEASE has no answer: only the log can say why it failed.
-                let _ = self.report(About::Node(*ino), published);
+                saved = self.report(About::Node(*ino), published);
             }
         }
         drop(held);
         self.drop_refused_key(*ino);
+        saved
     }
 
     /// A certificate that was refused is not kept as a draft: nothing of it is left.

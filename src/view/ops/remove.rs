@@ -21,7 +21,7 @@ impl View {
         self.reporting(About::Name(parent, name), || self.remove_file(parent, name))
     }
 
-    fn remove_file(&self, parent: Ino, name: &OsStr) -> Result<()> {
+    pub(in crate::view) fn remove_file(&self, parent: Ino, name: &OsStr) -> Result<()> {
         let stored = {
             let tree = self.tree();
             let unlisted = tree.child(parent, name).is_none();

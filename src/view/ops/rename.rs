@@ -95,6 +95,10 @@ impl View {
             (held_back, victim.map(|shown| shown.key.clone()))
         };
         let is_dir = self.tree().dir(ino).is_some();
+        if is_dir && self.tree().is_at_or_below(new_parent, ino) {
+            let rule = "a directory is not moved into itself";
+            return Err(Error::new(Kind::Invalid, rule));
+        }
         if is_dir {
             self.tree().note_directory_renamed(true);
             let renamed = self.rename_directory(ino, &to, victim);

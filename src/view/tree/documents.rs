@@ -23,6 +23,16 @@ impl<O: OpenContent> Tree<O> {
         heads.flat_map(|head| head.blobs().cloned()).collect()
     }
 
+    /// Finds the file that shows a version.
+    pub(in crate::view) fn shown_by(&self, version: &Version) -> Option<Ino> {
+        let nodes = self.by_document.get(&version.key)?.iter().copied();
+        let shows = |ino: &Ino| {
+            let head = self.shown(*ino).and_then(|shown| shown.head.as_ref());
+            head.is_some_and(|head| head.blobs().any(|blob| blob.id == version.id))
+        };
+        nodes.filter(|ino| self.is_attached(*ino)).find(shows)
+    }
+
     /// Moves a former conflict copy to the name of its document, which the version that it replaced
     /// still has.
     pub(in crate::view) fn take_name(&mut self, ino: Ino, shown: Shown, people: &People) {

@@ -29,6 +29,18 @@ impl<O: OpenContent> Tree<O> {
         }
     }
 
+    /// Tells whether a node is a directory or below it.
+    pub(in crate::view) fn is_at_or_below(&self, node: Ino, dir: Ino) -> bool {
+        let mut at = node;
+        while at != dir && at != Ino::ROOT {
+            match self.get(at) {
+                Some(node) => at = node.parent,
+                None => return false,
+            }
+        }
+        at == dir
+    }
+
     /// Finds the node at a path below the root; the empty path is the root itself.
     pub(in crate::view) fn at(&self, path: &str) -> Option<Ino> {
         let mut names = path.split('/').filter(|name| !name.is_empty());

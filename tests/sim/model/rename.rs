@@ -5,12 +5,12 @@ use super::reference::{Errno, Id, Model, Node, Role, Target, area, is_scratch, n
 
 impl Model {
     pub fn rename(&mut self, from: &str, to: &str) -> Result<(), Errno> {
-        if to.starts_with(&format!("{from}/")) {
-            return Err(libc::EINVAL);
-        }
         self.parent(from)?;
         self.parent(to)?;
         let id = self.find(from)?;
+        if to.starts_with(&format!("{from}/")) {
+            return Err(libc::EINVAL);
+        }
         if area(from).0 != area(to).0 {
             return Err(libc::EXDEV);
         }
