@@ -17,37 +17,54 @@
 //! sandbox, its memory. [`cli`] is the two programs' own code: it alone prints, prompts, reads the
 //! environment and exits.
 //!
-//! # One read
+//! # One READ
 //!
-//! `cat ~/secure/messages/alice/lunch.txt`:
+//! `cat ~/secure/messages/alice/lunch.txt`, which arrived a moment ago. Each step calls the next one
+//! below it, or hands its result to the one above; none calls back up.
 //!
-//! 1. The kernel looks up the names ([`view::View::lookup`]). If one is not known, `keys/`,
-//!    `messages/` and `notes/` of the store are listed and compared with the files that were seen
-//!    before ([`vault::Vault::refresh`]).
-//! 2. New certificates are pinned under their names, outside the store ([`contacts`]).
-//! 3. New files are opened, on all cores ([`openpgp::examine`]): the armor comes off, the packets
-//!    must be those of a whole encrypted message, my keys are tried, the content is decrypted into
-//!    memory, and its integrity is checked to the end. Signatures are verified one by one.
-//! 4. The first good signature of somebody known, for a set of people that I belong to, decides the
-//!    directory. Its path, made safe, is the name.
-//! 5. Open gets the content from a small cache in memory, or decrypts it again
-//!    ([`view::View::open`]). Read copies from there ([`view::View::read`]).
+//! 1. The kernel sends LOOKUP for each name: [`fuse`] converts, [`view::View::lookup`] answers from
+//!    the tree ([`view::View::find`]). A name that is not there has the store looked at
+//!    ([`view::View::look`]).
+//! 2. *Store to facts.* [`vault::Vault::scan`] lists the folders, and queues the files that it does not
+//!    know ([`vault::Vault::list`]). Certificates are pinned outside the store
+//!    ([`vault::Vault::refresh_keys`]). The openers take the queue, on all cores
+//!    ([`vault::Vault::open_one`], by way of `vault/learn`): [`openpgp::examine`] takes the armor off,
+//!    checks that the packets are one whole encrypted message, tries my keys, decrypts into memory,
+//!    checks the integrity to the end, and verifies the signatures.
+//! 3. *Facts to a place.* [`vault::Vault::judge_opened`] decides by the first good signature of a
+//!    known person, for people among whom I am, to which directory the version belongs
+//!    (`vault/judge`). [`vault::Vault::take_in_opened`] adds it to its document (`vault/known`), which
+//!    notes a change.
+//! 4. *Place to a name.* The view takes the changes from the vault ([`view::View::show_changes`]), and
+//!    shows them in the tree under safe, unique names (`view/tree`).
+//! 5. OPEN: [`view::View::open`] holds the file; the first one loads its content from the cache of what
+//!    was just opened, or decrypts it again ([`vault::Vault::content`]).
+//! 6. READ: [`view::View::read`] copies from that content ([`plaintext::Plaintext::read_at`]), and
+//!    waits for no publication.
 //!
-//! # One write
+//! # One SAVE
 //!
 //! `echo 'at noon?' > ~/secure/messages/alice/lunch.txt`:
 //!
-//! 1. Create checks the rules of the view and the certificates of the whole audience, and fails if
-//!    one cannot be used ([`view::View::create`], [`vault::Vault::check_audience`]).
-//! 2. Write changes a draft in memory ([`view::View::write`]).
-//! 3. Close ([`view::View::flush`], [`vault::Vault::publish`]) signs the draft together with
-//!    audience, path, time and the names of the versions that it replaces, pads it, and encrypts it
-//!    to alice and to me ([`openpgp::Sealed`]).
-//! 4. The ciphertext goes to a file without a name in `messages/` ([`store::Store::put`]). It is
-//!    fsynced and then linked to its name, the SHA-1 of its bytes. No synchroniser sees it before.
-//! 5. Within a second the directory is fsynced, and only then is a version that was replaced
-//!    unlinked ([`vault::Vault::make_durable`]). After a crash at any moment there is the old version, the
-//!    new one, or both.
+//! 1. CREATE: [`view::View::create`] checks the rules of the view and the certificates of the whole
+//!    audience ([`vault::Vault::check_audience`]): a save that cannot succeed fails here.
+//!    [`view::View::takeover`] decides which document the file continues, and on which versions it is
+//!    based: those that its writer has read.
+//! 2. WRITE: [`view::View::write`] changes a draft in memory ([`view::View::write_file`]), whose
+//!    states and their transitions are in `view/draft/state.rs`.
+//! 3. FLUSH, which close(2) sends: [`view::View::flush`] publishes under the file's lock
+//!    ([`view::View::publish`]).
+//! 4. *Draft to ciphertext.* [`vault::Vault::publish`] makes the statement that is signed: kind,
+//!    audience, path, time, and the names of the replaced versions ([`vault::Vault::template`]).
+//!    [`vault::Vault::seal`] signs, pads and encrypts to alice and to me ([`openpgp::Sealed`]).
+//! 5. *Ciphertext to disk.* [`store::Store::put`] writes a file without a name, fsyncs it, and links it
+//!    to its name, the SHA-1 of its bytes: no synchroniser ever sees half of it. For several readers
+//!    an intent makes all copies appear or none ([`vault::Vault::place_copies`]).
+//! 6. *Answer.* [`vault::Vault::take_place`] makes the new version known in the place of its parents, and
+//!    [`view::View::show_published`] shows it. Then close(2) returns.
+//! 7. *Durable.* Within a second, or at once for fsync(2), the folder is fsynced and only then the
+//!    replaced version is unlinked ([`vault::Vault::make_durable`]). After a crash at any moment there is
+//!    the old version, the new one, or both.
 //!
 //! # Without a kernel
 //!
@@ -111,6 +128,9 @@
 //!
 //! `man/dds-store.5` describes the files of the store byte for byte, and `man/dds.7` the rules.
 //! `tests/README.md` tells where each of them is tested.
+
+// The walks above link to functions that only these rooms can call.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod cli;
 pub mod contacts;

@@ -44,7 +44,11 @@ pub(in crate::vault) struct Blob {
 impl StoreFile {
     /// Judges what was learned of a file.
     pub(in crate::vault) fn judged(entry: &Entry, learned: Learned, people: &People) -> StoreFile {
-        let Learned { stamp, finding } = learned;
+        let Learned {
+            stamp,
+            is_settled,
+            finding,
+        } = learned;
         let is_readable = !matches!(finding, Finding::Unreadable(_));
         let holds = match finding {
             Finding::Incomplete => Holds::Incomplete(Instant::now()),
@@ -57,7 +61,7 @@ impl StoreFile {
         };
         StoreFile {
             stamp,
-            proven: is_readable && stamp.is_settled(Timestamp::now()),
+            proven: is_readable && is_settled,
             costly: false,
             holds,
         }

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::{BlobId, BlobName};
+use crate::ids::{BlobId, BlobName, Timestamp};
 use crate::openpgp::{
     self, CertIndex, Examined, Facts, Identity, Keyring, Limits, Opened, Outcome, SessionKey,
 };
@@ -29,6 +29,8 @@ use crate::vault::learn::contents::Contents;
 pub(in crate::vault) struct Learned {
     /// How the file looked when it was read.
     pub(in crate::vault) stamp: Stamp,
+    /// It had not changed for a while when it was read: a later change shows in its stamp.
+    pub(in crate::vault) is_settled: bool,
     pub(in crate::vault) finding: Finding,
 }
 
@@ -86,9 +88,10 @@ impl Learner {
         &self,
         entry: &Entry,
         certificates: &CertIndex,
-        session_key: Option<&SessionKey>,
+        known: Option<&Facts>,
         stop: Arc<AtomicBool>,
     ) -> Option<Learned> {
+        let session_key = known.map(|facts| &facts.session_key);
         let limits = Limits {
             stop: Some(stop),
             ..self.limits()
@@ -99,16 +102,24 @@ impl Learner {
             Err(error) => {
                 return Some(Learned {
                     stamp: entry.stamp,
+                    is_settled: false,
                     finding: Finding::Unreadable(error.to_string()),
                 });
             }
         };
+        // As of now: the finding may wait for long until it is taken in.
+        let is_settled = stamp.is_settled(Timestamp::now());
         let facts = match examined.outcome {
             Outcome::NotMine => Err(Finding::NotMine),
             Outcome::Incomplete => Err(Finding::Incomplete),
             Outcome::Opened(opened) => {
                 self.contents.put(examined.id, &Arc::new(opened.content));
-                Ok(Ok(Arc::new(opened.facts)))
+                let mut facts = opened.facts;
+                if facts.opened_by.is_none() {
+                    // The session key was known, so no key of mine was asked this time.
+                    facts.opened_by = known.and_then(|known| known.opened_by.clone());
+                }
+                Ok(Ok(Arc::new(facts)))
             }
             Outcome::Refused(why) => Ok(Err(Unreadable::Refused(why))),
             Outcome::Damaged => Ok(Err(Unreadable::Damaged)),
@@ -122,6 +133,7 @@ impl Learner {
         });
         Some(Learned {
             stamp,
+            is_settled,
             finding: blob.map_or_else(|finding| finding, Finding::Blob),
         })
     }
@@ -238,4 +250,47 @@ pub(in crate::vault) fn opened(outcome: Outcome, version: &Version) -> Result<Op
 /// Says why nothing of a version is shown.
 pub(in crate::vault) fn unreadable(version: &Version, why: Unreadable) -> Error {
     Error::new(why.kind(), format!("blob {} {why}", version.blob))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Folder;
+    use crate::openpgp::{Notations, Profile, SealRequest, Sealed, generate};
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn a_blob_that_is_opened_again_is_still_known_to_be_opened_by_the_same_key() {
+        let new = generate("Me <me@example.org>", None, Profile::Compatible).unwrap();
+        let me = Identity::unlock(&new.secret, None).unwrap();
+        let mine = me.fingerprint();
+        let content = Plaintext::from(&b"hello"[..]);
+        let sealed = Sealed::prepare(SealRequest {
+            signer: &me,
+            co_signers: &[],
+            recipients: &[me.certificate().clone()],
+            intended: &[],
+            named: false,
+            name: "a.txt",
+            notations: &Notations::default(),
+            content: &content,
+            created: None,
+        });
+        let store = MemoryStore::new();
+        let (_, entry) = store.put(Folder::Notes, &sealed.unwrap()).unwrap();
+        let identities = Arc::from(vec![me]);
+        let learner = Learner::new(Arc::new(store), identities, 1 << 20, None);
+        let certificates = CertIndex::default();
+        let learn = |known: Option<&Facts>| {
+            let stop = Arc::new(AtomicBool::new(false));
+            let learned = learner.learn(&entry, &certificates, known, stop).unwrap();
+            match learned.finding {
+                Finding::Blob(blob) => blob.facts.unwrap(),
+                _ => panic!("no blob of mine"),
+            }
+        };
+        let first = learn(None);
+        assert_eq!(first.opened_by, Some(mine));
+        assert_eq!(learn(Some(&first)).opened_by, first.opened_by);
+    }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::ids::{BlobKind, Fingerprint};
 use crate::openpgp::{Facts, Notations, SignatureFacts, SignatureStatus};
-use crate::vault::Vault;
 use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Version};
 use crate::vault::known::Known;
 use crate::vault::known::store_file::StoreFile;
 use crate::vault::publish::publication::{Placed, Publication};
 use crate::vault::publish::template::SealTemplate;
+use crate::vault::{People, Vault};
 
 /// A publication without its content: enough to describe its blobs once they are placed.
 pub(super) struct Record {
@@ -59,9 +59,11 @@ impl Vault {
     /// Makes placed blobs known in the place of their parents, which are unlinked later, or, where
     /// they are other documents, at once. Returns the new versions.
     pub(super) fn take_place(&self, record: Record, placed: Vec<Placed>) -> Vec<Arc<Version>> {
+        // One state of the pins for all copies, so that they are one document.
+        let people = self.people();
         let found = placed
             .into_iter()
-            .map(|one| self.describe_placed(&record, one));
+            .map(|one| self.describe_placed(&record, one, &people));
         let found: Vec<_> = found.collect();
         let (mut versions, mut replaced) = (Vec::new(), Vec::new());
         let mut known = self.known();
@@ -86,14 +88,18 @@ impl Vault {
     }
 
     /// Describes a blob of mine without opening it.
-    fn describe_placed(&self, record: &Record, placed: Placed) -> (Arc<Version>, StoreFile) {
+    fn describe_placed(
+        &self,
+        record: &Record,
+        placed: Placed,
+        people: &People,
+    ) -> (Arc<Version>, StoreFile) {
         let Placed {
             receipt,
             entry,
             reader,
             recipients,
         } = placed;
-        let people = self.people();
         let mut notations = record.notations.clone();
         notations.copy = reader;
         let facts = Arc::new(Facts {
@@ -118,7 +124,7 @@ impl Vault {
             clock_ahead: false,
         });
         let stamp = entry.stamp;
-        let version = describe(entry, receipt.name, receipt.id, &facts, &people);
+        let version = describe(entry, receipt.name, receipt.id, &facts, people);
         let version = Arc::new(version);
         let file = StoreFile::of_blob(stamp, facts, Arc::clone(&version));
         (version, file)

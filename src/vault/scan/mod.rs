@@ -239,9 +239,10 @@ impl Vault {
             let facts = file.and_then(StoreFile::facts).cloned();
             (Arc::clone(&known.certificates), facts)
         };
-        let session_key = facts.as_ref().map(|facts| &facts.session_key);
         let stop = openings.stopped();
-        let learned = self.learner.learn(&entry, &certificates, session_key, stop);
+        let learned = self
+            .learner
+            .learn(&entry, &certificates, facts.as_deref(), stop);
         openings.finish(Opening {
             entry,
             learned,
