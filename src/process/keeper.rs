@@ -239,7 +239,8 @@ fn run(socket: OwnedFd, triggers: LockTriggers) -> std::io::Result<()> {
                 Ok([]) | Err(_) => {
                     // The daemon is gone.
                     let dead = || expected.as_deref().and_then(dead_mount);
-                    if let Some(mount) = mount.or_else(dead) {
+                    let mount = mount.or_else(dead);
+                    if let Some(mount) = mount.filter(|_| !is_gone) {
                         take_away(&mount);
                     }
                     return Ok(());
@@ -348,8 +349,10 @@ fn take_away(mount: &Entry) {
         if !on_top.is_some_and(|top| top.is(mount)) {
             return;
         }
-        if let Err(error) = way(&entry.path) {
-            tracing::debug!("{error}");
+        match way(&entry.path) {
+            // Not looked for again: its numbers may be given anew, to the next mount of the store.
+            Ok(()) => return,
+            Err(error) => tracing::debug!("{error}"),
         }
     }
 }
