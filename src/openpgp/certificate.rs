@@ -12,7 +12,7 @@ use pgp::packet::key::{PublicParts, UnspecifiedRole};
 use pgp::packet::{Key, Signature};
 use pgp::parse::Parse as _;
 use pgp::serialize::SerializeInto as _;
-use pgp::types::RevocationStatus;
+use pgp::types::{RevocationStatus, RevocationType};
 
 use super::armor::{self, Label};
 use super::packets::{Step, tag, walk, without_blanks};
@@ -127,8 +127,13 @@ impl Certificate {
         };
         match valid.revocation_status() {
             RevocationStatus::Revoked(by) => by,
-            RevocationStatus::CouldBe(by) => by.into_iter().filter(checked).collect(),
-            RevocationStatus::NotAsFarAsWeKnow => Vec::new(),
+            // Not as the library lists those that could be: it leaves out weak digests, but a false
+            // alarm is better than none.
+            RevocationStatus::CouldBe(_) | RevocationStatus::NotAsFarAsWeKnow => {
+                let by_others = valid.cert().primary_key().other_revocations();
+                let by_others = by_others.filter(checked);
+                by_others.filter(|one| is_in_force(one, valid)).collect()
+            }
         }
     }
 
@@ -358,4 +363,20 @@ pub(super) fn age(
 
 fn invalid(why: &str) -> Error {
     Error::new(Kind::Invalid, why)
+}
+/// Tells whether a revocation of a whole certificate counts at the time of `valid`: one that says
+/// that the key is lost or stolen always does; one that retires it, from its time on, unless
+/// the owner has vouched for the key since.
+fn is_in_force(revocation: &Signature, valid: &ValidCert<'_>) -> bool {
+    let kind = revocation.reason_for_revocation();
+    let kind = kind.map_or(RevocationType::Hard, |(reason, _)| reason.revocation_type());
+    let made = revocation.signature_creation_time();
+    let vouched = valid.primary_key().binding_signature();
+    match kind {
+        RevocationType::Hard => true,
+        RevocationType::Soft => {
+            made.is_some_and(|made| made <= valid.time())
+                && made >= vouched.signature_creation_time()
+        }
+    }
 }

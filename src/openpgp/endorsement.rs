@@ -263,7 +263,7 @@ mod tests {
     use pgp::Cert;
     use pgp::cert::prelude::*;
     use pgp::serialize::SerializeInto as _;
-    use pgp::types::{ReasonForRevocation, RevocationKey};
+    use pgp::types::{HashAlgorithm, ReasonForRevocation, RevocationKey};
 
     use super::super::{Condition, Ring};
     use super::*;
@@ -280,11 +280,15 @@ mod tests {
 
     /// A revocation of one certificate by the primary key of another.
     fn revocation(of: &Cert, by: &Cert) -> Signature {
+        revocation_with(of, by, HashAlgorithm::SHA512)
+    }
+
+    fn revocation_with(of: &Cert, by: &Cert, digest: HashAlgorithm) -> Signature {
         let key = by.primary_key().key().clone().parts_into_secret();
         let mut key = key.unwrap().into_keypair().unwrap();
         let reason = ReasonForRevocation::KeyCompromised;
         let made = CertRevocationBuilder::new().set_reason_for_revocation(reason, b"lost");
-        made.unwrap().build(&mut key, of, None).unwrap()
+        made.unwrap().build(&mut key, of, digest).unwrap()
     }
 
     /// Reads a file that has a certificate with another key's signature in it.
@@ -333,6 +337,31 @@ mod tests {
         // A claim in a file counts for nothing until it is checked.
         let ring = Ring::split(&kept.to_bytes()).unwrap();
         assert!(usable(&ring.certificates[0].read().unwrap()));
+    }
+
+    #[test]
+    fn a_revocation_with_a_weak_digest_counts() {
+        let carol = person("carol@example.org", None);
+        let alice = person("alice@example.org", Some(&carol));
+        let weak = revocation_with(&alice, &carol, HashAlgorithm::SHA1);
+        let (seen, said) = arriving(&alice, weak, &carol);
+        let revoked = said.revocation(&certificate(&carol), &seen).unwrap();
+        assert!(revoked.check_encryption().is_err());
+        let kept = Certificate::read_kept(&revoked.to_bytes()).unwrap();
+        assert!(matches!(kept.condition(), Condition::Revoked { .. }));
+    }
+
+    #[test]
+    fn a_copy_of_a_former_version_is_not_revoked_by_whom_nobody_named() {
+        let (carol, eve) = (
+            person("carol@example.org", None),
+            person("eve@example.org", None),
+        );
+        let alice = person("alice@example.org", Some(&carol));
+        let planted = alice.clone().insert_packets([revocation(&alice, &eve)]);
+        let planted = planted.unwrap().0.strip_secret_key_material();
+        let kept = Certificate::read_kept(&planted.to_vec().unwrap()).unwrap();
+        assert!(matches!(kept.condition(), Condition::Usable(_)));
     }
 
     #[test]

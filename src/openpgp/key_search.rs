@@ -86,7 +86,7 @@ impl KeySearch<'_> {
                 counted = true;
                 attempts += 1;
                 if tried > self.most || attempts > MOST_ATTEMPTS {
-                    return Err(failure);
+                    return Err(unasked.unwrap_or(failure));
                 }
                 budget.time()?;
                 let (found, key) = match secret.decrypt(packet, cipher) {

@@ -14,6 +14,8 @@ use std::collections::HashMap;
 
 use sequoia_openpgp as pgp;
 
+use pgp::KeyHandle;
+use pgp::packet::Signature;
 use pgp::parse::Parse as _;
 
 use self::frames::{Frame, fingerprint};
@@ -22,7 +24,7 @@ use super::certificate::bodies;
 use super::condition::unsupported;
 use super::packets::tag;
 use super::vouched::vouched;
-use super::{Certificate, Endorsements, Endorsers, failed, holds_secret_key};
+use super::{Certificate, Endorsements, Endorsers, failed, holds_secret_key, policy};
 use crate::error::{Error, Kind, Result, printable};
 use crate::ids::Fingerprint;
 
@@ -110,10 +112,23 @@ impl RawCertificate {
         let unreadable = |why| failed(Kind::Invalid, "not a certificate", why);
         let cert = pgp::Cert::from_bytes(&self.bytes).map_err(unreadable)?;
         let by_revokers = cert.primary_key().other_revocations();
+        // Copies of former versions of the program may have any.
+        let by_revokers = by_revokers.filter(|one| is_by_revoker(one, &cert));
         let by_revokers: Vec<_> = by_revokers.cloned().collect();
         let cert = vouched(&cert, None, &by_revokers)?;
         Ok(Certificate::new(cert)?.with_checked_revocations())
     }
+}
+
+/// Tells whether a signature says that it is by a key that the certificate's owner named as revoker.
+fn is_by_revoker(signature: &Signature, cert: &pgp::Cert) -> bool {
+    let policy = policy();
+    let mut named = cert.revocation_keys(&policy);
+    let issuers = signature.get_issuers();
+    named.any(|named| {
+        let named = KeyHandle::from(named.revoker().1);
+        issuers.iter().any(|issuer| issuer.aliases(&named))
+    })
 }
 
 impl Ring {

@@ -101,10 +101,13 @@ impl Vault {
                 Ok(found) => sort_notices(found, folder, &mut notices),
                 Err(error) => keep_first(&mut saved, Err(error)),
             }
+            // The copies of new contacts first: one may arrive together with its revocation.
+            let known = self.known_copies(folder, &mut contacts, &[], true);
+            keep_first(&mut saved, known.map(drop));
             let revoked = revoked_by_others(folder, &self.my_certificates());
             notices.extend(self.learn_mine(&mut contacts, &revoked));
             let known = self.known_copies(folder, &mut contacts, &revoked, true);
-            keep_first(&mut saved, known.map(drop));
+            keep_first(&mut saved, known.map(|more| notices.extend(more)));
             let followed = self.follow_successors(folder, &mut contacts);
             let followed = followed.map(|found| sort_notices(found, folder, &mut notices));
             keep_first(&mut saved, followed);

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::ids::{BlobKind, Fingerprint};
 use crate::openpgp::{Facts, Notations, SignatureFacts, SignatureStatus};
+use crate::vault::Vault;
+use crate::vault::audience::People;
 use crate::vault::describe::describe;
 use crate::vault::documents::{DocKey, Version};
 use crate::vault::known::Known;
 use crate::vault::known::store_file::StoreFile;
 use crate::vault::publish::publication::{Placed, Publication};
 use crate::vault::publish::template::SealTemplate;
-use crate::vault::{People, Vault};
 
 /// A publication without its content: enough to describe its blobs once they are placed.
 pub(super) struct Record {
