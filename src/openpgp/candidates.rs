@@ -9,10 +9,8 @@ use std::collections::{HashMap, HashSet};
 use sequoia_openpgp as pgp;
 
 use pgp::KeyHandle;
-use pgp::cert::prelude::*;
-use pgp::packet::Signature;
 
-use super::vouched::agreement;
+use super::vouched::agreeing_subkeys;
 use super::{Certificate, Identity};
 
 /// Certificates by the keys that may have made signatures, indexed once for many blobs.
@@ -147,15 +145,4 @@ pub(super) fn candidates(
         }
     }
     found
-}
-
-/// Lists the subkeys that may sign: those that agree to be part of the certificate.
-fn agreeing_subkeys(cert: &Cert) -> impl Iterator<Item = pgp::Fingerprint> {
-    let primary = cert.primary_key().key();
-    let subkeys = cert.keys().subkeys();
-    let subkeys = subkeys.filter(move |subkey| {
-        let agrees = |binding: &Signature| agreement(binding, primary, subkey.key()).is_some();
-        subkey.key().pk_algo().for_signing() && subkey.self_signatures().any(agrees)
-    });
-    subkeys.map(|subkey| subkey.key().fingerprint())
 }

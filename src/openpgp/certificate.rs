@@ -101,6 +101,16 @@ impl Certificate {
         self
     }
 
+    /// Leaves out revocations by others, even by those whom the owner named: a file in `keys/` is
+    /// read without them, too.
+    #[must_use]
+    pub fn as_its_owner_says(&self) -> Certificate {
+        Certificate {
+            cert: Arc::clone(&self.cert),
+            by_revokers: Arc::default(),
+        }
+    }
+
     /// Revocations by keys that its owner named for that, checked.
     pub(super) fn by_revokers(&self) -> &[Signature] {
         &self.by_revokers

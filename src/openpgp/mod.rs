@@ -10,6 +10,16 @@
 //! seal:  Plaintext + Notations + Identity + [Certificate] -> Sealed -> armored bytes + Receipt
 //! open:  bytes -> armor -> packets -> session key -> Plaintext + Facts; the outline on the way
 //! ```
+//!
+//! | files | subject |
+//! |---|---|
+//! | `armor`, `utf16`, `packets`, `parts`, `source` | bytes of a file as packets, and back |
+//! | `outline`, `inspect`, `addressees`, `refusal` | the form of a file from its outside |
+//! | `limits`, `budget`, `key_search`, `chunks`, `open` | from a file to its authenticated content |
+//! | `signatures`, `candidates`, `notations`, `version` | statements about a content, one by one |
+//! | `certificate`, `condition`, `vouched`, `ring`, `endorsement` | others' keys, as found and as kept |
+//! | `identity`, `protection`, `shortcomings`, `generate` | my own keys |
+//! | `seal`, `padding`, `session_key`, `ciphertext` | blobs that are written, and taken over |
 
 mod addressees;
 mod armor;

@@ -268,3 +268,14 @@ pub(super) fn agreement(
     });
     embedded.next()
 }
+
+/// Lists the subkeys that may sign: those that agree to be part of the certificate.
+pub(super) fn agreeing_subkeys(cert: &Cert) -> impl Iterator<Item = pgp::Fingerprint> {
+    let primary = cert.primary_key().key();
+    let subkeys = cert.keys().subkeys();
+    let subkeys = subkeys.filter(move |subkey| {
+        let agrees = |binding: &Signature| agreement(binding, primary, subkey.key()).is_some();
+        subkey.key().pk_algo().for_signing() && subkey.self_signatures().any(agrees)
+    });
+    subkeys.map(|subkey| subkey.key().fingerprint())
+}

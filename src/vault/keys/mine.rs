@@ -73,7 +73,7 @@ impl Vault {
                 continue;
             };
             let own = identity.certificate();
-            let Ok(newer) = there.grown(&own) else {
+            let Ok(newer) = there.grown(&own.as_its_owner_says()) else {
                 continue;
             };
             if newer == there {

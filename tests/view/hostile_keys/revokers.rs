@@ -117,6 +117,7 @@ fn my_own_key_is_revoked_by_whom_i_named() {
     scene.deliver("me.gpg", &public(&revoked_by(&me, &carol, retired)));
     for when in ["found", "remounted", "unseen", "remounted again"] {
         scene.assert_told(&["your own key is revoked", "as I say"]);
+        scene.assert_not_told("puts the old one back");
         let written = scene.rig.write("notes/me/new.txt", b"x");
         assert_eq!(written, Err(libc::EKEYREVOKED), "{when}");
         assert_eq!(scene.rig.read("notes/me/mine.txt").unwrap(), b"x");
