@@ -106,13 +106,13 @@ impl World<'_> {
         fresh::check(&running, &new, origin).map_err(|why| format!("device {device}: {why}"))
     }
 
-    /// A note that somebody copied into `messages/`. If it was removed as a note, the copy goes
-    /// when it is looked at the next time.
+    /// A note, or a note's directory, that somebody copied into `messages/`. If it was removed where it
+    /// belongs, the copy goes when it is looked at the next time.
     fn is_misplaced_note(&self, (folder, members): &Area, content: &str) -> bool {
         let mut records = self.oracle.records.values();
         folder == "messages"
             && members.is_empty()
-            && records.any(|one| one.kind == BlobKind::Note && one.content == content)
+            && records.any(|one| one.kind != BlobKind::Message && one.content == content)
     }
 
     /// Lets all changes go over until there is nothing left to do.
