@@ -118,33 +118,25 @@ impl<'a> Paths<'a> {
     /// # Errors
     /// As [`View::open`] and [`View::create`]; `IsDirectory`; `Exists` with `access.exclusive`.
     pub fn open(&self, path: &str, access: Access) -> Result<OpenPath<'a>> {
-        let handle = if access.write {
-            self.open_for_writing(path, access, 0o600)?
-        } else {
-            self.view.open(self.find(path)?, access, self.caller)?
+        let handle = match access.write {
+            true => match self.end(path)? {
+                PathEnd::Node(_) if access.exclusive => return Err(exists()),
+                PathEnd::Node(attr) => {
+                    let ino = self.file_at(path, &attr)?;
+                    self.view.open(ino, access, self.caller)?
+                }
+                PathEnd::Free(parent, name) => {
+                    let created = self.view.create(parent, name, 0o600, access, self.caller);
+                    created.map(|(_, handle)| handle)?
+                }
+            },
+            false => self.view.open(self.find(path)?, access, self.caller)?,
         };
         Ok(OpenPath {
             view: self.view,
             caller: self.caller,
             handle,
         })
-    }
-
-    fn open_for_writing(&self, path: &str, access: Access, mode: u32) -> Result<HandleId> {
-        let (parent, name) = self.parent(path)?;
-        match self.view.lookup(parent, name) {
-            Ok(_) if access.exclusive => Err(exists()),
-            Ok(attr) => match attr.kind {
-                NodeKind::Directory => Err(Error::new(Kind::IsDirectory, "it is a directory")),
-                NodeKind::Symlink => self.view.open(self.find(path)?, access, self.caller),
-                NodeKind::File => self.view.open(attr.ino, access, self.caller),
-            },
-            Err(error) if error.kind() == Kind::NotFound => {
-                let created = self.view.create(parent, name, mode, access, self.caller);
-                created.map(|(_, handle)| handle)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Saves a whole file, as a new one or in the place of what this reader has read under that
@@ -156,16 +148,12 @@ impl<'a> Paths<'a> {
     /// temporary files; as [`Paths::open`], [`View::write`] and [`View::flush`]. Then the file is as
     /// it was before.
     pub fn save(&self, path: &str, content: &[u8]) -> Result<Saved> {
-        let (parent, name) = self.parent(path)?;
-        match self.view.lookup(parent, name) {
-            Ok(attr) if attr.kind == NodeKind::Directory => {
-                Err(Error::new(Kind::IsDirectory, "it is a directory"))
+        match self.end(path)? {
+            PathEnd::Node(attr) => {
+                let ino = self.file_at(path, &attr)?;
+                self.view.save_over(ino, content, self.caller)
             }
-            Ok(_) => self.view.save_over(self.find(path)?, content, self.caller),
-            Err(error) if error.kind() == Kind::NotFound => {
-                self.view.save_new(parent, name, content, self.caller)
-            }
-            Err(error) => Err(error),
+            PathEnd::Free(parent, name) => self.view.save_new(parent, name, content, self.caller),
         }
     }
 
@@ -174,8 +162,10 @@ impl<'a> Paths<'a> {
     /// # Errors
     /// `Exists`; as [`Paths::save`]. Then there is no such file.
     pub fn create(&self, path: &str, content: &[u8]) -> Result<Saved> {
-        let (parent, name) = self.parent(path)?;
-        self.view.save_new(parent, name, content, self.caller)
+        match self.end(path)? {
+            PathEnd::Node(_) => Err(exists()),
+            PathEnd::Free(parent, name) => self.view.save_new(parent, name, content, self.caller),
+        }
     }
 
     /// Sends a new message to the people whom `audience` names (`bob`, or `bob,carol`), under this
@@ -194,25 +184,13 @@ impl<'a> Paths<'a> {
         };
         let mut tried = format!("messages/{audience}/{name}");
         for number in 2..NAMES_TRIED {
-            if !self.is_taken(&tried)? {
-                match self.create(&tried, content) {
-                    // Somebody else was faster.
-                    Err(error) if error.kind() == Kind::Exists => {}
-                    done => return done,
-                }
+            match self.create(&tried, content) {
+                Err(error) if error.kind() == Kind::Exists => {}
+                done => return done,
             }
             tried = format!("messages/{audience}/{stem} ({number}){extension}");
         }
         Err(Error::new(Kind::Exists, "all names like it are taken"))
-    }
-
-    fn is_taken(&self, path: &str) -> Result<bool> {
-        let (parent, name) = self.parent(path)?;
-        match self.view.lookup(parent, name) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == Kind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// Removes a file.
@@ -251,10 +229,9 @@ impl<'a> Paths<'a> {
     /// # Errors
     /// As [`View::mkdir`].
     pub fn mkdir(&self, path: &str) -> Result<()> {
-        let (parent, name) = self.parent(path)?;
-        match self.is_taken(path)? {
-            true => Err(exists()),
-            false => self.view.mkdir(parent, name, 0o700).map(drop),
+        match self.end(path)? {
+            PathEnd::Node(_) => Err(exists()),
+            PathEnd::Free(parent, name) => self.view.mkdir(parent, name, 0o700).map(drop),
         }
     }
 
@@ -302,6 +279,33 @@ impl<'a> Paths<'a> {
         }
         Ok((self.find(parent)?, OsStr::new(name)))
     }
+
+    /// Finds the node that has a path, or the place where one could be made.
+    fn end<'p>(&self, path: &'p str) -> Result<PathEnd<'p>> {
+        let (parent, name) = self.parent(path)?;
+        match self.view.lookup(parent, name) {
+            Ok(attr) => Ok(PathEnd::Node(attr)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(PathEnd::Free(parent, name)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file at the end of a path whose last node is known.
+    fn file_at(&self, path: &str, last: &Attr) -> Result<Ino> {
+        match last.kind {
+            NodeKind::Directory => Err(Error::new(Kind::IsDirectory, "it is a directory")),
+            NodeKind::Symlink => self.find(path),
+            NodeKind::File => Ok(last.ino),
+        }
+    }
+}
+
+/// The end of a path.
+enum PathEnd<'p> {
+    /// A node has the path; a link is not followed.
+    Node(Attr),
+    /// Its directory and its name, which nothing has.
+    Free(Ino, &'p OsStr),
 }
 
 /// Pushes the parts of a path on a stack, the first one on top.

@@ -1,14 +1,15 @@
 //! Saving a whole content in one step: all of it, or nothing.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::view::draft::handles::Handle;
-use crate::view::draft::open_file::{Locked, Target};
+use crate::view::draft::open_file::{Locked, OpenFile, Target};
 use crate::view::draft::scratch::Hold;
 use crate::view::error_log::About;
 use crate::view::facts::Facts;
-use crate::view::rules::{exists, not_found};
+use crate::view::rules::not_found;
 use crate::view::tree::Ino;
 use crate::view::{Access, Caller, HandleId, View};
 
@@ -70,12 +71,11 @@ impl View {
     ) -> Result<Saved> {
         let _use = self.last_use.begin();
         let (ino, shown) = self.reporting(About::Name(parent, name), || {
-            match self.lookup(parent, name) {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(_) => return Err(exists()),
-            }
-            let (attr, id) = self.create_file(parent, name, 0o600, WRITING, caller)?;
+            let access = Access {
+                exclusive: true,
+                ..WRITING
+            };
+            let (attr, id) = self.create_file(parent, name, 0o600, access, caller)?;
             let shown = self.fill(attr.ino, id, bytes);
             if shown.is_err() && self.tree().child(parent, name) == Some(attr.ino) {
                 // Removed before it is closed, as closing publishes. It was never published, so this
@@ -95,10 +95,7 @@ impl View {
         bytes: &[u8],
         caller: Caller,
     ) -> Result<Shown> {
-        let handle = self.handle(id)?;
-        let Handle::File { file, .. } = &*handle else {
-            return Err(not_found());
-        };
+        let file = self.opened(id)?;
         let mut body = file.lock();
         check_savable(&body)?;
         if body.is_dirty() {
@@ -122,13 +119,17 @@ impl View {
     }
 
     fn fill(&self, ino: Ino, id: HandleId, bytes: &[u8]) -> Result<Shown> {
-        let handle = self.handle(id)?;
-        let Handle::File { file, .. } = &*handle else {
-            return Err(not_found());
-        };
+        let file = self.opened(id)?;
         let mut body = file.lock();
         check_savable(&body)?;
         self.publish_content(ino, &mut body, bytes)
+    }
+
+    fn opened(&self, id: HandleId) -> Result<Arc<OpenFile>> {
+        match &*self.handle(id)? {
+            Handle::File { file, .. } => Ok(Arc::clone(file)),
+            Handle::Software(_) | Handle::Directory { .. } => Err(not_found()),
+        }
     }
 
     fn publish_content(&self, ino: Ino, body: &mut Locked<'_>, bytes: &[u8]) -> Result<Shown> {
