@@ -176,7 +176,9 @@ impl PendingReplacements {
                 }
             }
         }
-        self.pending.lock().held = held;
+        if folder == Folder::Notes {
+            self.pending.lock().held = held;
+        }
         result
     }
 
