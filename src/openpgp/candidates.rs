@@ -10,7 +10,7 @@ use sequoia_openpgp as pgp;
 
 use pgp::KeyHandle;
 
-use super::vouched::agreeing_subkeys;
+use super::vouched::agrees;
 use super::{Certificate, Identity};
 
 /// Certificates by the keys that may have made signatures, indexed once for many blobs.
@@ -48,8 +48,9 @@ impl CertIndex {
             }
         }
         for (position, certificate) in index.certificates.iter().enumerate() {
-            for key in agreeing_subkeys(certificate.cert()) {
-                if !primary.contains(&key) {
+            let subkeys = certificate.cert().keys().subkeys();
+            for key in subkeys.map(|subkey| subkey.key().fingerprint()) {
+                if !primary.contains(&key) && agrees(certificate.cert(), &key) {
                     let positions = index.by_key.entry(key.clone().into()).or_default();
                     positions.push((position, key));
                 }
@@ -121,14 +122,13 @@ pub(super) fn candidates(
     let mine: Vec<_> = identities.iter().map(Identity::certificate).collect();
     let my_primaries: Vec<_> = mine.iter().map(|mine| mine.cert().fingerprint()).collect();
     for certificate in &mine {
-        let primary = certificate.cert().fingerprint();
-        let subkeys = agreeing_subkeys(certificate.cert());
-        let subkeys = subkeys.filter(|key| !my_primaries.contains(key));
-        for key in std::iter::once(primary).chain(subkeys) {
-            if issuers
-                .iter()
-                .any(|issuer| issuer.aliases(KeyHandle::from(&key)))
-            {
+        let cert = certificate.cert();
+        for key in cert.keys().map(|key| key.key().fingerprint()) {
+            let mut named = issuers.iter();
+            let is_named = named.any(|issuer| issuer.aliases(KeyHandle::from(&key)));
+            // A primary key is nobody's subkey.
+            let is_elsewhere = key != cert.fingerprint() && my_primaries.contains(&key);
+            if is_named && !is_elsewhere && agrees(cert, &key) {
                 found.push((certificate.clone(), key));
             }
         }

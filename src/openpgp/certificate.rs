@@ -25,7 +25,7 @@ const LARGEST: usize = 1 << 20;
 /// How far ahead of our clock a certificate may have been made.
 pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(48 * 3600);
 
-/// A public key of an encryption target.
+/// A public key of whatever use.
 pub(super) type PublicKey = Key<PublicParts, UnspecifiedRole>;
 
 /// The public parts of one certificate. Cloning is cheap.
@@ -111,6 +111,13 @@ impl Certificate {
         }
     }
 
+    /// Tells whether a signature is a checked revocation by a key that its owner named for that.
+    pub(super) fn has_revocation(&self, one: &Signature) -> bool {
+        self.by_revokers
+            .iter()
+            .any(|known| known.normalized_eq(one))
+    }
+
     /// Revocations by keys that its owner named for that, checked.
     pub(super) fn by_revokers(&self) -> &[Signature] {
         &self.by_revokers
@@ -131,18 +138,15 @@ impl Certificate {
     /// Returns the revocations of the whole certificate that are in force when `valid` is: by its
     /// owner, and by keys that the owner named for that.
     pub(super) fn revocations<'a>(&self, valid: &ValidCert<'a>) -> Vec<&'a Signature> {
-        let checked = |one: &&Signature| {
-            let mut checked = self.by_revokers.iter();
-            checked.any(|known| known.normalized_eq(one))
-        };
         match valid.revocation_status() {
             RevocationStatus::Revoked(by) => by,
             // Not as the library lists those that could be: it leaves out weak digests, but a false
             // alarm is better than none.
             RevocationStatus::CouldBe(_) | RevocationStatus::NotAsFarAsWeKnow => {
                 let by_others = valid.cert().primary_key().other_revocations();
-                let by_others = by_others.filter(checked);
-                by_others.filter(|one| is_in_force(one, valid)).collect()
+                by_others
+                    .filter(|one| self.has_revocation(one) && is_in_force(one, valid))
+                    .collect()
             }
         }
     }
@@ -221,11 +225,8 @@ impl Certificate {
         let merged = Cert::clone(&self.cert).merge_public(Cert::clone(&other.cert));
         let merged = merged.map_err(|why| failed(Kind::KeyRejected, "merging", why))?;
         let mut by_revokers = self.by_revokers.to_vec();
-        for one in other.by_revokers() {
-            if !by_revokers.iter().any(|known| known.normalized_eq(one)) {
-                by_revokers.push(one.clone());
-            }
-        }
+        let new = other.by_revokers().iter();
+        by_revokers.extend(new.filter(|one| !self.has_revocation(one)).cloned());
         Ok(Certificate {
             cert: Arc::new(merged),
             by_revokers: Arc::new(by_revokers),

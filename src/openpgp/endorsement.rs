@@ -28,7 +28,7 @@ const MOST_OF_ALL: usize = 512;
 /// Bytes of the largest one.
 const LARGEST: usize = 8 << 10;
 
-/// Ids of the keys whose signatures over others' user ids are kept for being checked.
+/// Ids of the keys whose signatures in others' certificates are kept for being checked.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Endorsers(BTreeSet<[u8; 8]>);
 
@@ -50,7 +50,8 @@ impl Endorsers {
     }
 }
 
-/// Signatures that endorsers seem to have made over user ids of one certificate.
+/// Signatures that endorsers seem to have made in one certificate: over its user ids, and revocations
+/// of it.
 #[derive(Clone, Default)]
 pub struct Endorsements(Vec<Unchecked>);
 
@@ -151,8 +152,7 @@ impl Endorsements {
             let Ok(Packet::Signature(signature)) = Packet::from_bytes(&one.signature) else {
                 return None;
             };
-            let mut known = of.by_revokers().iter();
-            let is_new = !known.any(|known| known.normalized_eq(&signature));
+            let is_new = !of.has_revocation(&signature);
             let good = signature.verify_primary_key_revocation(key, primary);
             (is_new && good.is_ok()).then_some(signature)
         });

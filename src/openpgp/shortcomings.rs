@@ -18,7 +18,7 @@ use pgp::types::{AEADAlgorithm, HashAlgorithm, RevocationStatus};
 use super::condition::{digest_name, may_encrypt, may_sign, unsupported};
 use super::policy;
 use super::refusal::Refusal;
-use super::vouched::agreeing_subkeys;
+use super::vouched::agrees;
 
 /// Where a secret key is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -135,16 +135,12 @@ pub(super) fn shortcomings(cert: &Cert) -> Vec<String> {
     let here = |key: &ValidErasedKeyAmalgamation<'_, PublicParts>| {
         Whereabouts::of(key.key()) == Whereabouts::Here
     };
-    let agreeing: Vec<Fingerprint> = agreeing_subkeys(cert).collect();
-    let agrees = |key: &ValidErasedKeyAmalgamation<'_, PublicParts>| {
-        key.primary() || agreeing.contains(&key.key().fingerprint())
-    };
     let signs = valid
         .keys()
         .supported()
         .alive()
         .revoked(false)
-        .any(|key| may_sign(&key) && agrees(&key) && here(&key));
+        .any(|key| may_sign(&key) && here(&key) && agrees(cert, &key.key().fingerprint()));
     let keys = valid.keys().alive().revoked(false).filter(may_encrypt);
     let keys: Vec<_> = keys.collect();
     let newest = keys.iter().max_by_key(|key| key.key().creation_time());

@@ -50,11 +50,7 @@ pub(super) fn vouched(
 
 /// Tells whether a certificate has every revocation that another copy of it has.
 fn covers(new: &Certificate, old: &Certificate) -> bool {
-    let by_revokers = |one: &Signature| {
-        let mut found = new.by_revokers().iter();
-        found.any(|other| other.normalized_eq(one))
-    };
-    if !old.by_revokers().iter().all(by_revokers) {
+    if !old.by_revokers().iter().all(|one| new.has_revocation(one)) {
         return false;
     }
     let (new, old) = (new.cert(), old.cert());
@@ -269,13 +265,16 @@ pub(super) fn agreement(
     embedded.next()
 }
 
-/// Lists the subkeys that may sign: those that agree to be part of the certificate.
-pub(super) fn agreeing_subkeys(cert: &Cert) -> impl Iterator<Item = pgp::Fingerprint> {
+/// Tells whether a key of a certificate may sign for it: the primary key, or a subkey that agrees to be
+/// part of it.
+pub(super) fn agrees(cert: &Cert, key: &pgp::Fingerprint) -> bool {
     let primary = cert.primary_key().key();
-    let subkeys = cert.keys().subkeys();
-    let subkeys = subkeys.filter(move |subkey| {
-        let agrees = |binding: &Signature| agreement(binding, primary, subkey.key()).is_some();
-        subkey.key().pk_algo().for_signing() && subkey.self_signatures().any(agrees)
-    });
-    subkeys.map(|subkey| subkey.key().fingerprint())
+    let mut subkeys = cert.keys().subkeys();
+    *key == primary.fingerprint()
+        || subkeys.any(|subkey| {
+            let by = |binding: &Signature| agreement(binding, primary, subkey.key()).is_some();
+            subkey.key().fingerprint() == *key
+                && subkey.key().pk_algo().for_signing()
+                && subkey.self_signatures().any(by)
+        })
 }

@@ -125,8 +125,7 @@ impl Vault {
     fn was_removed(&self, version: &Version) -> bool {
         self.was_removed_itself(version) || {
             let lineage = version.key.lineage();
-            let names = self.memory.names_of(&version.ids, lineage);
-            let mut names = names.into_iter().chain([version.blob]);
+            let mut names = self.names_of(version).into_iter();
             names.any(|name| self.memory.is_removed_ancestor(name, lineage))
         }
     }
@@ -277,10 +276,9 @@ impl Vault {
     pub(super) fn remember_missed(&self, gone: &[Arc<Version>]) {
         self.remember_gone(gone, &[]);
         for version in gone {
-            let lineage = version.key.lineage();
             let there = self.versions(&version.key).into_iter();
             let there = there.filter(|there| there.id == version.id);
-            if self.memory.replaced_at(&version.ids, lineage).is_some() {
+            if self.was_replaced(version) {
                 there.for_each(|there| self.tell_returned(&there));
             }
         }

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use sequoia_openpgp as pgp;
 
-use pgp::cert::amalgamation::key::PrimaryKey as _;
 use pgp::crypto::hash::Context;
 use pgp::packet::signature::SignatureBuilder;
 use pgp::packet::{PKESK, Signature};
@@ -19,7 +18,7 @@ use pgp::{Packet, PacketPile};
 use super::certificate::PublicKey;
 use super::condition::may_sign;
 use super::shortcomings::encryption_keys_here;
-use super::vouched::agreeing_subkeys;
+use super::vouched::agrees;
 use super::{Certificate, failed, policy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Fingerprint;
@@ -197,16 +196,15 @@ impl Identity {
         }
         let keys = valid.keys().supported().alive().revoked(false);
         let mut keys: Vec<_> = keys.filter(may_sign).collect();
-        // Nobody verifies a signature of a subkey that does not agree to belong to the certificate;
-        // programs that write no key flags write no such agreement, either.
-        let agreeing: Vec<_> = agreeing_subkeys(certificate.cert()).collect();
-        keys.retain(|key| key.primary() || agreeing.contains(&key.key().fingerprint()));
         // Stable, so that a subkey made with its primary key is preferred to it.
         keys.sort_by_key(|key| key.key().creation_time());
         let mut secrets = keys.iter().rev().filter_map(|key| {
             let wanted = key.key().fingerprint();
             let mut secrets = self.keys.iter();
-            secrets.find(|secret| secret.public().fingerprint() == wanted)
+            let secret = secrets.find(|secret| secret.public().fingerprint() == wanted);
+            // Nobody verifies a signature of a subkey that does not agree to belong to the
+            // certificate; programs that write no key flags write no such agreement, either.
+            secret.filter(|_| agrees(certificate.cert(), &wanted))
         });
         let none = || match &self.missing_signer {
             Some(why) => Error::new(Kind::NoKey, format!("my key cannot sign: {why}")),

@@ -32,7 +32,7 @@ const MOST_TOLD: usize = 16;
 #[derive(Default)]
 pub(in crate::vault) struct KeyFolder {
     files: HashMap<FileName, KeyFile>,
-    /// It was listed at least once.
+    /// It was listed, and no stamp was forgotten since.
     pub(in crate::vault) listed: bool,
     /// The fault in the pins' file, if it was damaged while we run.
     pub(in crate::vault) damaged_pins: Option<String>,

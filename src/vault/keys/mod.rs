@@ -76,6 +76,13 @@ impl Vault {
         self.identities.iter().map(Identity::certificate).collect()
     }
 
+    /// The mail addresses in my certificates.
+    pub(in crate::vault) fn my_addresses(&self) -> Vec<String> {
+        let mine = self.my_certificates();
+        let user_ids = mine.iter().flat_map(Certificate::user_ids);
+        user_ids.filter_map(|user_id| user_id.email).collect()
+    }
+
     /// Fingerprints of contacts, current and past, and mine.
     fn known_keys(&self, mine: &[Fingerprint]) -> BTreeSet<Fingerprint> {
         let contacts = self.contacts.lock();
@@ -103,11 +110,13 @@ impl Vault {
             }
             // The copies of new contacts first: one may arrive together with its revocation.
             let known = self.known_copies(folder, &mut contacts, &[], true);
-            keep_first(&mut saved, known.map(drop));
-            let revoked = revoked_by_others(folder, &self.my_certificates());
-            notices.extend(self.learn_mine(&mut contacts, &revoked));
-            let known = self.known_copies(folder, &mut contacts, &revoked, true);
             keep_first(&mut saved, known.map(|more| notices.extend(more)));
+            let revoked = revoked_by_others(folder, &self.my_certificates());
+            if !revoked.is_empty() {
+                notices.extend(self.learn_mine(&mut contacts, &revoked));
+                let known = self.known_copies(folder, &mut contacts, &revoked, true);
+                keep_first(&mut saved, known.map(|more| notices.extend(more)));
+            }
             let followed = self.follow_successors(folder, &mut contacts);
             let followed = followed.map(|found| sort_notices(found, folder, &mut notices));
             keep_first(&mut saved, followed);
@@ -221,11 +230,8 @@ impl Vault {
         called: Vec<(Fingerprint, ContactName)>,
         contacts: &Contacts,
     ) -> People {
-        let mine = self.identities.iter().map(Identity::certificate);
-        let user_ids = mine.flat_map(|certificate| certificate.user_ids());
-        let addresses = user_ids.filter_map(|user_id| user_id.email).collect();
         let people = People::new(called, contacts, self.options.groups.clone());
-        people.with_my_addresses(addresses)
+        people.with_my_addresses(self.my_addresses())
     }
 
     /// Stores certificates in `keys/` after checking them, and pins the new ones. Returns the name of

@@ -3,7 +3,7 @@
 use crate::contacts::{Contact, Contacts, Notice, Standing, Statement};
 use crate::error::Result;
 use crate::ids::Fingerprint;
-use crate::openpgp::{Certificate, Condition, Endorsers, Identity};
+use crate::openpgp::{Certificate, Condition, Endorsers};
 use crate::vault::Vault;
 use crate::vault::keys::folder::KeyFolder;
 
@@ -18,11 +18,8 @@ impl Vault {
             Some(copy) => standing(&copy.condition()),
             None => Standing::Unusable,
         };
-        let mine = self.identities.iter().map(Identity::certificate);
-        let user_ids = mine.flat_map(|certificate| certificate.user_ids());
-        let my_addresses: Vec<String> = user_ids.filter_map(|id| id.email).collect();
         let said = statements(folder, contacts);
-        contacts.follow(&said, standing, &my_addresses, self.options.trust)
+        contacts.follow(&said, standing, &self.my_addresses(), self.options.trust)
     }
 }
 
