@@ -127,7 +127,7 @@ impl<T> Ranked<T> {
             Err(TryLockError::Poisoned(inner)) => inner.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        // Who does not wait may take it in any order, but holds it then.
+        // As one that is locked beside others of its rank.
         let mark = Mark::new(self.rank, true);
         Some(Guard { inner, mark })
     }

@@ -1,15 +1,14 @@
 //! `dds history`: which old versions of notes are kept.
 
-use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 
 use super::daemons::{Choice, no_answer, none_running, of_configured_store};
-use super::{Exit, Failure, Outcome, to_json};
+use super::{Exit, Failure, Outcome, print, to_json};
 use crate::daemon::client::Connection;
 use crate::daemon::protocol::{OldNote, OldState, OldVersion, Reply, Request};
-use crate::error::{Error, printable};
+use crate::error::printable;
 
 /// List old versions of notes
 ///
@@ -131,11 +130,6 @@ pub(super) fn refused(reply: Reply) -> Failure {
     Failure::new(Exit::Failure, why).hint(
         "dds history lists the notes of which versions are kept, dds status the mounts that run",
     )
-}
-
-pub(super) fn print(text: &str) -> Outcome<()> {
-    let written = std::io::stdout().lock().write_all(text.as_bytes());
-    written.map_err(|error| Failure::from(Error::io("standard output", error)))
 }
 
 /// The lines about a note: one for each version, if these can be chosen by their numbers.

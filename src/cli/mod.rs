@@ -131,6 +131,14 @@ fn hint(kind: Kind) -> Option<&'static str> {
 
 type Outcome<T> = std::result::Result<T, Failure>;
 
+/// Prints a text at once.
+fn print(text: &str) -> Outcome<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Failure::from(Error::io("standard output", error)))
+}
+
 /// Writes something as one line of JSON, without the line's end.
 fn to_json(value: &impl serde::Serialize) -> Outcome<String> {
     serde_json::to_string(value)

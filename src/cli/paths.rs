@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Exit, Failure, Outcome};
 use crate::daemon::{Directories, SocketPath};
+use crate::ids::hex_digits;
 use crate::process::account;
 
 /// The user's home directory: `HOME`, unless it is missing or somebody else's, as under `mount(8)`,
@@ -106,10 +107,7 @@ pub(super) fn directories(store: &Path) -> Outcome<Directories> {
 /// Names a store: the first 16 hex digits of the SHA-256 of its canonical path.
 pub(super) fn store_name(store: &Path) -> String {
     let digest = Sha256::digest(store.as_os_str().as_encoded_bytes());
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex_digits(&digest[..8])
 }
 
 /// Replaces a leading `~/` by the home directory, as shells do, for paths in the configuration.

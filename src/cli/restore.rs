@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Outcome;
 use super::daemons::no_answer;
-use super::history::{find, print, refused};
+use super::history::{find, refused};
+use super::{Outcome, print};
 use crate::daemon::protocol::{Reply, Request};
 use crate::error::printable;
 

@@ -1,12 +1,10 @@
 //! `dds status`: how the running mounts stand.
 
-use std::io::Write as _;
-
 use clap::Args;
 
 use super::daemons::{Choice, no_answer, none_running};
-use super::{Failure, Outcome, to_json};
-use crate::error::{Error, printable};
+use super::{Outcome, print, to_json};
+use crate::error::printable;
 use crate::view::Status;
 
 /// Tell how the running mounts stand
@@ -35,7 +33,6 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         let path = printable(&entry.path.to_string_lossy());
         eprintln!("dds: {path} is mounted and cannot be asked; dds lock {path} locks it");
     }
-    let mut out = std::io::stdout().lock();
     for (number, daemon) in daemons.into_iter().enumerate() {
         let text = match arguments.json {
             true => to_json(&daemon.status)? + "\n",
@@ -47,8 +44,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
                 format!("{gap}{status}")
             }
         };
-        let written = out.write_all(text.as_bytes());
-        written.map_err(|error| Failure::from(Error::io("standard output", error)))?;
+        print(&text)?;
     }
     Ok(())
 }

@@ -1,13 +1,11 @@
 //! `dds watch`: events of a running mount, as they happen.
 
-use std::io::Write as _;
-
 use clap::Args;
 
 use super::daemons::{Choice, no_answer, none_running, of_configured_store};
-use super::{Exit, Failure, Outcome, to_json};
+use super::{Exit, Failure, Outcome, print, to_json};
 use crate::daemon::protocol::{Event, EventFile, Reply};
-use crate::error::{Error, printable};
+use crate::error::printable;
 
 /// Print what others do in the store, as it happens
 ///
@@ -36,14 +34,14 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     daemon.watch().map_err(no_answer)?;
     let name = daemon.name();
     match arguments.json {
-        true => print(&to_json(&Reply::Status(Box::new(daemon.status.clone())))?)?,
-        false => print(&format!("watching {name}"))?,
+        true => print_line(&to_json(&Reply::Status(Box::new(daemon.status.clone())))?)?,
+        false => print_line(&format!("watching {name}"))?,
     }
     while let Some(line) = daemon.next_line().map_err(no_answer)? {
         let event = Event::from_line(&line).ok();
         match (arguments.json, &event) {
-            (true, _) => print(&String::from_utf8_lossy(&line))?,
-            (false, Some(event)) => print(&describe(event))?,
+            (true, _) => print_line(&String::from_utf8_lossy(&line))?,
+            (false, Some(event)) => print_line(&describe(event))?,
             // A newer daemon has events that this program does not know.
             (false, None) => {}
         }
@@ -61,11 +59,8 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     Err(Failure::new(Exit::Failure, why).hint("dds status tells whether it still runs"))
 }
 
-/// Prints a line at once.
-fn print(line: &str) -> Outcome<()> {
-    let mut out = std::io::stdout().lock();
-    let printed = writeln!(out, "{line}").and_then(|()| out.flush());
-    printed.map_err(|error| Failure::from(Error::io("standard output", error)))
+fn print_line(line: &str) -> Outcome<()> {
+    print(&format!("{line}\n"))
 }
 
 /// The sentence about an event.

@@ -262,11 +262,6 @@ impl Daemon {
         &self.view
     }
 
-    /// Returns a handle that locks the daemon from any thread.
-    pub fn locker(&self) -> Locker {
-        self.endings.locker()
-    }
-
     /// Serves until there is a reason to end. Then it calls `at_lock`, takes the mount away, and
     /// saves everything that can be saved.
     ///

@@ -180,7 +180,11 @@ impl Connection {
     /// # Errors
     /// `Io` if it does not answer.
     pub fn ask(&mut self, request: &Request) -> Result<Reply> {
-        let answer = ask(&self.stream, &mut self.lines, request, WORKING);
+        self.ask_within(request, WORKING)
+    }
+
+    fn ask_within(&mut self, request: &Request, patience: Duration) -> Result<Reply> {
+        let answer = ask(&self.stream, &mut self.lines, request, patience);
         answer.map_err(|error| {
             let why = format!("{}: it does not answer: {error}", self.name());
             Error::new(Kind::Io, why)
@@ -192,21 +196,17 @@ impl Connection {
     /// # Errors
     /// `Io` if it does not answer; `Busy` with its sentence if it refuses.
     pub fn watch(&mut self) -> Result<()> {
-        match ask(&self.stream, &mut self.lines, &Request::Watch, PATIENCE) {
-            Ok(Reply::Status(status) | Reply::Leaving(status)) => {
+        match self.ask_within(&Request::Watch, PATIENCE)? {
+            Reply::Status(status) | Reply::Leaving(status) => {
                 self.status = *status;
                 Ok(())
             }
-            Ok(Reply::Error(why)) => {
+            Reply::Error(why) => {
                 let why = format!("{}: {}", self.name(), printable(&why));
                 Err(Error::new(Kind::Busy, why))
             }
-            Ok(_) => {
+            _ => {
                 let why = format!("{}: an answer to another question", self.name());
-                Err(Error::new(Kind::Io, why))
-            }
-            Err(error) => {
-                let why = format!("{}: it does not answer: {error}", self.name());
                 Err(Error::new(Kind::Io, why))
             }
         }

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use rustix::net::Shutdown;
@@ -17,6 +17,7 @@ use super::protocol::{Lines, OldNote, REQUEST_LIMIT, Reply, Request, Unsaved, to
 use super::socket::{Listener, may_ask};
 use super::watchers::Watchers;
 use crate::error::{Error, Result};
+use crate::locks::lock;
 use crate::process::ending::Locker;
 use crate::process::mounts::{self, Entry};
 use crate::view::{self, View};
@@ -136,10 +137,6 @@ impl Answers {
 }
 
 impl Server {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes connections, until the control socket ends.
     fn accept(self: Arc<Self>, listener: &UnixListener) {
         let slots = Arc::new(());
@@ -266,7 +263,7 @@ impl Server {
     /// answer counts.
     fn answer_waiting(&self, answer: &Reply) -> bool {
         let waiting = {
-            let mut waiting = self.waiting();
+            let mut waiting = lock(&self.waiting);
             if waiting.answer.is_some() {
                 return false;
             }
@@ -280,7 +277,7 @@ impl Server {
     }
 
     fn lock(&self, stream: UnixStream) {
-        let mut waiting = self.waiting();
+        let mut waiting = lock(&self.waiting);
         if let Some(answer) = &waiting.answer {
             send(&stream, answer);
             return;

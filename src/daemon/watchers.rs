@@ -8,12 +8,13 @@
 use std::io::{ErrorKind, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::protocol::{Event, to_line};
+use crate::locks::lock;
 use crate::view::{self, Received, Subscription};
 
 /// Number of events that wait for a client.
@@ -43,7 +44,7 @@ pub(super) struct Watcher(Arc<Count>);
 impl Watchers {
     /// Counts one client more, unless there are as many as may be.
     pub(super) fn enter(&self) -> Option<Watcher> {
-        let mut number = self.0.number.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut number = lock(&self.0.number);
         (*number < WATCHERS).then(|| {
             *number += 1;
             Watcher(Arc::clone(&self.0))
@@ -52,7 +53,7 @@ impl Watchers {
 
     /// Waits until all clients have received their last lines, but not for long.
     pub(super) fn wait_for_end(&self) {
-        let number = self.0.number.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = lock(&self.0.number);
         let changed = &self.0.changed;
         // Clients that are still there after the wait have not received everything.
         let _ = changed.wait_timeout_while(number, AT_THE_END, |number| *number > 0);
@@ -61,7 +62,7 @@ impl Watchers {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        *self.0.number.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *lock(&self.0.number) -= 1;
         self.0.changed.notify_all();
     }
 }

@@ -30,7 +30,7 @@ use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use fuser::Request;
 use rustix::fs::{
@@ -39,6 +39,7 @@ use rustix::fs::{
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Timestamp;
+use crate::locks::lock;
 use crate::view::{
     Access, Attr, Caller, ChangeKind, HandleId, InService, Ino, NodeKind, Received, SetAttr,
     Subscription, TreeChange, View,
@@ -168,12 +169,11 @@ impl Replaying {
     }
 
     fn current(&self) -> Option<TreeChange> {
-        let change = self.change.lock();
-        change.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.change).clone()
     }
 
     fn set(&self, change: Option<TreeChange>) {
-        *self.change.lock().unwrap_or_else(PoisonError::into_inner) = change;
+        *lock(&self.change) = change;
     }
 
     /// Answers a lookup: the name that the change is about is free if its file appeared, and taken

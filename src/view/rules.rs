@@ -144,6 +144,17 @@ pub(in crate::view) fn messages_are_flat() -> Error {
     Error::new(Kind::Forbidden, rule)
 }
 
+/// Refuses roles of files that nobody writes.
+pub(in crate::view) fn check_role(role: &FileRole) -> Result<()> {
+    match role {
+        FileRole::Software(_) => Err(software_is_read_only()),
+        FileRole::Status | FileRole::Errors | FileRole::Rescued(_) => Err(dds_is_read_only()),
+        FileRole::Document(_) | FileRole::Scratch | FileRole::Backup(..) | FileRole::Key(_) => {
+            Ok(())
+        }
+    }
+}
+
 /// Checks every rule of the view that can forbid writing to a file, whose owner's permission bits
 /// are `mode`. Returns the audience whose keys must be usable, if there is one to be checked.
 pub(in crate::view) fn check_writable(
@@ -151,6 +162,7 @@ pub(in crate::view) fn check_writable(
     mode: u32,
     caller: Caller,
 ) -> Result<Option<Audience>> {
+    check_role(role)?;
     let FileRole::Document(Shown {
         head: Some(head), ..
     }) = role

@@ -1,29 +1,33 @@
 //! The blobs that keep directories among notes.
 
+use std::sync::Arc;
+
 use crate::error::Result;
-use crate::ids::{BlobKind, Timestamp};
+use crate::ids::{BlobKind, DocId, Timestamp};
 use crate::plaintext::Plaintext;
-use crate::vault::{Audience, DocKey, Head, Publication, Published};
+use crate::vault::{Audience, DocKey, Head, Publication, Published, Version};
 use crate::view::View;
 use crate::view::tree::Ino;
 
 impl View {
+    /// Publishes the blob of a directory. `mode` are the owner's bits, if they are not all set.
     pub(in crate::view) fn publish_directory(
         &self,
         audience: &Audience,
         path: &str,
-        mode: u32,
+        doc: DocId,
+        replaces: &[Arc<Version>],
+        mode: Option<u32>,
     ) -> Result<Published<'_>> {
-        let mode = (mode >> 6) & 0o7;
         self.vault.publish(&Publication {
             kind: BlobKind::Directory,
             audience,
             path,
-            doc: self.vault.new_doc_id(),
-            replaces: &[],
+            doc,
+            replaces,
             content: &Plaintext::new(),
             mtime: Timestamp::now(),
-            mode: (mode != 0o7).then_some(mode),
+            mode,
         })
     }
 
@@ -35,32 +39,19 @@ impl View {
         path: &str,
         audience: &Audience,
         mode: Option<u32>,
-    ) -> Result<DocKey> {
-        let doc = match key {
-            DocKey::Placed { doc, .. } => *doc,
-            DocKey::Single(..) => self.vault.new_doc_id(),
-        };
+    ) -> Result<()> {
         let replaces: Vec<_> = head.blobs().cloned().collect();
-        let published = self.vault.publish(&Publication {
-            kind: BlobKind::Directory,
-            audience,
-            path,
-            doc,
-            replaces: &replaces,
-            content: &Plaintext::new(),
-            mtime: Timestamp::now(),
-            mode,
-        })?;
+        let published =
+            self.publish_directory(audience, path, self.doc_of(key), &replaces, mode)?;
+        let head = published.head();
+        let new = head.version.key.clone();
         let mut tree = self.tree();
         tree.unindex(key, ino);
-        let old = key.clone();
-        let head = published.head();
-        let key = head.version.key.clone();
-        tree.by_document.entry(key.clone()).or_default().push(ino);
+        tree.by_document.entry(new.clone()).or_default().push(ino);
         if let Some(dir) = tree.dir_mut(ino) {
-            dir.markers.retain(|(known, _)| *known != old);
-            dir.markers.push((key.clone(), head));
+            dir.markers.retain(|(known, _)| known != key);
+            dir.markers.push((new, head));
         }
-        Ok(key)
+        Ok(())
     }
 }

@@ -43,9 +43,7 @@ impl View {
     }
 
     pub(in crate::view) fn has_writer(&self, ino: Ino) -> bool {
-        self.handles.lock().values().any(|handle| {
-            matches!(&**handle, Handle::File { ino: open, access, .. } if *open == ino && access.write)
-        })
+        !self.writers(ino).is_empty()
     }
 
     /// How many files of `software/` are open.

@@ -2,8 +2,8 @@
 //!
 //! Publishing never waits. Where a queue is full, its subscriber chose at the beginning: either it
 //! goes without the item, and gets the next one for which there is room, or it loses its
-//! subscription, and learns that after the items that it still has. A queue's lock is a leaf, held for no longer than it takes to
-//! add or to take an item.
+//! subscription, and learns that after the items that it still has. A queue's lock is a leaf, held
+//! for no longer than it takes to add or to take an item.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Weak};
@@ -12,7 +12,7 @@ use crate::locks::{Guard, Ranked};
 use crate::view::ranks;
 
 /// The publishing end. Dropping it closes all subscriptions.
-pub(in crate::view) struct Broadcast<T>(Arc<Ranked<Subscribers<T>>>);
+pub(in crate::view) struct Broadcast<T>(Ranked<Subscribers<T>>);
 
 struct Subscribers<T> {
     queues: Vec<Weak<Queue<T>>>,
@@ -65,13 +65,13 @@ enum End {
 
 impl<T: Clone> Broadcast<T> {
     pub(in crate::view) fn new() -> Self {
-        Broadcast(Arc::new(Ranked::new(
+        Broadcast(Ranked::new(
             ranks::SUBSCRIBERS,
             Subscribers {
                 queues: Vec::new(),
                 closed: false,
             },
-        )))
+        ))
     }
 
     /// Adds a subscriber, for whom up to `capacity` items wait.

@@ -130,19 +130,14 @@ impl View {
             mtime: version.mtime,
             mode: version.mode,
         })?;
-        let id = published.head().version.id;
+        let restored = published.head().version;
         if let Some(digest) = version.digest {
             self.note_content_published(digest, audience, published.versions());
         }
         drop(published);
         self.show_changes();
         let tree = self.tree();
-        let nodes = tree.by_document.get(&key).into_iter().flatten();
-        let mut shows = nodes.filter(|ino| {
-            let head = tree.shown(**ino).and_then(|shown| shown.head.as_ref());
-            head.is_some_and(|head| head.version.id == id)
-        });
-        let shown = shows.next().map(|ino| tree.path(*ino));
+        let shown = tree.shown_by(&restored).map(|ino| tree.path(ino));
         drop(tree);
         Ok(shown.unwrap_or_else(|| old_path(version, &self.vault.people())))
     }

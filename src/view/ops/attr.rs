@@ -7,10 +7,7 @@ use crate::store::Space;
 use crate::view::draft::handles::Handle;
 use crate::view::draft::open_file::{Locked, OpenFile, Target};
 use crate::view::error_log::About;
-use crate::view::rules::{
-    check_writable, dds_is_read_only, document_mode, no_files_here, not_found,
-    software_is_read_only,
-};
+use crate::view::rules::{check_role, check_writable, document_mode, no_files_here, not_found};
 use crate::view::tree::{FileNode, FileRole, Ino, NodeData, OpenContent, Role, Shown, Stat};
 use crate::view::{Attr, Caller, HandleId, NodeKind, View};
 
@@ -155,14 +152,7 @@ impl View {
                 NodeData::File(file) => file.role.clone(),
             }
         };
-        match role {
-            FileRole::Document(_) | FileRole::Scratch | FileRole::Backup(..) | FileRole::Key(_) => {
-            }
-            FileRole::Software(_) => return Err(software_is_read_only()),
-            FileRole::Status | FileRole::Errors | FileRole::Rescued(_) => {
-                return Err(dds_is_read_only());
-            }
-        }
+        check_role(&role)?;
         if set.size.is_none() && set.mode.is_none() && set.mtime.is_none() {
             return Ok(());
         }
@@ -177,12 +167,12 @@ impl View {
             if set.size.is_some() && !access.write {
                 return Err(Error::new(Kind::Invalid, "not open for writing"));
             }
+            let mut body = file.lock();
             if set.size == Some(0) {
                 // Emptied after it was opened, as vim does: no old byte stays.
-                self.rebase(*opener, ino, &mut file.lock());
+                self.rebase(*opener, ino, &mut body);
             }
-            self.set_on_draft(&mut file.lock(), set)?;
-            return Ok(());
+            return self.set_on_draft(&mut body, set);
         }
         self.set_by_path(ino, set, caller)
     }
@@ -293,7 +283,8 @@ impl View {
             self.republish_marker(ino, key, head, path, audience, own)?;
         }
         if markers.is_empty() {
-            let published = self.publish_directory(audience, path, mode << 6)?;
+            let published =
+                self.publish_directory(audience, path, self.vault.new_doc_id(), &[], own)?;
             self.tree().keep_by_marker(ino, published.head());
         }
         self.show_changes();
@@ -319,14 +310,9 @@ impl View {
         if execute && bits & 0o1 == 0 {
             return Err(Error::new(Kind::ReadOnlyFile, "not executable"));
         }
-        if !write {
-            return Ok(());
-        }
-        match &role {
-            FileRole::Software(_) => Err(software_is_read_only()),
-            FileRole::Status | FileRole::Errors | FileRole::Rescued(_) => Err(dds_is_read_only()),
-            FileRole::Document(_) => check_writable(&role, bits, caller).map(drop),
-            FileRole::Scratch | FileRole::Backup(..) | FileRole::Key(_) => Ok(()),
+        match write {
+            true => check_writable(&role, bits, caller).map(drop),
+            false => Ok(()),
         }
     }
 

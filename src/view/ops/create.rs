@@ -253,7 +253,9 @@ impl View {
             dir.listed_while_empty = true;
             tree.attach(parent, name, NodeData::Dir(dir))
         };
-        match self.publish_directory(audience, &path, mode) {
+        let mode = (mode >> 6) & 0o7;
+        let own = (mode != 0o7).then_some(mode);
+        match self.publish_directory(audience, &path, self.vault.new_doc_id(), &[], own) {
             Ok(published) => {
                 self.tree().keep_by_marker(ino, published.head());
                 drop(published);

@@ -1,4 +1,4 @@
-//! Opening, creating and closing files.
+//! Opening and closing files.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use crate::error::{Error, Kind, Result};
 use crate::view::draft::handles::Handle;
 use crate::view::error_log::About;
-use crate::view::rules::{check_writable, dds_is_read_only, not_found, software_is_read_only};
+use crate::view::rules::{check_writable, not_found};
 use crate::view::tree::{FileRole, Ino, NodeData};
 use crate::view::{Access, Caller, HandleId, View};
 
@@ -50,14 +50,10 @@ impl View {
                 NodeData::Alias(_) => return Err(not_found()),
             };
             match &node.role {
-                FileRole::Software(_) if access.write => return Err(software_is_read_only()),
-                FileRole::Software(path) => {
+                FileRole::Software(path) if !access.write => {
                     let path = path.clone();
                     drop(tree);
                     return self.open_software(&path);
-                }
-                FileRole::Status | FileRole::Errors | FileRole::Rescued(_) if access.write => {
-                    return Err(dds_is_read_only());
                 }
                 _ => {}
             }
@@ -134,7 +130,14 @@ impl View {
 
     /// A certificate that was refused is not kept as a draft: nothing of it is left.
     fn drop_refused_key(&self, ino: Ino) {
-        let open = self.tree().file(ino).and_then(|file| file.open.clone());
+        let open = {
+            let tree = self.tree();
+            let file = tree.file(ino);
+            let Some(file) = file.filter(|file| matches!(file.role, FileRole::Key(_))) else {
+                return;
+            };
+            file.open.clone()
+        };
         if open.is_some_and(|open| open.lock().is_held()) {
             return; // Nothing was written to it yet.
         }

@@ -3,9 +3,9 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::contacts::{Contact, ContactName};
-use crate::ids::{Fingerprint, Folder};
+use crate::ids::{Fingerprint, Folder, hex_digits};
 use crate::vault::{Audience, People, Who};
-use crate::view::tree::names::{AUDIENCE_NAME_MAX, hex};
+use crate::view::tree::names::AUDIENCE_NAME_MAX;
 
 /// The directory for me alone, in `notes/`.
 pub(in crate::view) const ME: &str = "me";
@@ -31,7 +31,11 @@ pub(in crate::view) fn canonical_name(people: &People, audience: &Audience) -> S
     for member in audience.members() {
         digest.update(member.as_bytes());
     }
-    format!("{}-people-{}", audience.len(), hex(&digest.finalize()[..8]))
+    format!(
+        "{}-people-{}",
+        audience.len(),
+        hex_digits(&digest.finalize()[..8])
+    )
 }
 
 /// Finds the audience that somebody spells: names, addresses or full fingerprints of contacts in

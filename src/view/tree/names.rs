@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::error::judged;
-use crate::ids::Timestamp;
+use crate::ids::{Timestamp, hex_digits};
 
 /// Bytes in the longest name, as on every Linux filesystem.
 pub(in crate::view) const NAME_MAX: usize = 255;
@@ -33,7 +33,7 @@ pub(in crate::view) fn safe(name: &[u8]) -> String {
     if let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_safe(name)) {
         return name.to_owned();
     }
-    let digest: String = hex(&Sha256::digest(name)[..8]);
+    let digest = hex_digits(&Sha256::digest(name)[..8]);
     let text = String::from_utf8_lossy(name);
     let shown: String = judged(&text)
         .map(|(c, shown)| if shown && c != '/' { c } else { REPLACEMENT })
@@ -50,11 +50,6 @@ pub(in crate::view) fn safe(name: &[u8]) -> String {
 pub(in crate::view) fn safe_path(path: &[u8]) -> Vec<String> {
     let components = path.split(|byte| *byte == b'/');
     components.filter(|c| !c.is_empty()).map(safe).collect()
-}
-
-/// Writes bytes as lower-case hex.
-pub(in crate::view) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn truncate(text: &str, max: usize) -> &str {

@@ -98,7 +98,8 @@ pub(in crate::view) struct FileNode<O> {
     /// Content shared by all handles, and any draft. Kept while there is a handle or a draft.
     pub(in crate::view) open: Option<Arc<O>>,
     pub(in crate::view) handles: usize,
-    /// Size and time that the store gives for a file of `keys/` or `software/`.
+    /// Size and time that the store gives for a file of `keys/` or `software/`, and the state for one of
+    /// `.dds/rescued/`.
     pub(in crate::view) stat: Option<Stat>,
 }
 

@@ -68,6 +68,11 @@ impl Locked<'_> {
         Bound(self.file.content.read())
     }
 
+    /// Tells whether the bytes are no longer those that were published.
+    pub(in crate::view) fn changed_since_published(&self) -> bool {
+        matches!(*self.file.content.read(), Content::Own(_))
+    }
+
     /// Tells whether it is not published yet, though it may be closed and synced.
     pub(in crate::view) fn is_held(&self) -> bool {
         match self.body.hold {
@@ -263,7 +268,6 @@ impl Locked<'_> {
     }
 
     fn set_content(&mut self, content: Content) {
-        self.body.is_own = matches!(content, Content::Own(_));
         *self.file.content.write() = content;
     }
 
@@ -273,7 +277,6 @@ impl Locked<'_> {
         if let Content::Published(shared) = &*content {
             *content = Content::Own(shared.duplicate());
         }
-        self.body.is_own = true;
         match &mut *content {
             Content::Own(own) => change(own),
             Content::Published(_) => unreachable!("made our own above"),

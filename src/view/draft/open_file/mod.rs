@@ -64,8 +64,6 @@ pub(in crate::view) enum Target {
 pub(in crate::view) struct Body {
     target: Target,
     state: DraftState,
-    /// The bytes are not those that were published, or opened.
-    is_own: bool,
     /// Other heads of the document, which a change of this conflict copy replaces as well.
     settles: Vec<Arc<Version>>,
     /// Its name and the way in which it was made say that it may be a program's temporary file.
@@ -132,7 +130,6 @@ impl OpenFile {
         let body = Body {
             target,
             state,
-            is_own: matches!(content, Content::Own(_)),
             settles: Vec::new(),
             hold: Hold::No,
             left: None,
@@ -284,10 +281,5 @@ impl Body {
                 ..
             }
         )
-    }
-
-    /// Tells whether the bytes are no longer those that were published.
-    pub(in crate::view) fn changed_since_published(&self) -> bool {
-        self.is_own
     }
 }
